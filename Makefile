@@ -1,0 +1,85 @@
+# What one does with this tree. `make` alone lists it; every word does all its own set-up.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The gate needs Python 3.11; another one is named as in `make test PYTHON=python3.13 VENV=.venv-3.13`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Ready when this file is younger than what it was made from.
+READY := $(VENV)/.ready
+DEV_GROUPS := tests lint typing
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: help
+help: ## list these words
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: demo
+demo: $(READY) ## show the main job: a gate, three unmodified programs, one refusal (no internet, under a minute)
+	@$(BIN)/python examples/demo.py
+
+.PHONY: test
+test: $(READY) ## the fast suite: no root, no packages, under a minute
+	$(PYTEST) -m 'not integration and not pythons'
+
+.PHONY: lint
+lint: $(READY) ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The suite comes last, so that its closing line is the last thing printed.
+.PHONY: check
+check: lint ## what CI runs: lint, types, fast and integration tests (these want root and Debian packages)
+	$(PYTEST)
+
+.PHONY: check-full
+check-full: check ## check, and other Python versions, more examples per property, the benchmark
+	@for python in $$($(BIN)/python tests/support/pythons.py 3.12 3.13); do \
+		echo "== $$python"; \
+		$(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$(basename $$python); \
+	done
+	HYPOTHESIS_PROFILE=deep $(PYTEST) -m 'not integration and not pythons' --timeout 1800
+	$(MAKE) --no-print-directory bench
+
+.PHONY: bench
+bench: $(READY) ## measure against native sockets: one table, and JSON in bench/results
+	@$(BIN)/python bench/run.py
+
+.PHONY: docs
+docs: $(READY) ## write the pages that follow from the code
+	$(BIN)/python docs/generate.py --write
+
+.PHONY: constraints
+constraints: ## take the newest versions into constraints.txt
+	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
+	$(MAKE) --no-print-directory VENV="$$scratch" CONSTRAINTS=/dev/null "$$scratch/.ready"; \
+	{ grep '^#' constraints.txt; "$$scratch/bin/python" -m pip freeze --exclude-editable; } >"$$scratch/new"; \
+	cp "$$scratch/new" constraints.txt
+
+.PHONY: clean
+clean: ## remove what was made: environments, caches, results
+	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build bench/results/*.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+CONSTRAINTS ?= constraints.txt
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "The gate needs Python 3.11 or newer; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		if ! $(PYTHON) -m venv $(VENV) >$(VENV).log 2>&1; then \
+			cat $(VENV).log >&2; rm -rf $(VENV) $(VENV).log; \
+			echo "No environment could be made. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; \
+		fi; \
+		rm -f $(VENV).log; \
+	fi
+	@$(BIN)/python -c 'import pathlib, tomllib; \
+		groups = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["dependency-groups"]; \
+		print(*(each for name in "$(DEV_GROUPS)".split() for each in groups[name]), sep="\n")' >$(VENV)/groups.txt
+	@echo "installing into $(VENV)"
+	@$(PIP) install --constraint $(CONSTRAINTS) --requirement $(VENV)/groups.txt --editable '.[gate]'
+	@touch $@

@@ -1,0 +1,168 @@
+"""Start a gate for one program: beside it, in a session of its own, ending after it."""
+
+import os
+import sys
+import tempfile
+from argparse import Namespace
+from typing import List, Tuple
+
+from outgate.core import paths
+
+#: Seconds a gate may take to say that it is ready; it takes a third of one.
+_READY_LIMIT = 20.0
+
+
+class CannotStart(Exception):
+    """The gate did not start; the text says why and what to do."""
+
+
+def start(options: Namespace) -> Tuple[str, str]:
+    """Start it and return (socket path, what to say of its policy).
+
+    :raises CannotStart: a wrong configuration, or whatever else the gate said.
+    """
+    import json
+    import select
+
+    folder = _private_folder()
+    socket = os.path.join(folder, "gate.sock")
+    ready, said = os.pipe()
+    pidfd = os.pidfd_open(os.getpid())
+    os.set_inheritable(said, True)
+    os.set_inheritable(pidfd, True)
+    argv = [sys.executable, "-m", "outgate.cli.embedded", str(said), str(pidfd), socket, json.dumps(_plain(options))]
+    child = os.fork()
+    if child == 0:
+        # Twice: the program must not find a child it never started, nor wait() for it.
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                os.execve(sys.executable, argv, _gate_environment())
+        finally:
+            os._exit(127)
+    os.waitpid(child, 0)
+    os.close(said)
+    os.close(pidfd)
+    text = b""
+    while True:
+        if not select.select([ready], [], [], _READY_LIMIT)[0]:
+            raise CannotStart(f"the gate did not start within {_READY_LIMIT:g} s")
+        more = os.read(ready, 65536)
+        text += more
+        if not more or text.endswith(b"\n"):
+            break
+    os.close(ready)
+    try:
+        answer = json.loads(text)
+    except ValueError:
+        raise CannotStart("the gate ended before it was ready; try: outgate serve") from None
+    if "error" in answer:
+        raise CannotStart(answer["error"])
+    for warning in answer["warnings"]:
+        print(f"outgate: warning: {warning}", file=sys.stderr)
+    return socket, answer["source"]
+
+
+def _gate_environment() -> "dict[str, str]":
+    environ = dict(os.environ)
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"):
+        environ.pop(name, None)  # the program's, if anybody's
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    environ["PYTHONPATH"] = root + (os.pathsep + environ["PYTHONPATH"] if environ.get("PYTHONPATH") else "")
+    return environ
+
+
+def _plain(options: Namespace) -> "dict[str, object]":
+    plain = {key: getattr(options, key) for key in ("config", "app", "allow", "deny", "except_", "dev", "log")}
+    if plain["config"]:
+        plain["config"] = os.path.abspath(plain["config"])
+    if plain["log"] and plain["log"] != "-":
+        plain["log"] = os.path.abspath(plain["log"])
+    return plain
+
+
+def _private_folder() -> str:
+    base = paths.runtime_dir(os.environ, os.getuid())
+    try:
+        os.makedirs(base, mode=0o700, exist_ok=True)
+        return tempfile.mkdtemp(prefix="run-", dir=base)
+    except OSError:
+        return tempfile.mkdtemp(prefix="outgate-run-")
+
+
+def main(argv: List[str]) -> int:
+    """Be the gate: report readiness on one fd, end with the process behind the other."""
+    said, pidfd, socket = int(argv[0]), int(argv[1]), argv[2]
+    import json
+    from dataclasses import replace
+
+    options = json.loads(argv[3])
+    os.set_inheritable(said, False)
+    os.set_inheritable(pidfd, False)
+
+    def say(**answer: object) -> None:
+        os.write(said, json.dumps(answer).encode() + b"\n")
+        os.close(said)
+        # Whoever reads the program's output waits for end-of-file, which must not wait for the gate.
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        os.close(null)
+
+    from outgate.errors import ConfigError
+    from outgate.gate import config, host
+    from outgate.gate import main as gate_main
+
+    try:
+        own = host.own_addresses()
+        if options["config"]:
+            settings = config.load(options["config"], host=own)
+            settings = _as_one_app(settings, options["app"])
+        else:
+            settings = config.default_settings(
+                os.getuid(), options["dev"], options["allow"], options["deny"], options["except_"], host=own
+            )
+        log = options["log"] or settings.gate.log
+        if log == "-":
+            log = "/dev/stderr" if os.path.exists("/dev/stderr") else settings.gate.log
+        settings = replace(settings, gate=replace(settings.gate, socket=socket, socket_mode=0o600, log=log))
+
+        def ready(gate: object) -> None:
+            name = next(iter(settings.apps))
+            say(source=f"{name}, policy {settings.source}", warnings=[str(w) for w in settings.warnings])
+
+        return gate_main.run(settings, ready=ready, while_running=pidfd, reloader=config.reload)
+    except ConfigError as e:
+        say(error=str(e))
+        return 2
+    except Exception as e:
+        say(error=f"the gate failed: {type(e).__name__}: {e}")
+        raise
+    finally:
+        try:
+            os.rmdir(os.path.dirname(socket))
+        except OSError:
+            pass
+
+
+def _as_one_app(settings: "config.Settings", name: "str | None") -> "config.Settings":  # type: ignore[name-defined]  # noqa: F821
+    """Return the settings with one app, matching this user: the program was started as that one."""
+    from dataclasses import replace
+    from types import MappingProxyType
+
+    from outgate.errors import ConfigError
+
+    if name is None:
+        if len(settings.apps) != 1:
+            raise ConfigError(f"{settings.source} has {len(settings.apps)} apps; say which: --app NAME")
+        name = next(iter(settings.apps))
+    if name not in settings.apps:
+        raise ConfigError(f"{settings.source} has no app {name!r}; it has {', '.join(settings.apps)}")
+    app = replace(settings.apps[name], uid=(os.getuid(),), gid=())
+    return replace(settings, apps=MappingProxyType({name: app}))
+
+
+if __name__ == "__main__":
+    status = main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(status)  # threads in the C library's resolver end when it answers; nobody waits for them

@@ -1,0 +1,64 @@
+"""Find the command and run it. Commands are imported only when they are called: ``run`` must cost next to nothing."""
+
+import sys
+from importlib import import_module
+from typing import List, Optional
+
+from outgate import __version__
+
+#: command → one line of help, in the order in which they are listed. The module of the same name has ``main(argv)``.
+COMMANDS = {
+    "run": "run a program; all its sockets go out through the gate",
+    "serve": "run the gate as a daemon for all apps of a host",
+    "why": "say which rule decides a destination, without connecting",
+    "check": "read a configuration and say what was understood",
+    "status": "say whether a gate answers (exit status 0)",
+    "stats": "show sockets, connects and bytes per app",
+    "reload": "have the gate read its configuration again",
+}
+
+_EXAMPLES = """\
+examples:
+  outgate run -- python agent.py
+  outgate run --except 10.2.0.0/16:5432 -- python report.py
+  outgate why 169.254.169.254:80
+  outgate serve --config /etc/outgate.toml
+
+outgate COMMAND --help tells more. A command that fails says what to do; exit status 2 is a wrong call.
+"""
+
+
+def usage() -> str:
+    """Return the help text of the whole."""
+    lines = ["usage: outgate COMMAND [OPTIONS]", "", "outbound sockets as a service, for unmodified programs", ""]
+    lines += [f"  {name:<8} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(lines) + "\n\n" + _EXAMPLES
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Run the command line and return its exit status."""
+    args = sys.argv[1:] if argv is None else argv
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(usage(), end="")
+        return 0 if args else 2
+    if args[0] in ("-V", "--version"):
+        print(f"outgate {__version__}")
+        return 0
+    name = args[0]
+    if name not in COMMANDS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, COMMANDS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else "; outgate --help lists them"
+        print(f"outgate: no command {name!r}{hint}", file=sys.stderr)
+        return 2
+    try:
+        status: int = import_module(f"outgate.cli.{name}").main(args[1:])
+    except KeyboardInterrupt:
+        return 130
+    except ModuleNotFoundError as e:
+        if e.name is None or e.name.partition(".")[0] == "outgate":
+            raise
+        print(f"outgate: {e.name} is not installed here; pip install 'outgate[gate]'", file=sys.stderr)
+        return 2
+    return status

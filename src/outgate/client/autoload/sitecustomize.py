@@ -1,0 +1,96 @@
+"""Load outgate's client into this interpreter when it first imports _socket.
+
+This folder is put in front of PYTHONPATH by "outgate run". Nothing is installed into the program's environment: the
+client is loaded by its file's place. Whatever sitecustomize the environment has of its own is run as well.
+"""
+
+# Any Python may come by here, also one too old for the client: this file stays readable for all of them.
+import os
+import sys
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def _chain():
+    """Run the sitecustomize that would have been found without us."""
+    ours = sys.modules.pop("sitecustomize", None)
+    path = sys.path[:]
+    sys.path[:] = [entry for entry in path if os.path.abspath(entry or ".") != _HERE]
+    try:
+        import sitecustomize  # noqa: F401
+    except ImportError as error:
+        if getattr(error, "name", None) != "sitecustomize":
+            raise
+        if ours is not None:
+            sys.modules["sitecustomize"] = ours
+
+
+class _Finder(object):
+    """Find _socket: the interpreter's own, with the stand-in put in its place."""
+
+    @classmethod
+    def find_spec(cls, fullname, path=None, target=None):
+        if fullname != "_socket":
+            return None
+        sys.meta_path.remove(cls)
+        from importlib.machinery import ModuleSpec
+        from importlib.util import find_spec
+
+        return ModuleSpec("_socket", _Loader(find_spec("_socket")))
+
+
+class _Loader(object):
+    def __init__(self, native):
+        self.native = native
+
+    def create_module(self, spec):
+        from importlib.util import module_from_spec
+
+        native = module_from_spec(self.native)
+        sys.modules["_socket"] = native  # for the client's own modules, which are built on it
+        self.native.loader.exec_module(native)
+        return _client().module()
+
+    def exec_module(self, module):
+        module.__spec__.origin = self.native.origin
+
+
+def _client():
+    """Import outgate.client.install from the tree this file is in."""
+    package = os.path.dirname(os.path.dirname(_HERE))
+    known = sys.modules.get("outgate")
+    if known is None:
+        from importlib.util import module_from_spec, spec_from_file_location
+
+        spec = spec_from_file_location(
+            "outgate", os.path.join(package, "__init__.py"), submodule_search_locations=[package]
+        )
+        known = module_from_spec(spec)
+        sys.modules["outgate"] = known
+        spec.loader.exec_module(known)
+    # Compiled files are kept even where the program switched that off: it would pay for the compiling at every start.
+    dont, prefix = sys.dont_write_bytecode, sys.pycache_prefix
+    sys.dont_write_bytecode = False
+    sys.pycache_prefix = os.environ.get("OUTGATE_PYCACHE") or prefix
+    try:
+        from outgate.client import install
+    finally:
+        sys.dont_write_bytecode, sys.pycache_prefix = dont, prefix
+    return install
+
+
+def _load():
+    if sys.version_info < (3, 9):
+        sys.stderr.write(
+            "outgate: Python %d.%d is too old for the client (3.9 or newer); this program's sockets are not the gate's\n"
+            % sys.version_info[:2]
+        )
+    elif "_socket" not in sys.modules:
+        sys.meta_path.insert(0, _Finder)
+    else:  # a .pth file imported socket before us
+        for problem in _client().patch():
+            sys.stderr.write("outgate: " + problem + "\n")
+
+
+_load()
+_chain()

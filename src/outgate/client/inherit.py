@@ -1,0 +1,65 @@
+"""Notice when another process, or another fd, may hold one of our sockets from now on.
+
+The gate ends a lease when its holder closes it, unless the holder says that somebody else may have it as well; then
+the gate looks first. One counter is enough: a socket may be shared if anything was started since it was born.
+"""
+
+import os
+import sys
+from typing import Any, Callable
+
+from outgate.client import channel
+from outgate.client.state import table
+
+#: Goes up with every fork, spawn, dup of one of our fds, and fd sent in ancillary data.
+count = 0
+
+
+def bump() -> None:
+    """Count one event after which any of our sockets may have another holder."""
+    global count
+    count += 1
+
+
+def _after_fork_in_child() -> None:
+    channel.start_anew()
+
+
+def _counted(native: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        bump()
+        return native(*args, **kwargs)
+
+    call.__name__ = native.__name__
+    call.__doc__ = native.__doc__
+    return call
+
+
+def _counted_dup(native: Callable[..., Any]) -> Callable[..., Any]:
+    def call(fd: Any, *args: Any, **kwargs: Any) -> Any:
+        if fd in table:
+            bump()
+        return native(fd, *args, **kwargs)
+
+    call.__name__ = native.__name__
+    call.__doc__ = native.__doc__
+    return call
+
+
+def watch() -> None:
+    """Start counting. Called once, when the stand-in is installed."""
+    os.register_at_fork(before=bump, after_in_child=_after_fork_in_child)
+    for name in ("posix_spawn", "posix_spawnp"):
+        if hasattr(os, name):
+            setattr(os, name, _counted(getattr(os, name)))
+    for name in ("dup", "dup2"):
+        setattr(os, name, _counted_dup(getattr(os, name)))
+    # subprocess and multiprocessing fork in C, behind register_at_fork.
+    import _posixsubprocess
+
+    native = _posixsubprocess.fork_exec
+    wrapped = _counted(native)
+    _posixsubprocess.fork_exec = wrapped
+    subprocess = sys.modules.get("subprocess")
+    if subprocess is not None and getattr(subprocess, "_fork_exec", None) is native:
+        subprocess._fork_exec = wrapped  # type: ignore[attr-defined]

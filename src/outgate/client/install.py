@@ -1,0 +1,82 @@
+"""Put the stand-in where programs find it: at ``_socket`` before ``socket`` is imported, or in place afterwards."""
+
+import sys
+from types import ModuleType
+from typing import Any, List
+
+import _socket as _native_module
+
+from outgate.client import inherit, names, standin
+
+#: What a patched ``socket.socket`` gets; ``__init__`` and ``_real_close`` are added by hand.
+_METHODS = ("connect", "connect_ex", "bind", "listen", "_accept", "sendto", "sendmsg", "setsockopt", "__del__")
+_FUNCTIONS = {**names.STAND_INS, "close": standin.close_fd}
+
+_watching = False
+
+
+def _watch_once() -> None:
+    global _watching
+    if not _watching:
+        _watching = True
+        inherit.watch()
+
+
+def module() -> ModuleType:
+    """Return a module to stand in for ``_socket``: all it has, with our socket class and look-ups in it."""
+    stand_in = ModuleType("_socket", _native_module.__doc__)
+    stand_in.__dict__.update(_native_module.__dict__)
+    stand_in.__dict__.update(_FUNCTIONS)
+    stand_in.__dict__["socket"] = stand_in.__dict__["SocketType"] = standin.socket
+    _watch_once()
+    return stand_in
+
+
+def patch() -> List[str]:
+    """Patch a process that has imported ``socket`` already; return what could not be reached, a sentence each.
+
+    Sockets that exist keep working natively. Every module that holds one of the native look-up functions gets ours.
+    """
+    if _native_module.socket is standin.socket:
+        return []
+    import socket
+
+    if getattr(socket.socket, "__outgate__", False) or issubclass(socket.socket, standin.socket):
+        return []
+    _watch_once()
+    cls: Any = socket.socket
+    natives = {getattr(_native_module, name): ours for name, ours in _FUNCTIONS.items()}
+    for name in _METHODS:
+        setattr(cls, name, standin.socket.__dict__[name])
+    cls.__init__ = _init
+    cls._real_close = _real_close
+    cls.__outgate__ = True
+    for name, ours in _FUNCTIONS.items():
+        setattr(_native_module, name, ours)
+    for loaded in list(sys.modules.values()):
+        if loaded is names or loaded is standin:
+            continue
+        for name, value in list(getattr(loaded, "__dict__", {}).items()):
+            try:
+                ours = natives.get(value)
+            except TypeError:  # not hashable
+                continue
+            if ours is not None and loaded is not socket.__dict__.get("_socket"):
+                if name == "getaddrinfo" and loaded is socket:
+                    continue
+                setattr(loaded, name, ours)
+    return [
+        f"{sub.__module__}.{sub.__qualname__} was built on the native socket class before and stays native"
+        for sub in standin.native.__subclasses__()
+        if sub is not cls and sub is not standin.socket
+    ]
+
+
+def _init(self: Any, family: int = -1, type: int = -1, proto: int = -1, fileno: Any = None) -> None:
+    standin.init(self, family, type, proto, fileno)
+    self._io_refs = 0
+    self._closed = False
+
+
+def _real_close(self: Any, _ss: Any = None) -> None:
+    standin.close(self)

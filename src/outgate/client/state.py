@@ -1,0 +1,47 @@
+"""What this process knows of its sockets, by fd number.
+
+By fd and not on the object, because objects hand fds on: ``SSLSocket`` takes one over by ``detach()``.
+"""
+
+from typing import Dict, Optional, Tuple
+
+#: Made by the gate, not connected.
+BORN = 0
+#: The gate has dialled; nobody has harvested the result.
+CONNECTING = 1
+#: A connect has succeeded, or the kernel said that one had.
+CONNECTED = 2
+
+
+class State:
+    """One socket of the gate's in this process; several fds (``dup``) may share it."""
+
+    __slots__ = ("bound", "cookie", "dialled", "family", "fds", "id", "lingered", "phase", "spawns")
+
+    def __init__(self, id: int, cookie: int, family: int, spawns: int) -> None:
+        self.id = id
+        self.cookie = cookie
+        self.family = family
+        self.phase = BORN
+        #: Where the gate dialled, as connect(2) takes it.
+        self.dialled: Optional[Tuple[object, ...]] = None
+        self.bound = False
+        self.lingered = False
+        self.fds = 1
+        #: How many processes had been started when it was born: see :mod:`outgate.client.inherit`.
+        self.spawns = spawns
+
+
+table: Dict[int, State] = {}
+#: Also those whose last known fd was closed before they were ever connected: a ``dup`` we never saw may live on.
+by_cookie: Dict[int, State] = {}
+_MOST_GHOSTS = 1024
+
+
+def forget_ghosts() -> None:
+    """Bound the memory of sockets that only ``by_cookie`` still knows."""
+    if len(by_cookie) <= len(table) + _MOST_GHOSTS:
+        return
+    for cookie, state in list(by_cookie.items()):
+        if state.fds <= 0:
+            del by_cookie[cookie]

@@ -1,0 +1,57 @@
+"""The life of a lease as a table: which event may follow in which state, and where it leads."""
+
+from types import MappingProxyType
+from typing import Mapping
+
+from outgate.errors import InternalError
+
+# States.
+BORN = "born"  #: made by the gate, not connected; no lease yet, only the promise of one
+DIALLED = "dialled"  #: the gate has begun a connect, the kernel has not said how it ended
+OPEN = "open"  #: connected
+FAILED = "failed"  #: the dial failed; the program may dial again on the same socket
+HELD = "held"  #: its opener has let go, another process still holds the socket
+ENDED = "ended"  #: metered for the last time and closed
+
+# Events.
+DIAL = "dial"
+CONNECTED = "connected"
+DIAL_FAILED = "dial-failed"
+LET_GO = "let-go"  #: closed by its opener, or the opener has ended, and somebody else may hold it
+END = "end"
+
+TRANSITIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        BORN: {DIAL: DIALLED, LET_GO: HELD, END: ENDED},
+        DIALLED: {CONNECTED: OPEN, DIAL_FAILED: FAILED, LET_GO: HELD, END: ENDED},
+        # A second dial is the client's after it harvested an error that we have not looked at yet.
+        OPEN: {LET_GO: HELD, END: ENDED},
+        FAILED: {DIAL: DIALLED, LET_GO: HELD, END: ENDED},
+        HELD: {CONNECTED: HELD, DIAL_FAILED: HELD, LET_GO: HELD, END: ENDED},
+        ENDED: {},
+    }
+)
+
+
+def after(state: str, event: str) -> str:
+    """Return the state that follows. Raises :class:`InternalError` for a pair that is not in the table."""
+    try:
+        return TRANSITIONS[state][event]
+    except KeyError:
+        raise InternalError(f"a lease that is {state!r} cannot see {event!r}") from None
+
+
+def may_hold(held: int, count: int, limit: int) -> bool:
+    """Tell whether an app that holds ``held`` sockets may have ``count`` more under its limit."""
+    return held + count <= limit
+
+
+def fair_limit(open_sockets: int, descriptors: int, apps: int) -> int:
+    """Return an app's limit of sockets where the gate's own descriptors are fewer than its apps were promised.
+
+    :param open_sockets: the limit in the app's configuration.
+    :param descriptors: how many file descriptors the gate may have (RLIMIT_NOFILE).
+    :param apps: how many apps share them.
+    """
+    reserve = 512 if descriptors > 1024 else descriptors // 4  # channels, log, listener
+    return max(1, min(open_sockets, (descriptors - reserve) // max(1, apps)))

@@ -1,0 +1,56 @@
+"""What client and gate say to each other: operations, keys and limits of the channel.
+
+The channel is a ``SOCK_SEQPACKET`` Unix socket. One packet is one JSON object, with fds in its ancillary data where
+the operation says so. This leaf is loaded into other people's interpreters: standard library only, Python 3.9+, and no
+import at all, so that it costs nothing. The gate validates what arrives with the types of ``gate/wire.py``, which a
+test holds against the names below.
+
+A **request** is ``{"op": …, …}``. The first one on a channel carries ``"hello"`` as well::
+
+    {"op": "new", "hello": {"v": [1, 1], "token": "…", "pid": 7, "python": "3.11.7", "program": "agent.py"}, …}
+
+A **reply** is ``{}`` with the fields of its operation, ``"hello"`` if the request had one, and on a refusal
+``{"error": {"code": …, "facts": {…}}}`` (a row of :data:`outgate.errors.TABLE`) or ``{"errno": 111}`` where the
+network or the kernel, not the gate, said no.
+
+===========  ===============================================  ====================================================
+op           request                                          reply
+===========  ===============================================  ====================================================
+hello        (anchor only, one-way) role="anchor"             none
+new          family (4|6), count                              ids [int], cookies [int], and ``count`` fds
+connect      sock (id), host, port, flow, scope               lease, addr [ip, port, flow, scope], connected (bool)
+resolve      call, and its arguments                          answer
+close        sock, shared (one-way on the anchor, else waits) {} where it waits
+why          host, port, transport, app                       decision
+stat                                                          stats
+reload                                                        policy (number), warnings [str]
+===========  ===============================================  ====================================================
+"""
+
+#: The newest and oldest protocol version this tree speaks. Gate N serves clients N-2 and the reverse.
+VERSION = 1
+OLDEST = 1
+
+#: Bytes of one packet. A getaddrinfo answer of 60 records with names is below 10 KiB.
+MAX_PACKET = 65536
+#: Born sockets in one reply, and so fds in one packet.
+MAX_BORN = 8
+#: Characters of a host name (RFC 1035 allows 253; a longer one is refused by every resolver).
+MAX_HOST = 1025
+#: Born sockets the client keeps ready per family; more would show in programs that count their fds to find leaks.
+POOL = 6
+
+HELLO = "hello"
+NEW = "new"
+CONNECT = "connect"
+RESOLVE = "resolve"
+CLOSE = "close"
+WHY = "why"
+STAT = "stat"
+RELOAD = "reload"
+
+#: Seconds a client waits for the answer. Look-ups wait for name servers, which resolv.conf lets take 30 s and more.
+LIMITS = {HELLO: 10.0, NEW: 10.0, CONNECT: 60.0, RESOLVE: 60.0, CLOSE: 5.0, WHY: 60.0, STAT: 10.0, RELOAD: 30.0}
+
+#: Seconds a channel may stay open without its first packet.
+HELLO_LIMIT = 10.0

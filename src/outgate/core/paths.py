@@ -1,0 +1,48 @@
+"""Where the gate's socket, log and state are, from the environment and the uid. Pure: looks nothing up.
+
+Standard library only, Python 3.9+: the client uses it too.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # typing costs more than everything else that the client imports
+if TYPE_CHECKING:
+    from typing import Mapping, Tuple
+
+#: Names the socket for clients; ``outgate run`` sets it for the program it starts.
+SOCKET_VARIABLE = "OUTGATE_SOCKET"
+
+
+def runtime_dir(environ: Mapping[str, str], uid: int) -> str:
+    """Return the folder for sockets: ``/run/outgate`` for root, else below XDG_RUNTIME_DIR or /tmp."""
+    if uid == 0:
+        return "/run/outgate"
+    base = environ.get("XDG_RUNTIME_DIR")
+    return f"{base}/outgate" if base else f"/tmp/outgate-{uid}"
+
+
+def socket_path(environ: Mapping[str, str], uid: int) -> str:
+    """Return where this user's gate listens: OUTGATE_SOCKET, else ``gate.sock`` in :func:`runtime_dir`."""
+    return environ.get(SOCKET_VARIABLE) or runtime_dir(environ, uid) + "/gate.sock"
+
+
+def search_paths(environ: Mapping[str, str], uid: int) -> Tuple[str, ...]:
+    """Return the sockets to try in turn: the named one alone, else the host's gate and then the user's own."""
+    named = environ.get(SOCKET_VARIABLE)
+    if named:
+        return (named,)
+    host, own = "/run/outgate/gate.sock", socket_path(environ, uid)
+    return (host,) if host == own else (host, own)
+
+
+def state_dir(environ: Mapping[str, str], uid: int) -> str:
+    """Return the folder for logs and kept state: ``/var/lib/outgate`` for root, else below XDG_STATE_HOME."""
+    if uid == 0:
+        return "/var/lib/outgate"
+    base = environ.get("XDG_STATE_HOME")
+    return (base or environ.get("HOME", "/tmp") + "/.local/state") + "/outgate"
+
+
+def log_path(environ: Mapping[str, str], uid: int) -> str:
+    """Return where the decision log goes when nothing else is said."""
+    return ("/var/log/outgate" if uid == 0 else state_dir(environ, uid)) + "/decisions.jsonl"

@@ -1,0 +1,297 @@
+"""What can go wrong, in one table: code, exception class, errno, sentence and cure.
+
+A new refusal is one new :class:`Row` in :data:`TABLE`; the exception a program sees, the code in the log, the message
+on the channel and ``docs/errors.md`` all follow from it. Programs see ``OSError`` with the true errno, so code that
+was written for :mod:`socket` keeps working; the precise class is one ``except`` deeper.
+
+This module is loaded into other people's interpreters: standard library only, Python 3.9+, and without ``typing`` at
+run time, which costs more than all the rest of an import of outgate.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+from _socket import EAI_AGAIN, gaierror
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Dict, Mapping, Optional, Tuple, Type
+
+__all__ = [
+    "TABLE",
+    "BillingDisabled",
+    "ConfigError",
+    "ConnectionCut",
+    "GateError",
+    "GateUnavailable",
+    "InternalError",
+    "LeaseReclaimed",
+    "OutboundOnly",
+    "OutgateError",
+    "PolicyDenied",
+    "ProtocolError",
+    "QuotaExceeded",
+    "ResolveFailed",
+    "Row",
+    "TooManyLeases",
+    "UnknownDescriptor",
+    "build",
+    "describe",
+]
+
+
+class OutgateError(Exception):
+    """The root of everything outgate raises on its own account."""
+
+
+class GateError(OutgateError, OSError):
+    """A refusal by the gate: an ``OSError`` with a true errno, and the reason beside it.
+
+    :ivar code: the stable word for this refusal, as in the log and in ``docs/errors.md``.
+    :ivar reason: one sentence that says why.
+    :ivar cure: what would permit it, or ``None`` where nothing does.
+    :ivar facts: the plain data the sentence was made from.
+    """
+
+    code: str = "refused"
+    reason: str = ""
+    cure: Optional[str] = None
+    facts: Mapping[str, Any] = {}
+
+    def __reduce__(self) -> Any:
+        return (build, (self.code, dict(self.facts)))
+
+
+class PolicyDenied(GateError, PermissionError):
+    """The policy of the app forbids this destination (EACCES)."""
+
+
+class BillingDisabled(GateError, PermissionError):
+    """The app has no billing, and sockets are for paid apps (EACCES)."""
+
+
+class OutboundOnly(GateError, PermissionError):
+    """Listening, accepting, or binding to an address or port (EACCES)."""
+
+
+class QuotaExceeded(GateError):
+    """A calendar or burst quota of the app is used up (EDQUOT)."""
+
+
+class TooManyLeases(GateError):
+    """The app holds as many sockets as it may (EMFILE)."""
+
+
+class LeaseReclaimed(GateError, BrokenPipeError):
+    """The socket was idle and has been reclaimed (EPIPE)."""
+
+
+class ConnectionCut(GateError, ConnectionResetError):
+    """Quota, policy or an operator ended this connection (ECONNRESET)."""
+
+
+class UnknownDescriptor(GateError):
+    """No such descriptor for this app: unknown, forged and foreign ones look alike (EBADF)."""
+
+
+class ResolveFailed(GateError, gaierror):
+    """A name could not be looked up; carries the resolver's own EAI number."""
+
+
+class GateUnavailable(GateError, ConnectionError):
+    """No gate answers (ENETDOWN)."""
+
+
+class ProtocolError(OutgateError):
+    """Client and gate do not speak the same protocol."""
+
+
+class ConfigError(OutgateError, ValueError):
+    """A configuration that cannot be used; the text names the place and a way out."""
+
+
+class InternalError(OutgateError):
+    """A fault of outgate's own. Please report it with the text that came with it."""
+
+
+class Row:
+    """One refusal: its code, class, errno, sentence and cure (both format strings over the facts)."""
+
+    __slots__ = ("cls", "code", "cure", "errno", "sentence")
+
+    def __init__(self, code: str, cls: Type[GateError], errno: int, sentence: str, cure: Optional[str] = None) -> None:
+        self.code = code
+        self.cls = cls
+        self.errno = errno
+        self.sentence = sentence
+        self.cure = cure
+
+
+_ROWS = (
+    # Facts of a denial: app, host, port, transport, what ("10.0.0.5 (private)" or "db.corp is 10.0.0.5 (private)"),
+    # rule ("non-public"), permit (a rule text that would permit it).
+    Row(
+        "policy-denied",
+        PolicyDenied,
+        _errno.EACCES,
+        '{app} → {host}:{port} ({transport}) denied: {what}; rule "{rule}"',
+        'to permit: except = ["{permit}"]',
+    ),
+    Row(
+        "policy-no-rule",
+        PolicyDenied,
+        _errno.EACCES,
+        "{app} → {host}:{port} ({transport}) denied: {what}; no rule of app '{app}' allows it",
+        'to permit: allow = ["{permit}"]',
+    ),
+    Row(
+        "policy-name",
+        PolicyDenied,
+        _errno.EACCES,
+        '{app} → {host} (look-up) denied: every address it has is forbidden: {what}; rule "{rule}"',
+        'to permit: except = ["{permit}"]',
+    ),
+    Row(
+        "billing-disabled",
+        BillingDisabled,
+        _errno.EACCES,
+        "app '{app}' has no billing, and sockets are for paid apps",
+        "to permit: billing = true under [apps.{app}]",
+    ),
+    Row(
+        "no-app",
+        PolicyDenied,
+        _errno.EACCES,
+        "no app is configured for uid {uid}",
+        "to permit: add an app with match = {{ uid = [{uid}] }} to the gate's configuration",
+    ),
+    Row(
+        "untrusted",
+        PolicyDenied,
+        _errno.EACCES,
+        "app '{app}' is not trusted, and this gate has no way yet to contain its sockets",
+        "to permit: trusted = true under [apps.{app}]",
+    ),
+    Row("listen", OutboundOnly, _errno.EACCES, "sockets are outbound only: {call}() is refused", "{hint}"),
+    Row(
+        "bind",
+        OutboundOnly,
+        _errno.EACCES,
+        "sockets are outbound only: bind to {host}:{port} is refused; only the wildcard or loopback with port 0 may be",
+        "leave the bind out, or bind to ('', 0)",
+    ),
+    Row(
+        "family",
+        GateError,
+        _errno.EAFNOSUPPORT,
+        "address family {family} is refused: only AF_INET and AF_INET6 leave through the gate, AF_UNIX stays native",
+    ),
+    Row(
+        "protocol",
+        GateError,
+        _errno.EPROTONOSUPPORT,
+        "socket type {type} with protocol {proto} is refused: only TCP and UDP leave through the gate",
+    ),
+    Row(
+        "raw",
+        PolicyDenied,
+        _errno.EACCES,
+        "raw sockets are refused: only TCP and UDP leave through the gate",
+    ),
+    Row(
+        "udp-not-yet",
+        GateError,
+        _errno.EPROTONOSUPPORT,
+        "UDP does not go through this version of the gate yet",
+        "use TCP, or run the program with --unconfined and without the client",
+    ),
+    Row(
+        "fast-open",
+        GateError,
+        _errno.EOPNOTSUPP,
+        "MSG_FASTOPEN would connect without asking the gate",
+        "call connect() first",
+    ),
+    Row(
+        "too-many-leases",
+        TooManyLeases,
+        _errno.EMFILE,
+        "app '{app}' has {used} sockets open, its limit is {limit}",
+        "close some, or raise open_sockets under [apps.{app}]",
+    ),
+    Row(
+        "gate-sockets",
+        TooManyLeases,
+        _errno.EMFILE,
+        "the gate has no file descriptors left for another socket",
+        "raise LimitNOFILE of the gate's service",
+    ),
+    Row("lease-idle", LeaseReclaimed, _errno.EPIPE, "reclaimed after {idle:.0f} s without traffic or operation"),
+    Row("cut", ConnectionCut, _errno.ECONNRESET, "connection ended by {by}: {why}"),
+    Row("unknown-descriptor", UnknownDescriptor, _errno.EBADF, "no such descriptor for this app"),
+    Row("resolve-failed", ResolveFailed, EAI_AGAIN, "{host}: {why}"),
+    Row(
+        "gate-unavailable",
+        GateUnavailable,
+        _errno.ENETDOWN,
+        "no gate answers at {path}: {why}",
+        "start one with: outgate serve",
+    ),
+    Row("gate-timeout", GateUnavailable, _errno.ENETDOWN, "the gate at {path} did not answer {op} within {limit:g} s"),
+    Row(
+        "gate-refused-channel",
+        GateUnavailable,
+        _errno.ENETDOWN,
+        "the gate ended the channel: {why}",
+    ),
+    Row(
+        "version",
+        GateUnavailable,
+        _errno.ENETDOWN,
+        "client and gate have no protocol version in common (client {client}, gate {gate})",
+        "upgrade the older of the two",
+    ),
+)
+
+#: code → row. ``docs/errors.md`` is made from it.
+TABLE: Dict[str, Row] = {row.code: row for row in _ROWS}
+
+
+class _Missing(dict[str, object]):
+    """Facts a brief refusal withholds read as an ellipsis instead of failing."""
+
+    def __missing__(self, key: str) -> str:
+        return "…"
+
+
+def describe(code: str, facts: Mapping[str, Any]) -> Tuple[str, Optional[str]]:
+    """Return the (reason, cure) sentences of a refusal. Raises ``KeyError`` for a code that is not in the table."""
+    row = TABLE[code]
+    known = _Missing(facts)
+    try:
+        reason = row.sentence.format_map(known)
+    except ValueError:  # a withheld number met a format such as {idle:.0f}
+        reason = row.sentence
+    return reason, (row.cure.format_map(known) or None if row.cure else None)
+
+
+def build(code: str, facts: Mapping[str, Any]) -> GateError:
+    """Make the exception of a refusal from what the channel carries.
+
+    :param code: a key of :data:`TABLE`; an unknown one (a newer gate's) becomes a plain :class:`GateError`.
+    :param facts: plain data for the sentence. ``errno`` in it overrides the row's (EAI numbers of the resolver).
+    """
+    row = TABLE.get(code)
+    if row is None:
+        row = Row(code, GateError, _errno.EACCES, str(facts.get("reason", code)))
+        reason: str = row.sentence
+        cure: Optional[str] = None
+    else:
+        reason, cure = describe(code, facts)
+    number = facts.get("errno", row.errno)
+    error = row.cls(number, reason + ("; " + cure if cure else ""))
+    error.code = code
+    error.reason = reason
+    error.cure = cure
+    error.facts = dict(facts)
+    return error

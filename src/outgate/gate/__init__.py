@@ -1,0 +1,1 @@
+"""Do: the per-host service. The only room with an event loop."""

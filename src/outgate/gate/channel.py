@@ -1,0 +1,251 @@
+"""Serve one channel: read packets, run one request at a time, send replies; end it at the first thing that is wrong."""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+import socket
+import termios
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from outgate.core import messages
+from outgate.errors import GateError, OutgateError, ProtocolError
+from outgate.gate import eager, wire
+from outgate.gate.registry import Process
+
+if TYPE_CHECKING:
+    from outgate.gate.server import Gate
+
+SO_PASSRIGHTS = 83
+#: Packets of one channel that are read before the loop looks at the others.
+_TURN = 16
+#: SCM_MAX_FD: the most fds one packet can carry. Room for fewer would let the kernel close the rest on our thread.
+_STRAY_ROOM = socket.CMSG_SPACE(253 * 4)
+
+
+class Peer:
+    """The process at the other end of a channel, as the kernel knows it (SO_PEERCRED)."""
+
+    __slots__ = ("gid", "pid", "uid")
+
+    def __init__(self, pid: int, uid: int, gid: int) -> None:
+        self.pid = pid
+        self.uid = uid
+        self.gid = gid
+
+
+def take_no_fds(sock: socket.socket) -> bool:
+    """Make the kernel refuse fds at the sender (Linux 6.16); accepted channels inherit it from the listener."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
+    except OSError:
+        return False
+    return True
+
+
+class Channel:
+    """One accepted channel."""
+
+    __slots__ = (
+        "_after",
+        "_busy",
+        "_fd",
+        "_gate",
+        "_reply_fds_pending",
+        "_sock",
+        "_strays",
+        "closed",
+        "greeted_by",
+        "is_anchor",
+        "peer",
+        "process",
+    )
+
+    def __init__(self, gate: Gate, sock: socket.socket, peer: Peer, strays: bool) -> None:
+        self._gate = gate
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._busy = False
+        self._after: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        self._reply_fds_pending = False
+        #: Whether a packet may carry fds (no SO_PASSRIGHTS), so that every receive needs room for them.
+        self._strays = strays
+        self.peer = peer
+        self.process: Process | None = None
+        self.is_anchor = False
+        self.greeted_by = gate.loop.time() + messages.HELLO_LIMIT
+        self.closed = False
+        gate.loop.add_reader(self._fd, self._on_readable)
+
+    def after_reply(self, function: Callable[..., None], *args: Any) -> None:
+        """Have something done once the reply to the request at work is on its way: the client need not wait for it."""
+        self._after.append((function, args))
+
+    def _on_readable(self) -> None:
+        for _ in range(_TURN):
+            if self.closed:
+                return
+            try:
+                size, view = self._receive()
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:
+                self.close("reset")
+                return
+            if size == 0:
+                self.close("")
+                return
+            if size > messages.MAX_PACKET:
+                self.end(f"a packet of more than {messages.MAX_PACKET} bytes")
+                return
+            if self._busy:
+                self.end("a request before the reply to the last")
+                return
+            try:
+                request = wire.decode(view[:size])
+                self._greet(request)
+                problem = wire.problem(request)
+                if problem is not None:
+                    raise ProtocolError(problem)
+            except ProtocolError as e:
+                self.end(str(e))
+                return
+            except GateError as e:  # refused as a whole: no app, no common version
+                self._send({"error": {"code": e.code, "facts": dict(e.facts)}, "end": True})
+                self.close(e.code)
+                return
+            self._busy = True
+            eager.run(self._answer(request), self._gate.loop, self._gate.tasks)
+
+    def _receive(self) -> tuple[int, memoryview]:
+        buffer = self._gate.buffer
+        if not self._strays:
+            return self._sock.recv_into(buffer, 0, socket.MSG_DONTWAIT), buffer
+        size, ancillary, _, _ = self._sock.recvmsg_into(
+            (buffer,), _STRAY_ROOM, socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC
+        )
+        count = 0
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds = array.array("i", data[: len(data) - len(data) % 4])
+                count += len(fds)
+                for fd in fds:
+                    self._gate.stray_closer.put(fd)
+        if count:
+            self.end("file descriptors in a request")
+            raise BlockingIOError
+        return size, buffer
+
+    def _greet(self, request: wire.Request) -> None:
+        hello = request.hello
+        if hello is None:
+            if self.process is None:
+                raise ProtocolError("the first packet has no hello")
+        elif self.process is not None:
+            raise ProtocolError("a second hello")
+        else:
+            problem = wire.greeting_problem(hello)
+            if problem is not None:
+                raise ProtocolError(problem)
+            self.process = self._gate.join(self, hello)
+            self.is_anchor = hello.role == "anchor"
+            self.process.channels += 1
+        if isinstance(request, wire.Hello) and hello is None:
+            raise ProtocolError("hello without a greeting")
+        if self.is_anchor and not isinstance(request, (wire.Hello, wire.Close)):
+            raise ProtocolError("an anchor carries one-way packets only")
+
+    async def _answer(self, request: wire.Request) -> None:
+        fds: list[int] = []
+        process = self.process
+        assert process is not None
+        if isinstance(request, wire.Hello):
+            self._busy = False
+            return
+        gate = self._gate
+        try:
+            reply = await gate.handlers[type(request)](gate, self, process, request)
+            if isinstance(reply, tuple):
+                reply, fds = reply
+        except ProtocolError as e:
+            self.end(str(e))
+            return
+        except GateError as e:
+            reply = {"error": {"code": e.code, "facts": dict(e.facts)}}
+        except (OutgateError, Exception) as e:
+            gate.fault(e, request)
+            self.end("a fault of the gate's own; its log has it")
+            return
+        self._busy = False
+        if self.closed:
+            return
+        if not self.is_anchor:
+            if request.hello is not None:
+                reply["hello"] = gate.greeting(process)
+            self._send(reply, fds)
+        for function, args in self._after:
+            function(*args)
+        self._after.clear()
+
+    def _send(self, reply: dict[str, Any], fds: list[int] | None = None) -> None:
+        packet = wire.encode(reply)
+        if len(packet) > messages.MAX_PACKET:
+            packet = wire.encode({"errno": 90, "hello": reply.get("hello")})  # EMSGSIZE
+        try:
+            if fds:
+                if self._unread():
+                    self.end("born sockets asked for while an earlier reply waits to be read")
+                    return
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
+                self._sock.sendmsg([packet], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            else:
+                self._sock.send(packet, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            self.close("does not read its replies")
+        except OSError:
+            self.close("reset")
+
+    def _unread(self) -> bool:
+        queued = array.array("i", [0])
+        fcntl.ioctl(self._fd, termios.TIOCOUTQ, queued)
+        return queued[0] > 0
+
+    def end(self, why: str) -> None:
+        """End the channel with a reason; whatever else its process holds stays."""
+        if self.closed:
+            return
+        self._gate.log.event(
+            "channel-ended", pid=self.peer.pid, uid=self.peer.uid, app=self.process.app.name if self.process else "",
+            reason=why,
+        )  # fmt: skip
+        self._send({"error": {"code": "gate-refused-channel", "facts": {"why": why}}, "end": True})
+        self.close(why)
+
+    def close(self, why: str) -> None:
+        """Stop serving. Unread packets with fds in them make the close slow, so it is not done here."""
+        if self.closed:
+            return
+        self.closed = True
+        self._after.clear()
+        self._gate.loop.remove_reader(self._fd)
+        process = self.process
+        closer = process.app.closer if process is not None else self._gate.stray_closer
+        closer.put(self._sock)
+        self._gate.left(self)
+
+
+def peer_of(sock: socket.socket) -> Peer:
+    """Return who connected, by SO_PEERCRED (unix(7)): the credentials at the time of connect(2)."""
+    ids = array.array("i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return Peer(ids[0], ids[1], ids[2])
+
+
+def network_namespace(pid: int | str) -> tuple[int, int] | None:
+    """Return what identifies the network namespace of a process, or ``None`` where it may not be read."""
+    try:
+        seen = os.stat(f"/proc/{pid}/ns/net")
+    except OSError:
+        return None
+    return seen.st_dev, seen.st_ino

@@ -1,0 +1,63 @@
+"""Close what programs can make slow to close, on a thread per app.
+
+The last close of a lingering TCP socket, or of a FUSE file that a program sent us, blocks for as long as its sender
+likes. It may hold up the other closes of that app, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from typing import Union
+
+_OFF = struct.pack("ii", 0, 0)
+
+Closable = Union[socket.socket, int]
+
+
+class Closer:
+    """A thread that closes sockets and fds in the order they come, and runs small jobs that may block."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._queue: queue.SimpleQueue[Closable | Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def put(self, item: Closable | Callable[[], None]) -> None:
+        """Close the socket or fd, or run the function, soon."""
+        self._queue.put(item)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=f"closer-{self._name}", daemon=True)
+            self._thread.start()
+
+    def stop(self, limit: float = 2.0) -> None:
+        """Close what is queued and end the thread, waiting at most ``limit`` seconds for it."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join(limit)
+
+    def _run(self) -> None:
+        while (item := self._queue.get()) is not None:
+            close_now(item) if isinstance(item, (socket.socket, int)) else item()
+
+
+def close_now(item: Closable) -> None:
+    """Close, with a positive linger cleared first: it would wait for bytes that the peer need not take.
+
+    Linger zero stays: it means a reset, which the program asked for.
+    """
+    try:
+        if isinstance(item, int):
+            os.close(item)
+            return
+        if item.family in (socket.AF_INET, socket.AF_INET6):
+            on, seconds = struct.unpack("ii", item.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))
+            if on and seconds:
+                item.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _OFF)
+        item.close()
+    except OSError:
+        pass  # ECONNRESET from a socket that is gone: closed all the same

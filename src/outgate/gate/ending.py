@@ -1,0 +1,150 @@
+"""End leases: a last reading of the meter, the line in the log, the close; and wait where somebody else still holds.
+
+A lease ends when its holder says so. Where another process may hold the socket as well (a fork, a spawned child, a
+program that ended without a word), the gate looks first, keeps its duplicate and the meter running as long as
+somebody does, and looks again when a holder ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from outgate.core import lease as life
+from outgate.gate import holders, meter
+from outgate.gate.registry import Lease
+
+if TYPE_CHECKING:
+    from outgate.gate.server import Gate
+
+#: Seconds between looks at sockets that others hold: they may close without ending, and nobody tells us.
+LOOK_AGAIN = 1.0
+
+
+class Ending:
+    """What is on its way out."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        #: Let go by their opener, perhaps held by others.
+        self._held: dict[int, Lease] = {}
+        self._pidfds: dict[int, int] = {}
+        self._looking = False
+        self._again = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def end(self, lease: Lease, how: str, closed: Callable[[], None] | None = None) -> None:
+        """End a lease that nobody else holds: read its meter, log it, close it on the closer thread of its app.
+
+        :param how: why, for the log.
+        :param closed: called on the loop when the socket is closed.
+        """
+        gate = self._gate
+        gate.unwatch(lease)
+        reading = self._final(lease)
+        if lease.number:
+            gate.log_end(lease, reading, how)
+        lease.see(life.END)
+        self._held.pop(lease.id, None)
+        gate.registry.remove(lease)
+        app = lease.process.app
+        app.closer.put(lease.sock)
+        if closed is not None:
+            loop = gate.loop
+            app.closer.put(lambda: loop.call_soon_threadsafe(closed) and None)
+
+    def look(self, leases: Iterable[Lease]) -> None:
+        """End these leases unless another process holds them; then keep them until it does no more."""
+        for lease in leases:
+            if lease.id in self._held:
+                continue
+            lease.see(life.LET_GO)
+            if not lease.inode:
+                lease.inode = os.fstat(lease.sock.fileno()).st_ino
+            self._held[lease.id] = lease
+        self.look_now()
+
+    def look_now(self) -> None:
+        """Look at once: something has changed that may have been the last holder's end."""
+        if not self._held:
+            return
+        if self._looking:
+            self._again = True
+            return
+        self._looking = True
+        inodes = frozenset(lease.inode for lease in self._held.values())
+        loop = self._gate.loop
+
+        def find() -> None:
+            found = holders.find(inodes)
+            loop.call_soon_threadsafe(self._found, found)
+
+        self._gate.looker.put(find)
+
+    def _found(self, found: dict[int, set[int]]) -> None:
+        self._looking = False
+        pids: set[int] = set()
+        for lease in list(self._held.values()):
+            holding = found.get(lease.inode)
+            if holding is None:
+                continue  # came after the look began
+            if holding:
+                pids |= holding
+            else:
+                self.end(lease, "closed" if lease.process.channels else "process-ended")
+        self._watch(pids)
+        if self._again:
+            self._again = False
+            self.look_now()
+        elif self._held and self._timer is None:
+            self._timer = self._gate.loop.call_later(LOOK_AGAIN, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.look_now()
+
+    def _watch(self, pids: set[int]) -> None:
+        loop = self._gate.loop
+        for pid in list(self._pidfds):
+            if pid not in pids:
+                self._unwatch(pid)
+        for pid in pids - self._pidfds.keys():
+            try:
+                fd = os.pidfd_open(pid)
+            except OSError:
+                self._again = True  # ended since
+                continue
+            self._pidfds[pid] = fd
+            loop.add_reader(fd, self._holder_ended, pid)
+
+    def _unwatch(self, pid: int) -> None:
+        fd = self._pidfds.pop(pid)
+        self._gate.loop.remove_reader(fd)
+        os.close(fd)
+
+    def _holder_ended(self, pid: int) -> None:
+        self._unwatch(pid)
+        self.look_now()
+
+    def _final(self, lease: Lease) -> meter.Reading:
+        try:
+            return meter.read(lease.sock)
+        except OSError:
+            return meter.Reading(meter.CLOSE, 0, 0)
+
+    def stop(self) -> None:
+        """End everything that is held: the gate goes, and the kernel keeps what programs still have."""
+        if self._timer is not None:
+            self._timer.cancel()
+        for pid in list(self._pidfds):
+            self._unwatch(pid)
+        for lease in list(self._gate.registry.leases.values()):
+            self.end(lease, "gate-ended")
+
+
+def milliseconds_since(begun: float) -> float:
+    """Return the time since ``begun`` (monotonic seconds) in milliseconds, to the microsecond."""
+    return round((time.monotonic() - begun) * 1000, 3)

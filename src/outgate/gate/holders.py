@@ -1,0 +1,42 @@
+"""Find out which processes hold a socket, as the kernel shows it in /proc.
+
+While the gate keeps its duplicate, nothing tells whether anybody else still has the socket: not inet_diag (the
+duplicate is a holder too), not the socket itself. The fd lists of the processes do, for unconnected sockets as well,
+and the duplicate stays in place for an exact last reading.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+
+
+def find(inodes: Collection[int], own: int | None = None) -> dict[int, set[int]]:
+    """Return inode → pids of the processes that hold it, this one apart.
+
+    Processes whose fds may not be read (another user's, or not dumpable) are not seen.
+
+    :param inodes: socket inodes (``st_ino``) to look for.
+    :param own: the pid to leave out; the caller's unless given.
+    """
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    found: dict[int, set[int]] = {inode: set() for inode in inodes}
+    if not wanted:
+        return found
+    skip = str(own if own is not None else os.getpid())
+    for pid in os.listdir("/proc"):
+        if not pid.isdigit() or pid == skip:
+            continue
+        folder = f"/proc/{pid}/fd"
+        try:
+            fds = os.listdir(folder)
+        except OSError:  # ended, or not ours to read
+            continue
+        for fd in fds:
+            try:
+                inode = wanted.get(os.readlink(f"{folder}/{fd}"))
+            except OSError:
+                continue
+            if inode is not None:
+                found[inode].add(int(pid))
+    return found

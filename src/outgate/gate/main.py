@@ -1,0 +1,154 @@
+"""Run a gate until it is told to stop: listener, signals, readiness, clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from outgate.errors import ConfigError
+from outgate.gate import config, notify
+from outgate.gate.log import DecisionLog
+from outgate.gate.server import Gate
+
+#: Channels that may wait to be accepted. net.core.somaxconn caps it.
+_BACKLOG = 1024
+
+
+def listen(path: str, mode: int) -> socket.socket:
+    """Return a listening channel socket at the path; one that a dead gate left is replaced.
+
+    :raises ConfigError: another gate answers there, or the path cannot be used.
+    """
+    folder = os.path.dirname(path)
+    try:
+        os.makedirs(folder, mode=0o755 if mode & 0o077 else 0o700, exist_ok=True)
+        _remove_dead(path)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        before = os.umask(0o777 & ~mode)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(before)
+        sock.listen(_BACKLOG)
+    except OSError as e:
+        why = "the path is too long for a Unix socket (107 bytes)" if e.errno is None else e.strerror
+        raise ConfigError(f"gate.socket: cannot listen at {path}: {why or e}") from None
+    return sock
+
+
+def _remove_dead(path: str) -> None:
+    try:
+        if not stat.S_ISSOCK(os.stat(path).st_mode):
+            raise ConfigError(f"gate.socket: {path} exists and is not a socket; name another path")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+        probe.setblocking(False)
+        result = probe.connect_ex(path)
+    if result in (0, errno.EAGAIN):
+        raise ConfigError(f"gate.socket: a gate is already listening at {path}; stop it or name another socket")
+    os.unlink(path)
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's loop where it is installed, asyncio's otherwise."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+def run(
+    settings: config.Settings,
+    *,
+    listener: socket.socket | None = None,
+    ready: Callable[[Gate], None] | None = None,
+    reloader: Callable[[config.Settings], config.Settings] | None = None,
+    while_running: int | None = None,
+) -> int:
+    """Serve until SIGTERM or SIGINT, and return the exit status.
+
+    :param listener: an inherited listening socket (socket activation); its path is not removed at the end.
+    :param ready: called once channels are accepted.
+    :param reloader: makes the next settings from those in force, for SIGHUP and ``outgate reload``.
+    :param while_running: a pidfd; the gate ends when that process and every process with a channel has ended.
+    """
+    notifier = notify.Notifier.from_environ(os.environ, os.getpid())
+    own_listener = listener is None
+    if listener is None:
+        listener = listen(settings.gate.socket, settings.gate.socket_mode)
+    log = DecisionLog(settings.gate.log if settings.gate.log != "-" else sys.stdout.fileno())
+    loop = new_loop()
+    gate = Gate(settings, listener, log, loop)
+    gate.reloader = reloader
+    _answer_signals(gate, log, notifier)
+    if while_running is not None:
+        _end_with(gate, while_running)
+    _feed_watchdog(loop, notifier)
+    log.event("start", pid=os.getpid(), policy=settings.number, source=settings.source)
+    notifier.ready(f"{len(settings.apps)} apps, policy {settings.number}")
+    if ready is not None:
+        ready(gate)
+    try:
+        loop.run_forever()
+    finally:
+        notifier.stopping()
+        gate.stop()
+        log.event("stop", pid=os.getpid())
+        log.close()
+        if own_listener:
+            with contextlib.suppress(OSError):
+                os.unlink(settings.gate.socket)
+    return 0
+
+
+def _answer_signals(gate: Gate, log: DecisionLog, notifier: notify.Notifier) -> None:
+    def reload() -> None:
+        notifier.reloading()
+        log.reopen()
+        outcome = gate.reload()
+        if not outcome["ok"]:
+            print(f"outgate: reload failed, the old policy stays in force: {outcome['error']}", file=sys.stderr)  # noqa: T201
+        notifier.ready(f"policy {gate.settings.number}")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gate.loop.add_signal_handler(number, gate.loop.stop)
+    gate.loop.add_signal_handler(signal.SIGHUP, reload)
+
+
+def _end_with(gate: Gate, pidfd: int) -> None:
+    state = {"running": True}
+
+    def maybe_stop() -> None:
+        if not state["running"] and not gate.registry.processes and not gate.registry.leases:
+            gate.loop.stop()
+        elif not state["running"]:
+            gate.loop.call_later(0.05, maybe_stop)
+
+    def ended() -> None:
+        gate.loop.remove_reader(pidfd)
+        state["running"] = False
+        maybe_stop()
+
+    gate.loop.add_reader(pidfd, ended)
+
+
+def _feed_watchdog(loop: asyncio.AbstractEventLoop, notifier: notify.Notifier) -> None:
+    interval = notifier.interval
+    if not interval:
+        return
+
+    def feed() -> Any:
+        notifier.watchdog()
+        loop.call_later(interval / 2, feed)
+
+    feed()

@@ -1,0 +1,65 @@
+"""Read a TCP socket's byte counters from the kernel, exact as of one instant.
+
+Offsets in ``struct tcp_info`` (linux/tcp.h; ``bytes_sent`` since 4.19). Measured with losses, resets, stuck peers and
+kills: ``bytes_sent - bytes_retrans + notsent`` is what the program wrote, to the byte.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import NamedTuple
+
+_TCP_INFO = 11
+_SIZE = 256
+_NOTSENT = struct.Struct("=I")
+_COUNTERS = struct.Struct("=Q")  # of bytes
+
+ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = range(
+    1, 12
+)
+#: Our FIN is in the queue, and counts as one byte of it until it is sent.
+_FIN_QUEUED = frozenset((FIN_WAIT1, CLOSING, LAST_ACK))
+#: The peer's FIN has come in, and counts as one byte received.
+_FIN_RECEIVED = frozenset((CLOSE_WAIT, LAST_ACK, CLOSING, TIME_WAIT))
+_PENDING = frozenset((SYN_SENT, SYN_RECV))
+
+
+class Reading(NamedTuple):
+    """One consistent snapshot: the TCP state, and the application bytes each way."""
+
+    state: int
+    sent: int
+    received: int
+
+    @property
+    def is_pending(self) -> bool:
+        """The handshake goes on."""
+        return self.state in _PENDING
+
+    @property
+    def is_closed(self) -> bool:
+        """Never connected, failed, or ended by a reset."""
+        return self.state == CLOSE
+
+
+def read(sock: socket.socket) -> Reading:
+    """Return the counters of a socket."""
+    return parse(sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _SIZE))
+
+
+def parse(info: bytes) -> Reading:
+    """Return the counters in a ``struct tcp_info``. Pure.
+
+    One byte may be off in state CLOSE, where the kernel no longer says whether a FIN was among the bytes.
+    """
+    state = info[0]
+    (notsent,) = _NOTSENT.unpack_from(info, 144)
+    (received,) = _COUNTERS.unpack_from(info, 128)
+    (sent,) = _COUNTERS.unpack_from(info, 200)
+    (retransmitted,) = _COUNTERS.unpack_from(info, 208)
+    if notsent and state in _FIN_QUEUED:
+        notsent -= 1
+    if received and state in _FIN_RECEIVED:
+        received -= 1
+    return Reading(state, sent - retransmitted + notsent, received)

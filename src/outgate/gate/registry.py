@@ -1,0 +1,167 @@
+"""Who is connected, and what they hold: apps, processes and leases, as plain records."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from outgate.core import lease as life
+
+if TYPE_CHECKING:
+    from outgate.core.policy import Decision
+    from outgate.gate.closer import Closer
+    from outgate.gate.config import App as AppSettings
+    from outgate.gate.resolver import Resolver
+
+
+class App:
+    """An identity that policy, limits and counts are keyed on; lives on when the configuration is read again."""
+
+    __slots__ = (
+        "closer",
+        "connects",
+        "denied",
+        "held",
+        "leases_ended",
+        "name",
+        "open",
+        "received",
+        "resolver",
+        "sent",
+        "settings",
+        "sockets",
+    )
+
+    def __init__(self, settings: AppSettings, closer: Closer, resolver: Resolver) -> None:
+        self.name = settings.name
+        self.settings = settings
+        self.closer = closer
+        self.resolver = resolver
+        #: Sockets the gate has open for it: born, dialled and connected.
+        self.held = 0
+        #: Those that have been dialled.
+        self.open = 0
+        #: Counts since the gate started.
+        self.sockets = self.connects = self.denied = self.leases_ended = 0
+        self.sent = self.received = 0
+
+    def __repr__(self) -> str:
+        return f"<App {self.name} held={self.held} open={self.open}>"
+
+
+class Process:
+    """A program's process, joined over its channels by the token it chose."""
+
+    __slots__ = ("app", "channels", "fenced", "gid", "leases", "parents", "pid", "program", "token", "uid")
+
+    def __init__(self, app: App, token: str, pid: int, uid: int, gid: int) -> None:
+        self.app = app
+        self.token = token
+        self.pid = pid
+        self.uid = uid
+        self.gid = gid
+        self.program = ""
+        self.parents: tuple[str, ...] = ()
+        self.fenced = False
+        self.channels = 0
+        self.leases: dict[int, Lease] = {}
+
+    def __repr__(self) -> str:
+        return f"<Process {self.pid} {self.program!r} app={self.app.name} leases={len(self.leases)}>"
+
+
+class Lease:
+    """One socket of the gate's in a program's hands."""
+
+    __slots__ = (
+        "address",
+        "asked",
+        "begun",
+        "connect_ms",
+        "cookie",
+        "decision",
+        "id",
+        "inode",
+        "number",
+        "policy",
+        "process",
+        "sock",
+        "state",
+    )
+
+    def __init__(self, id: int, process: Process, sock: socket.socket, cookie: int) -> None:
+        self.id = id
+        self.process = process
+        self.sock = sock
+        self.cookie = cookie
+        self.state = life.BORN
+        self.inode = 0
+        #: Counts dials: a socket whose connect failed may be dialled again, and that is a new line in the log.
+        self.number = 0
+        self.begun = 0.0
+        self.connect_ms: float | None = None
+        self.asked: tuple[str, int] = ("", 0)
+        self.address = ""
+        self.decision: Decision | None = None
+        self.policy = 0
+
+    def see(self, event: str) -> None:
+        """Go to the state that follows."""
+        self.state = life.after(self.state, event)
+
+    def __repr__(self) -> str:
+        return f"<Lease {self.id} {self.process.app.name} → {self.address or '?'} {self.state}>"
+
+
+class Registry:
+    """Every process and socket the gate knows."""
+
+    def __init__(self) -> None:
+        self.apps: dict[str, App] = {}
+        self.processes: dict[tuple[int, str], Process] = {}
+        self.leases: dict[int, Lease] = {}
+        self._next = 0
+
+    def add(self, process: Process, sock: socket.socket, cookie: int) -> Lease:
+        """Enter a born socket."""
+        self._next += 1
+        lease = Lease(self._next, process, sock, cookie)
+        self.leases[lease.id] = process.leases[lease.id] = lease
+        process.app.held += 1
+        process.app.sockets += 1
+        return lease
+
+    def remove(self, lease: Lease) -> None:
+        """Strike out a socket that the gate holds no more."""
+        del self.leases[lease.id]
+        lease.process.leases.pop(lease.id, None)
+        lease.process.app.held -= 1
+
+    def find(self, process: Process, id: int) -> Lease | None:
+        """Return a socket that this process, or one it was forked from, has from us."""
+        lease = process.leases.get(id)
+        if lease is None:
+            lease = self.leases.get(id)
+            if lease is None or lease.process.uid != process.uid or lease.process.token not in process.parents:
+                return None
+        return lease
+
+    def statistics(self) -> dict[str, Any]:
+        """Return counts per app, as ``outgate stats`` shows them."""
+        processes: dict[str, int] = {}
+        for process in self.processes.values():
+            processes[process.app.name] = processes.get(process.app.name, 0) + 1
+        return {
+            name: {
+                "processes": processes.get(name, 0),
+                "sockets": app.sockets,
+                "connects": app.connects,
+                "denied": app.denied,
+                "held": app.held,
+                "open": app.open,
+                "ended": app.leases_ended,
+                "sent": app.sent,
+                "received": app.received,
+            }
+            for name, app in sorted(self.apps.items())
+        }

@@ -1,0 +1,278 @@
+"""Answer requests: one coroutine an operation, which reads top to bottom.
+
+:func:`connect` is the one to read first: it is what happens in the gate when a program connects. Every decision is a
+pure function of :mod:`outgate.core`, every effect a small adapter beside this module.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+
+from outgate.core import lease as life
+from outgate.core.policy import Ask, Decision, could_allow, decide
+from outgate.errors import GateError, ProtocolError
+from outgate.gate import births, dial, wire
+from outgate.gate.registry import Process
+from outgate.gate.resolver import CALLS, numeric
+
+if TYPE_CHECKING:
+    from outgate.gate.channel import Channel
+    from outgate.gate.server import Gate
+
+Reply = dict[str, Any]
+
+
+def refusal(code: str, **facts: Any) -> Reply:
+    """Return the reply that carries a row of the error table."""
+    return {"error": {"code": code, "facts": facts}}
+
+
+async def new(gate: Gate, channel: Channel, process: Process, request: wire.New) -> tuple[Reply, list[int]]:
+    """Make born sockets for the client's pool. Taking one from the pool is silent, so nothing is charged here."""
+    app = process.app
+    denied = may_have_sockets(process)
+    if denied is not None:
+        return denied, []
+    limit = gate.limit(app)
+    if not life.may_hold(app.held, request.count, limit + gate.pool_allowance(app)):
+        return refusal("too-many-leases", app=app.name, used=app.held, limit=limit), []
+    owner = (process.uid, process.gid) if gate.is_root and process.uid != 0 else None
+    leases = []
+    try:
+        for _ in range(request.count):
+            sock, cookie = births.make(request.family, owner)
+            leases.append(gate.registry.add(process, sock, cookie))
+    except OSError as e:
+        if not leases:
+            return refusal("gate-sockets", errno=e.errno), []
+    reply = {"ids": [lease.id for lease in leases], "cookies": [lease.cookie for lease in leases]}
+    return reply, [lease.sock.fileno() for lease in leases]
+
+
+def may_have_sockets(process: Process) -> Reply | None:
+    """Return why this app gets no sockets at all, or ``None``."""
+    settings = process.app.settings
+    if not settings.billing:
+        return refusal("billing-disabled", app=settings.name)
+    if not settings.trusted:
+        return refusal("untrusted", app=settings.name)
+    return None
+
+
+async def connect(gate: Gate, channel: Channel, process: Process, request: wire.Connect) -> Reply:
+    """Identify → charge → resolve → decide → connect → lease."""
+    lease = gate.registry.find(process, request.sock)
+    if lease is None:
+        return refusal("unknown-descriptor")
+    app = lease.process.app
+    denied = may_have_sockets(process)
+    if denied is not None:
+        return denied
+    if lease.state == life.DIALLED:
+        gate.settle(lease)
+    if lease.state in (life.OPEN, life.DIALLED):
+        # The client harvested an end that we have not seen; the kernel knows, and a second dial asks it.
+        return _dialled_again(lease)
+    limit = gate.limit(app)
+    if not life.may_hold(app.open, 1, limit):
+        return refusal("too-many-leases", app=app.name, used=app.open, limit=limit)
+    family = 6 if lease.sock.family == socket.AF_INET6 else 4
+    try:
+        candidates = await resolve_host(gate, process, request.host, family)
+    except (socket.gaierror, socket.herror) as e:
+        return resolver_error(e)
+    if lease.sock.fileno() < 0:
+        return refusal("unknown-descriptor")  # closed while the name was looked up
+    policy = app.settings.policy
+    decision: Decision | None = None
+    for address, scope in candidates:
+        ask = Ask(app=app.name, transport="tcp", host=request.host, address=address, port=request.port)
+        decision = decide(policy, ask)
+        if decision.verdict != "deny":
+            break
+    assert decision is not None
+    if decision.verdict == "deny":
+        app.denied += 1
+        gate.log_decision(process, request.host, request.port, address, decision, lease=None)
+        return refusal(decision.code, **decision.facts)
+    target = (address, request.port) if family == 4 else (address, request.port, request.flow, scope or request.scope)
+    begun = time.monotonic()
+    if gate.fast_open:
+        result = dial.begin(lease.sock, target)
+    else:
+        result = await gate.loop.run_in_executor(gate.dial_threads(app), dial.wait, lease.sock, target)
+    if result not in (0, errno.EINPROGRESS):
+        return {"errno": result}
+    lease.see(life.DIAL)
+    lease.number += 1
+    lease.begun = begun
+    lease.connect_ms = None
+    lease.asked = (request.host, request.port)
+    lease.address = address
+    lease.decision = decision
+    lease.policy = policy.number
+    app.open += 1
+    app.connects += 1
+    channel.after_reply(gate.dialled, lease, process)
+    return {"lease": gate.lease_name(lease), "addr": [*target, 0, 0][:4], "connected": result == 0}
+
+
+def _dialled_again(lease: Any) -> Reply:
+    result = dial.begin(lease.sock, (lease.address, lease.asked[1]))
+    return {"errno": result if result else errno.EISCONN}
+
+
+async def resolve_host(gate: Gate, process: Process, host: str, family: int) -> list[tuple[str, int]]:
+    """Return the (address, scope id) pairs of a host as given to connect: numeric ones without a look-up.
+
+    :raises socket.gaierror: as the C library says.
+    """
+    number = numeric(host, family)
+    if number is not None:
+        return [number]
+    wanted = socket.AF_INET6 if family == 6 else socket.AF_INET
+    answer = await process.app.resolver.call("getaddrinfo", host, host, None, wanted, socket.SOCK_STREAM)
+    return [(str(item[4][0]).partition("%")[0], item[4][3] if family == 6 else 0) for item in answer]
+
+
+def resolver_error(error: OSError) -> Reply:
+    """Return the reply that carries the C library's own answer."""
+    kind = "herror" if isinstance(error, socket.herror) else "gaierror"
+    return {"errno": error.errno or 0, "kind": kind, "text": error.strerror or ""}
+
+
+async def resolve(gate: Gate, channel: Channel, process: Process, request: wire.Resolve) -> Reply:
+    """Look up a name, an address or an interface; forbidden addresses are left out of the answer."""
+    if request.call not in CALLS:
+        raise ProtocolError(f"no look-up {request.call[:40]!r}")
+    app = process.app
+    if not app.settings.billing:
+        return refusal("billing-disabled", app=app.name)
+    host = str(request.args[0]) if request.args else ""
+    try:
+        answer = await app.resolver.call(request.call, host, *request.args)
+    except (socket.gaierror, socket.herror) as e:
+        return resolver_error(e) if not isinstance(e, GateError) else refusal(e.code, **e.facts)
+    except OSError as e:
+        return {"errno": e.errno or errno.EIO}
+    except (TypeError, ValueError, OverflowError) as e:
+        raise ProtocolError(f"arguments of {request.call}: {e}") from None
+    if request.call == "getaddrinfo":
+        return _allowed(gate, process, host, answer, lambda item: item[4][0])
+    if request.call == "gethostbyname_ex":
+        name, aliases, addresses = answer
+        reply = _allowed(gate, process, host, addresses, lambda item: item)
+        if "answer" in reply:
+            reply["answer"] = [name, aliases, reply["answer"]]
+        return reply
+    return {"answer": answer}
+
+
+def _allowed(gate: Gate, process: Process, host: str, answer: list[Any], address_of: Any) -> Reply:
+    policy = process.app.settings.policy
+    kept, refused = [], None
+    for item in answer:
+        decision = could_allow(policy, None, address_of(item).partition("%")[0], host=host)
+        if decision.verdict == "deny":
+            refused = refused or decision
+        else:
+            kept.append(item)
+    if kept or refused is None:
+        return {"answer": kept}
+    process.app.denied += 1
+    gate.log_decision(process, host, 0, address_of(answer[0]), refused, lease=None)
+    return refusal(refused.code, **refused.facts)
+
+
+async def close(gate: Gate, channel: Channel, process: Process, request: wire.Close) -> Reply | None:
+    """End a lease, or look who else holds it. Waits for the close itself where an answer is expected."""
+    lease = gate.registry.leases.get(request.sock)
+    mine = lease is not None and lease.process is process
+    if lease is None or (not mine and lease.process.app is not process.app):
+        return {}
+    if mine and not request.shared and lease.state != life.HELD:
+        if channel.is_anchor:
+            gate.ending.end(lease, "closed")
+            return {}
+        done = gate.loop.create_future()
+        gate.ending.end(lease, "closed", lambda: done.done() or done.set_result(None))
+        await done
+        return {}
+    if mine:
+        gate.ending.look((lease,))
+    else:
+        gate.ending.look_now()  # a child has closed what its parent opened: perhaps it was the last
+    return {}
+
+
+async def why(gate: Gate, channel: Channel, process: Process, request: wire.Why) -> Reply:
+    """Decide without dialling, and say which rule decides."""
+    app = process.app
+    if request.app and request.app != app.name:
+        if process.uid not in (0, os.getuid()):
+            return refusal("no-app", uid=process.uid)
+        other = gate.settings.apps.get(request.app)
+        if other is None:
+            return {"answer": {"verdict": "unknown", "reason": f"no app {request.app!r} is configured"}}
+        settings = other
+    else:
+        settings = app.settings
+    host = request.host.strip("[]")
+    found: list[tuple[str, int]] = []
+    failed = ""
+    for family in (4, 6):
+        try:
+            found += await resolve_host(gate, process, host, family)
+        except (socket.gaierror, socket.herror) as e:
+            failed = e.strerror or str(e)
+    if not found:
+        return {"answer": {"verdict": "unknown", "host": host, "port": request.port, "reason": f"{host}: {failed}"}}
+    decisions = []
+    for address, _ in dict.fromkeys(found):
+        ask = Ask(app=settings.name, transport=request.transport, host=host, address=address, port=request.port)
+        decisions.append((address, decide(settings.policy, ask)))
+    address, best = next(((a, d) for a, d in decisions if d.verdict != "deny"), decisions[0])
+    return {
+        "answer": {
+            "app": settings.name,
+            "host": host,
+            "port": request.port,
+            "transport": request.transport,
+            "verdict": best.verdict,
+            "address": address,
+            "class": best.address_class,
+            "rule": best.rule,
+            "place": best.place,
+            "reason": best.reason,
+            "cure": best.cure,
+            "policy": settings.policy.number,
+            "addresses": [{"address": a, "verdict": d.verdict, "class": d.address_class} for a, d in decisions],
+        }
+    }
+
+
+async def stat(gate: Gate, channel: Channel, process: Process, request: wire.Stat) -> Reply:
+    """Count sockets and connects, per app."""
+    return {"answer": gate.statistics()}
+
+
+async def reload(gate: Gate, channel: Channel, process: Process, request: wire.Reload) -> Reply:
+    """Read the configuration again, for the gate's own user or root."""
+    if process.uid not in (0, os.getuid()):
+        return refusal("no-app", uid=process.uid)
+    return {"answer": gate.reload()}
+
+
+HANDLERS: dict[type, Any] = {
+    wire.New: new,
+    wire.Connect: connect,
+    wire.Resolve: resolve,
+    wire.Close: close,
+    wire.Why: why,
+    wire.Stat: stat,
+    wire.Reload: reload,
+}

@@ -1,0 +1,339 @@
+"""The gate: accept channels, know who is connected, and keep the state that requests work on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import secrets
+import socket
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from outgate import __version__
+from outgate.core import lease as life
+from outgate.core import messages
+from outgate.core.policy import Decision
+from outgate.errors import ConfigError, build
+from outgate.gate import config, dial, meter, requests, wire
+from outgate.gate.channel import Channel, network_namespace, peer_of, take_no_fds
+from outgate.gate.closer import Closer
+from outgate.gate.ending import Ending, milliseconds_since
+from outgate.gate.log import DecisionLog
+from outgate.gate.registry import App, Lease, Process, Registry
+from outgate.gate.resolver import Resolver
+from outgate.gate.watch import Watch
+
+#: Channels of one user: a request channel per thread in flight, and free ones.
+MOST_CHANNELS = 4096
+
+
+class Gate:
+    """The service itself. Everything runs on its loop; threads only close, resolve and write the log."""
+
+    def __init__(
+        self, settings: config.Settings, listener: socket.socket, log: DecisionLog, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.loop = loop
+        self.settings = settings
+        self.log = log
+        self.boot = secrets.token_hex(4)
+        self.started = time.time()
+        self.registry = Registry()
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.handlers = requests.HANDLERS
+        self.buffer = memoryview(bytearray(messages.MAX_PACKET + 1))
+        self.stray_closer = Closer("strays")
+        self.looker = Closer("look")
+        self.ending = Ending(self)
+        self.fast_open = dial.fast_open_is_on()
+        self.is_root = os.geteuid() == 0
+        self.descriptors = raise_descriptors()
+        self.reloader: Callable[[config.Settings], config.Settings] | None = None
+        self.on_idle: Callable[[], None] | None = None
+        self._namespace = network_namespace("self")
+        self._dial_threads: dict[str, ThreadPoolExecutor] = {}
+        self._channels: dict[Channel, int] = {}
+        self._by_uid: dict[int, int] = {}
+        self._ungreeted: set[Channel] = set()
+        self._watch = Watch(loop, self._on_dial_ended)
+        self._listener = listener
+        self._strays = not take_no_fds(listener)
+        self._adopt(settings)
+        listener.setblocking(False)
+        loop.add_reader(listener.fileno(), self._on_connection)
+        self._housekeeping = loop.call_later(1.0, self._keep_house)
+
+    # --- channels and processes ---------------------------------------------------------------------------------------
+
+    def _on_connection(self) -> None:
+        for _ in range(64):
+            try:
+                sock, _address = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as e:  # EMFILE: the channels that are open go on
+                self.log.event("accept-failed", reason=str(e))
+                self.loop.remove_reader(self._listener.fileno())
+                self.loop.call_later(0.1, self._accept_again)
+                return
+            peer = peer_of(sock)
+            if self._by_uid.get(peer.uid, 0) >= MOST_CHANNELS:
+                self.stray_closer.put(sock)
+                continue
+            self._by_uid[peer.uid] = self._by_uid.get(peer.uid, 0) + 1
+            channel = Channel(self, sock, peer, self._strays)
+            self._channels[channel] = peer.uid
+            self._ungreeted.add(channel)
+
+    def _accept_again(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self.loop.add_reader(self._listener.fileno(), self._on_connection)
+
+    def join(self, channel: Channel, hello: wire.Greeting) -> Process:
+        """Return the process that a greeting belongs to, known or new.
+
+        :raises outgate.errors.GateError: no app is configured for its user, or no protocol version in common.
+        """
+        oldest, newest = hello.v
+        if newest < messages.OLDEST or oldest > messages.VERSION:
+            raise build("version", {"client": newest, "gate": messages.VERSION})
+        peer = channel.peer
+        self._ungreeted.discard(channel)
+        known = self.registry.processes.get((peer.uid, hello.token))
+        if known is not None:
+            return known
+        settings = self.settings.find(peer.uid, peer.gid)
+        if settings is None:
+            raise build("no-app", {"uid": peer.uid})
+        process = Process(self.registry.apps[settings.name], hello.token, peer.pid, peer.uid, peer.gid)
+        process.parents = tuple(hello.parents)
+        process.program = hello.program
+        namespace = network_namespace(peer.pid)
+        process.fenced = namespace is not None and namespace != self._namespace
+        self.registry.processes[peer.uid, hello.token] = process
+        return process
+
+    def greeting(self, process: Process) -> dict[str, Any]:
+        """Return the gate's side of HELLO."""
+        return {
+            "v": messages.VERSION,
+            "boot": self.boot,
+            "gate": __version__,
+            "app": process.app.name,
+            "fenced": process.fenced,
+            "dev": process.app.settings.listen == "loopback",
+        }
+
+    def left(self, channel: Channel) -> None:
+        """Note that a channel has ended; with its last one a process has, unless it still holds sockets."""
+        uid = self._channels.pop(channel)
+        self._by_uid[uid] -= 1
+        if not self._by_uid[uid]:
+            del self._by_uid[uid]
+        self._ungreeted.discard(channel)
+        process = channel.process
+        if process is None:
+            return
+        process.channels -= 1
+        if process.channels:
+            return
+        self.registry.processes.pop((process.uid, process.token), None)
+        if process.leases:
+            self.ending.look(list(process.leases.values()))
+        if self.on_idle is not None and not self.registry.processes:
+            self.on_idle()
+
+    def _keep_house(self) -> None:
+        now = self.loop.time()
+        for channel in [c for c in self._ungreeted if now >= c.greeted_by]:
+            channel.end(f"no hello within {messages.HELLO_LIMIT:g} s")
+        self._housekeeping = self.loop.call_later(1.0, self._keep_house)
+
+    # --- limits -------------------------------------------------------------------------------------------------------
+
+    def limit(self, app: App) -> int:
+        """Return how many sockets the app may have open."""
+        return life.fair_limit(app.settings.open_sockets, self.descriptors, len(self.settings.apps))
+
+    def pool_allowance(self, app: App) -> int:
+        """Return how many born sockets may lie in the pools of the app's processes beyond its limit."""
+        return 2 * messages.POOL * sum(1 for p in self.registry.processes.values() if p.app is app)
+
+    def dial_threads(self, app: App) -> ThreadPoolExecutor:
+        """Return the app's threads for connects where fast open is switched off."""
+        pool = self._dial_threads.get(app.name)
+        if pool is None:
+            pool = self._dial_threads[app.name] = ThreadPoolExecutor(16, thread_name_prefix=f"dial-{app.name}")
+        return pool
+
+    # --- leases -------------------------------------------------------------------------------------------------------
+
+    def lease_name(self, lease: Lease) -> str:
+        """Return what joins the log lines of a lease: unique over restarts and redials."""
+        return f"{self.boot}-{lease.id}" + (f".{lease.number}" if lease.number > 1 else "")
+
+    def dialled(self, lease: Lease, process: Process) -> None:
+        """Log the decision, and find out how the dial ends."""
+        decision = lease.decision
+        assert decision is not None
+        if decision.verdict != "allow" or self.settings.gate.log_allowed:
+            self.log_decision(process, *lease.asked, lease.address, decision, lease)
+        if lease.state == life.DIALLED:
+            self.settle(lease)
+            if lease.state == life.DIALLED:
+                self._watch.add(lease)
+
+    def settle(self, lease: Lease) -> None:
+        """Look once how a dial stands, without taking its error from the program (SO_ERROR would)."""
+        reading = meter.read(lease.sock)
+        if reading.is_pending:
+            return
+        lease.connect_ms = milliseconds_since(lease.begun)
+        if reading.is_closed:
+            self.unwatch(lease)
+            self.log_end(lease, reading, "failed")
+            lease.see(life.DIAL_FAILED)
+        else:
+            self.unwatch(lease)
+            lease.see(life.CONNECTED)
+
+    def _on_dial_ended(self, lease: Lease) -> None:
+        if lease.state == life.DIALLED:
+            self.settle(lease)
+
+    def unwatch(self, lease: Lease) -> None:
+        """Stop waiting for the end of a dial."""
+        self._watch.discard(lease)
+
+    def log_decision(
+        self, process: Process, host: str, port: int, address: str, decision: Decision, lease: Lease | None
+    ) -> None:
+        """Write the line of a decision."""
+        self.log.decision(
+            lease=self.lease_name(lease) if lease is not None else "",
+            app=process.app.name,
+            pid=process.pid,
+            uid=process.uid,
+            program=process.program,
+            host=host,
+            port=port,
+            transport="tcp",
+            address=address,
+            **{"class": decision.address_class},
+            verdict=decision.verdict,
+            rule=decision.rule,
+            reason=decision.reason,
+            policy=decision.policy,
+            path="direct",
+        )
+
+    def log_end(self, lease: Lease, reading: meter.Reading, how: str) -> None:
+        """Write the line of a lease's end and add its bytes to the app's."""
+        if lease.state == life.FAILED:
+            return  # its dial's end is in the log already
+        app, process = lease.process.app, lease.process
+        app.open -= 1
+        app.leases_ended += 1
+        app.sent += reading.sent
+        app.received += reading.received
+        decision = lease.decision
+        connected = lease.connect_ms is not None and how != "failed"
+        self.log.end(
+            lease=self.lease_name(lease),
+            app=app.name,
+            pid=process.pid,
+            uid=process.uid,
+            program=process.program,
+            host=lease.asked[0],
+            port=lease.asked[1],
+            transport="tcp",
+            address=lease.address,
+            **{"class": decision.address_class if decision else ""},
+            verdict=decision.verdict if decision else "",
+            rule=decision.rule if decision else "",
+            policy=lease.policy,
+            path="direct",
+            connected=connected,
+            connect_ms=lease.connect_ms,
+            sent=reading.sent,
+            received=reading.received,
+            duration=round(time.monotonic() - lease.begun, 6),
+            how=how,
+        )
+
+    # --- the gate as a whole ------------------------------------------------------------------------------------------
+
+    def _adopt(self, settings: config.Settings) -> None:
+        self.settings = settings
+        for name, app in settings.apps.items():
+            known = self.registry.apps.get(name)
+            if known is None:
+                self.registry.apps[name] = App(app, Closer(name), Resolver(name))
+            else:
+                known.settings = app
+
+    def reload(self) -> dict[str, Any]:
+        """Read the configuration again. A bad one changes nothing and says why."""
+        if self.reloader is None:
+            return {"ok": False, "error": "this gate was started without a configuration file"}
+        try:
+            settings = self.reloader(self.settings)
+        except ConfigError as e:
+            self.log.event("reload-failed", reason=str(e), policy=self.settings.number)
+            return {"ok": False, "error": str(e), "policy": self.settings.number}
+        self._adopt(settings)
+        self.log.event("reload", policy=settings.number, source=settings.source)
+        return {"ok": True, "policy": settings.number, "warnings": [str(w) for w in settings.warnings]}
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what ``outgate status`` and ``outgate stats`` show."""
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "boot": self.boot,
+            "uptime": round(time.time() - self.started, 3),
+            "policy": self.settings.number,
+            "source": self.settings.source,
+            "log": self.settings.gate.log,
+            "log_dropped": self.log.dropped,
+            "channels": len(self._channels),
+            "processes": len(self.registry.processes),
+            "fast_open": self.fast_open,
+            "descriptors": self.descriptors,
+            "apps": self.registry.statistics(),
+        }
+
+    def fault(self, error: BaseException, request: object) -> None:
+        """Log a fault of our own with its traceback; the gate goes on."""
+        text = "".join(traceback.format_exception(error))[-4000:]
+        self.log.event("fault", reason=f"{type(error).__name__}: {error}", request=type(request).__name__, trace=text)
+
+    def stop(self) -> None:
+        """Stop serving: programs keep their direct connections, and learn of our end by their channels'."""
+        self._housekeeping.cancel()
+        self.loop.remove_reader(self._listener.fileno())
+        self._listener.close()
+        self.ending.stop()
+        for channel in list(self._channels):
+            channel.close("gate-ended")
+        self.ending.stop()
+        self._watch.close()
+        for app in self.registry.apps.values():
+            app.resolver.stop()
+            app.closer.stop(0.5)
+        for pool in self._dial_threads.values():
+            pool.shutdown(wait=False, cancel_futures=True)
+        self.stray_closer.stop(0.5)
+
+
+def raise_descriptors() -> int:
+    """Raise RLIMIT_NOFILE to its hard limit and return it."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,0 +1,1 @@
+"""Contain: start a program where nothing but sockets from the gate leads out."""

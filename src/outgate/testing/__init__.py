@@ -1,0 +1,1 @@
+"""Public helpers for tests: a running gate and small peers."""

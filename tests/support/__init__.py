@@ -1,0 +1,1 @@
+"""What tests share: peers, a world of real servers, ways to look at both."""
