@@ -5,15 +5,16 @@ from ipaddress import ip_network
 import pytest
 
 from outgate.core.address_table import CLASSES, TABLE, Row
+from support.examples import words
 
 # Ranges of the two IANA special-purpose registries that are not globally reachable, and the multicast ones.
-SPECIAL = """
+SPECIAL = words("""
 0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.0.0/29 192.0.0.8/32
 192.0.0.170/32 192.0.0.171/32 192.0.2.0/24 192.88.99.0/24 192.168.0.0/16 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24
 224.0.0.0/4 240.0.0.0/4 255.255.255.255/32
 ::1/128 ::/128 64:ff9b:1::/48 100::/64 100:0:0:1::/64 2001:2::/48 2001:10::/28 2001:db8::/32 3fff::/20
 5f00::/16 fc00::/7 fe80::/10 ff00::/8
-""".split()
+""")
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.network)

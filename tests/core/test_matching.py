@@ -1,20 +1,21 @@
 """The rule index finds what a walk through the list would find."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from outgate.core.addresses import judge
 from outgate.core.matching import PERMIT, REFUSE, RuleIndex, turning_ports
 from outgate.core.rules import TCP, UDP, parse_rule
+from support.examples import at_least
 
-FIXED = settings(max_examples=200, deadline=None, derandomize=True, database=None)
+MANY = at_least(200)
 
 PORTS = st.lists(
     st.tuples(st.integers(0, 20), st.integers(0, 5)).map(lambda pair: f"{pair[0]}-{sum(pair)}"), min_size=1, max_size=3
 ).map(",".join)
 
 
-@FIXED
+@MANY
 @given(st.lists(st.tuples(st.sampled_from(["", "tcp://", "udp://"]), PORTS), max_size=8))
 def test_first_of_overlapping_ports(parts: "list[tuple[str, str]]") -> None:
     """Of rules for one network whose ports overlap, the first that has the port is found, at every port."""

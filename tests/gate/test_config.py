@@ -54,7 +54,7 @@ def test_every_key_of_an_app_is_read(write):
             version = 1
             [groups]
             own = ["198.51.100.0/24"]
-            partners = ["203.0.113.0/28"]
+            partners = ["9.9.10.0/28"]
             [apps."web.v2"]
             uid = [1000, {toml(ROOT)}, 0]
             gid = [50]
@@ -81,7 +81,7 @@ def test_every_key_of_an_app_is_read(write):
     assert app.policy.number == settings.number == 7
     assert [rule.text for rule in app.policy.except_] == ["10.2.0.0/16:5432"]
     assert app.policy.except_[0].place == 'apps."web.v2".except[0]'
-    assert settings.groups == {"own": ("198.51.100.0/24",), "partners": ("203.0.113.0/28",)}
+    assert settings.groups == {"own": ("198.51.100.0/24",), "partners": ("9.9.10.0/28",)}
     assert settings.warnings == ()
 
 

@@ -62,6 +62,9 @@ CASES = {
     "httpx": Case("httpx_get.py", (_name("www"),), ((_name("www"), 443),), "[200, 200, 200, 200, 200]"),
     "asyncio TLS": Case("asyncio_tls.py", (_name("www"),), ((_name("www"), 443),), f"HTTP/1.1 200 OK {_LARGE}"),
     "threads": Case("threads.py", (_name("www"),), ((_name("www"), 80),), "['hello from nginx']"),
+    "children": Case(
+        "children.py", (f"https://{_name('www')}/hello",), ((_name("www"), 443),), "spawn hello from nginx"
+    ),
     "getaddrinfo": Case("resolve.py", (_name("mail"), "110"), (), f"AF_INET6 SOCK_STREAM {MAIL[1]} 110"),
 }
 
@@ -127,6 +130,16 @@ def test_the_unmodified_program_works_under_outgate_run(world: World, case: Case
             assert last[0]["how"] == "closed", last
 
 
+@pytest.mark.parametrize("address", WWW)
+@pytest.mark.parametrize("path", ["/hello", "/large"])
+def test_the_log_has_the_bytes_that_the_program_counted(world: World, log: Path, address: str, path: str) -> None:
+    """The end line's sent and received are exact for a small and a large transfer, over IPv4 and IPv6."""
+    done = run(world, log, sys.executable, str(PROGRAMS / "count_bytes.py"), address, path)
+    (end,) = events(log, "end")
+    assert done.stdout == f"{end['sent']} {end['received']}\n"
+    assert end["received"] > (nginx.LARGE if path == "/large" else 0)
+
+
 def attempt(world: World, log: Path, host: str, port: int) -> dict[str, Any]:
     """Let an unmodified program under ``outgate run`` try to connect, and return what it saw."""
     done = run(world, log, sys.executable, str(PROGRAMS / "try_connect.py"), host, str(port))
@@ -152,6 +165,17 @@ def test_a_forbidden_address_is_refused_with_reason_and_cure(world: World, log: 
     assert (decision["verdict"], decision["address"], decision["class"]) == ("deny", address, word)
     assert decision["reason"]
     assert events(log, "end") == []
+
+
+@pytest.mark.parametrize("address", FORBIDDEN)
+def test_the_cure_of_a_refusal_permits_it(world: World, log: Path, address: str) -> None:
+    """The rule that the refusal's text proposes, given as an exception, lets the same program through."""
+    text = attempt(world, log, address, TRAP_PORT)["text"]
+    rule = text.partition('to permit: except = ["')[2].partition('"]')[0]
+    command = (sys.executable, str(PROGRAMS / "try_connect.py"), address, str(TRAP_PORT))
+    done = world.outgate("run", "--fence", "--log", str(log), "--except", rule, "--", *command)
+    assert json.loads(done.stdout) == {"error": None}
+    assert [line["verdict"] for line in events(log, "decision")] == ["deny", "allow"]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "0.0.0.0", "::ffff:127.0.0.1"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import shutil
 import signal
 import socket
@@ -103,6 +104,18 @@ class Namespace:
         """List the processes whose network this is."""
         done = subprocess.run(["ip", "netns", "pids", self.name], capture_output=True, text=True)
         return [int(word) for word in done.stdout.split()]
+
+    def wait_empty(self, limit: float = 20.0) -> None:
+        """Wait until no process uses this network any more. Raises ``TimeoutError`` that names one which does."""
+        for pid in self.pids():
+            try:
+                handle = os.pidfd_open(pid)
+            except ProcessLookupError:
+                continue
+            with open(handle, "rb", buffering=0):  # readable when the process has ended (pidfd_open(2))
+                if not select.select([handle], [], [], limit)[0]:
+                    words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    raise TimeoutError(f"{self!r}: still running: {pid} {words}")
 
     def close(self) -> None:
         """End what still runs in here, and only that, and remove the namespace and its files."""

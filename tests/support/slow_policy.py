@@ -4,6 +4,7 @@ Nothing here is shared with the real one but the data of the address table: rule
 compared with ``ipaddress``, every rule is looked at in turn.
 """
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from outgate.core.address_table import CLASSES, TABLE
@@ -11,6 +12,7 @@ from outgate.core.address_table import CLASSES, TABLE
 NON_PUBLIC = [name for name in CLASSES if name not in ("public", "own")]
 
 
+@lru_cache(maxsize=None)
 def class_of(address, own=()):
     """Return the class of an address itself, embedded ones aside: the smallest network of the table that has it."""
     rows = [row for row in TABLE if address in ip_network(row.network)]
@@ -106,9 +108,11 @@ class SlowPolicy:
     def __init__(self, allow=("public",), deny=(), except_=(), own=(), mode="enforce"):
         self.allow = [SlowRule(text) for text in allow]
         self.deny = [SlowRule(text) for text in ("non-public", "own", "*:25")]
-        self.deny += [SlowRule(entry) if isinstance(entry, str) else SlowRule(entry["rule"], entry["mode"]) for entry in deny]
+        self.deny += [
+            SlowRule(entry) if isinstance(entry, str) else SlowRule(entry["rule"], entry["mode"]) for entry in deny
+        ]
         self.except_ = [SlowRule(text) for text in except_]
-        self.own, self.mode = own, mode
+        self.own, self.mode = tuple(own), mode
 
     def decide(self, transport, address, port):
         """Return (verdict, text of the rule that decided or None)."""

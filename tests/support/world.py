@@ -146,8 +146,10 @@ class World:
         return self.run(sys.executable, str(program), *words)
 
     def outgate(self, *words: str) -> Finished:
-        """Run the ``outgate`` command in ``near``."""
-        return self.run(sys.executable, "-m", "outgate", *words)
+        """Run the ``outgate`` command in ``near``, and wait for the gate beside it to end: its log is then whole."""
+        done = self.run(sys.executable, "-m", "outgate", *words)
+        self.near.wait_empty()
+        return done
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[Watch]:

@@ -1,10 +1,10 @@
 """Ask a running gate, from the command line: one channel, one request."""
 
-from _socket import AF_UNIX, SO_RCVTIMEO, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET
-from _socket import socket as native
 import json
 import os
 import sys
+from _socket import AF_UNIX, SO_RCVTIMEO, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET
+from _socket import socket as native
 from typing import Any, Dict, Tuple
 
 from outgate.core import messages, paths

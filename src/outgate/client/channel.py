@@ -7,7 +7,7 @@ child joins with a token of its own and names its parent's.
 Nothing here may import :mod:`socket`: this module is what ``socket`` will be built on.
 """
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import os
 import sys
 from _socket import (

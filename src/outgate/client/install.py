@@ -1,10 +1,9 @@
 """Put the stand-in where programs find it: at ``_socket`` before ``socket`` is imported, or in place afterwards."""
 
+import _socket as _native_module
 import sys
 from types import ModuleType
 from typing import Any, List
-
-import _socket as _native_module
 
 from outgate.client import inherit, names, standin
 

@@ -69,7 +69,7 @@ def gethostbyname(hostname: Any) -> str:
 def gethostbyname_ex(hostname: Any) -> Tuple[str, List[str], List[str]]:
     """Return (name, aliases, IPv4 addresses) of a name."""
     if _is_local(hostname):
-        return tuple(_native["gethostbyname_ex"](hostname))  # type: ignore[return-value]
+        return tuple(_native["gethostbyname_ex"](hostname))
     name, aliases, addresses = _ask("gethostbyname_ex", _ascii(hostname))
     return name, list(aliases), list(addresses)
 
@@ -77,7 +77,7 @@ def gethostbyname_ex(hostname: Any) -> Tuple[str, List[str], List[str]]:
 def gethostbyaddr(host: Any) -> Tuple[str, List[str], List[str]]:
     """Return (name, aliases, addresses) of an address or name."""
     if not isinstance(host, (str, bytes, bytearray)):
-        return tuple(_native["gethostbyaddr"](host))  # type: ignore[return-value]
+        return tuple(_native["gethostbyaddr"](host))
     name, aliases, addresses = _ask("gethostbyaddr", _ascii(host))
     return name, list(aliases), list(addresses)
 
@@ -121,8 +121,14 @@ def _is_local(hostname: Any) -> bool:
     if not isinstance(hostname, (str, bytes, bytearray)) or hostname in ("", b"", "<broadcast>", b"<broadcast>"):
         return True
     try:
-        _native["getaddrinfo"](bytes(hostname) if isinstance(hostname, bytearray) else hostname, None, _socket.AF_INET,
-                               0, 0, _AI_NUMERICHOST)
+        _native["getaddrinfo"](
+            bytes(hostname) if isinstance(hostname, bytearray) else hostname,
+            None,
+            _socket.AF_INET,
+            0,
+            0,
+            _AI_NUMERICHOST,
+        )
     except _socket.gaierror as e:
         return e.errno != _EAI_NONAME
     return True

@@ -22,9 +22,9 @@ from _socket import (
     SOCK_NONBLOCK,
     SOCK_STREAM,
     SOL_SOCKET,
+    gaierror,
 )
 from _socket import close as native_close_fd
-from _socket import gaierror
 from _socket import socket as native
 from _socket import timeout as timed_out
 from fcntl import F_DUPFD_CLOEXEC, fcntl
@@ -36,7 +36,7 @@ from outgate.client.address import parse
 from outgate.client.state import BORN, CONNECTED, CONNECTING, State, by_cookie, forget_ghosts, table
 from outgate.core import messages
 
-__all__ = ["socket"]
+__all__ = ["native", "socket"]
 
 _SO_COOKIE = 57
 _MSG_FASTOPEN = 0x20000000
@@ -262,7 +262,8 @@ def accept(self: native) -> Tuple[int, Any]:
     """Refuse to accept on a socket of the gate's; inherited listening sockets are native."""
     if native.fileno(self) in table:
         raise _refuse("listen", call="accept", hint="outgate run --dev lets a program listen on loopback")
-    return native._accept(self)
+    accepted: Tuple[int, Any] = native._accept(self)  # type: ignore[attr-defined]
+    return accepted
 
 
 def sendto(self: native, *args: Any) -> int:
@@ -322,7 +323,7 @@ def finalize(self: native) -> None:
     """Warn and close as C does when the last reference goes, then tell the gate."""
     fd = native.fileno(self)
     state = table.pop(fd, None) if fd >= 0 else None
-    native.__del__(self)  # type: ignore[attr-defined]
+    native.__del__(self)
     if state is not None:
         _let_go(state, wait=False)
 
@@ -353,7 +354,7 @@ class socket(native):
 
     __slots__ = ()
 
-    __init__ = init  # type: ignore[assignment]
+    __init__ = init
     connect = connect
     connect_ex = connect_ex
     bind = bind

@@ -9,25 +9,25 @@ from outgate.errors import InternalError
 BORN = "born"  #: made by the gate, not connected; no lease yet, only the promise of one
 DIALLED = "dialled"  #: the gate has begun a connect, the kernel has not said how it ended
 OPEN = "open"  #: connected
-FAILED = "failed"  #: the dial failed; the program may dial again on the same socket
-HELD = "held"  #: its opener has let go, another process still holds the socket
+FAILED = "failed"  #: the dial failed or the connection was reset; the program may dial again on the same socket
 ENDED = "ended"  #: metered for the last time and closed
+
+STATES = (BORN, DIALLED, OPEN, FAILED, ENDED)
 
 # Events.
 DIAL = "dial"
 CONNECTED = "connected"
-DIAL_FAILED = "dial-failed"
-LET_GO = "let-go"  #: closed by its opener, or the opener has ended, and somebody else may hold it
+RESET = "reset"  #: refused, timed out, or reset after it was connected: the kernel has the socket unconnected again
 END = "end"
+
+EVENTS = (DIAL, CONNECTED, RESET, END)
 
 TRANSITIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
-        BORN: {DIAL: DIALLED, LET_GO: HELD, END: ENDED},
-        DIALLED: {CONNECTED: OPEN, DIAL_FAILED: FAILED, LET_GO: HELD, END: ENDED},
-        # A second dial is the client's after it harvested an error that we have not looked at yet.
-        OPEN: {LET_GO: HELD, END: ENDED},
-        FAILED: {DIAL: DIALLED, LET_GO: HELD, END: ENDED},
-        HELD: {CONNECTED: HELD, DIAL_FAILED: HELD, LET_GO: HELD, END: ENDED},
+        BORN: {DIAL: DIALLED, END: ENDED},
+        DIALLED: {CONNECTED: OPEN, RESET: FAILED, END: ENDED},
+        OPEN: {RESET: FAILED, END: ENDED},
+        FAILED: {DIAL: DIALLED, END: ENDED},
         ENDED: {},
     }
 )

@@ -301,14 +301,15 @@ def _network(text: str, place: str) -> Network:
 def _numeric_hint(text: str) -> str:
     """Say what was probably meant by an address that is none."""
     host, slash, length = text.partition("/")
+    if host.count(":") > 1:
+        length, _, port = length.partition(":")
+        if not slash:
+            host, _, port = host.rpartition(":")
+        if port.isdigit():
+            return f"with a port, write [{host}{slash}{length}]:{port}"
+        return "check the groups of the IPv6 address"
     if slash and not length.isdigit():
         return "write the prefix length, as in 10.0.0.0/8"
-    if host.count(":") > 1:
-        head, _, port = host.rpartition(":")
-        after = length.partition(":")
-        if after[1]:
-            return f"write [{host}/{after[0]}]:{after[2]}"
-        return f"with a port, write [{head}]:{port}" if port.isdigit() else "check the groups of the IPv6 address"
     meant = addresses.parse_numeric(host, exact=True)
     if meant is not None and str(meant) != host:
         return f"'{host}' means {meant}; write that" + (", or a CIDR" if host.count(".") < 3 else "")

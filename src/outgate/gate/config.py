@@ -9,12 +9,11 @@ import os
 import pwd
 import re
 import stat
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
-
-import tomllib
 
 from outgate.core import paths
 from outgate.core.lint import LintWarning, lint

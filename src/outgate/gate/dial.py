@@ -34,9 +34,10 @@ def begin(sock: socket.socket, address: tuple[Any, ...]) -> int:
 
 
 def wait(sock: socket.socket, address: tuple[Any, ...]) -> int:
-    """Connect and return 0 or why not; for a thread of the app, where fast open is switched off."""
-    try:
-        sock.connect(address)
-    except OSError as e:
-        return 0 if e.errno == errno.EISCONN else e.errno or errno.ETIMEDOUT
+    """Connect, close this duplicate, and return 0 or why not; for a thread of the app, where fast open is off."""
+    with sock:
+        try:
+            sock.connect(address)
+        except OSError as e:
+            return 0 if e.errno == errno.EISCONN else e.errno or errno.ETIMEDOUT
     return 0

@@ -21,16 +21,14 @@ class _Rest:
     def __await__(self) -> Generator[Any, Any, Any]:
         waits_for = self._waits_for
         while True:
+            failure: BaseException | None = None
+            value = None
             try:
                 value = yield waits_for
             except BaseException as error:
-                step = self._coroutine.throw
-                argument: Any = error
-            else:
-                step = self._coroutine.send
-                argument = value
+                failure = error
             try:
-                waits_for = step(argument)
+                waits_for = self._coroutine.send(value) if failure is None else self._coroutine.throw(failure)
             except StopIteration as stop:
                 return stop.value
 

@@ -8,6 +8,7 @@ somebody does, and looks again when a holder ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
 from outgate.gate import holders, meter
-from outgate.gate.registry import Lease
+from outgate.gate.registry import Lease, Process
 
 if TYPE_CHECKING:
     from outgate.gate.server import Gate
@@ -45,27 +46,30 @@ class Ending:
         gate = self._gate
         gate.unwatch(lease)
         reading = self._final(lease)
-        if lease.number:
-            gate.log_end(lease, reading, how)
+        gate.log_end(lease, reading, how)
         lease.see(life.END)
         self._held.pop(lease.id, None)
         gate.registry.remove(lease)
-        app = lease.process.app
-        app.closer.put(lease.sock)
+        closer = lease.process.app.closer
+        closer.put(lease.sock)
         if closed is not None:
-            loop = gate.loop
-            app.closer.put(lambda: loop.call_soon_threadsafe(closed) and None)
+            loop, call = gate.loop, closed
+            closer.put(lambda: _call(loop, call))
 
     def look(self, leases: Iterable[Lease]) -> None:
         """End these leases unless another process holds them; then keep them until it does no more."""
         for lease in leases:
             if lease.id in self._held:
                 continue
-            lease.see(life.LET_GO)
             if not lease.inode:
                 lease.inode = os.fstat(lease.sock.fileno()).st_ino
             self._held[lease.id] = lease
         self.look_now()
+
+    def taken_back(self, process: Process) -> None:
+        """A process that had lost its channels has new ones: it will say itself when it closes."""
+        for id in process.leases:
+            self._held.pop(id, None)
 
     def look_now(self) -> None:
         """Look at once: something has changed that may have been the last holder's end."""
@@ -80,7 +84,7 @@ class Ending:
 
         def find() -> None:
             found = holders.find(inodes)
-            loop.call_soon_threadsafe(self._found, found)
+            _call(loop, lambda: self._found(found))
 
         self._gate.looker.put(find)
 
@@ -141,8 +145,19 @@ class Ending:
             self._timer.cancel()
         for pid in list(self._pidfds):
             self._unwatch(pid)
-        for lease in list(self._gate.registry.leases.values()):
-            self.end(lease, "gate-ended")
+        self._held.clear()
+        registry = self._gate.registry
+        for lease in list(registry.leases.values()):
+            self._gate.unwatch(lease)
+            self._gate.log_end(lease, self._final(lease), "gate-ended")
+            lease.see(life.END)
+            registry.remove(lease)
+            lease.sock.close()  # not the last close, so it cannot wait, and the program's linger is left alone
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+        loop.call_soon_threadsafe(function)
 
 
 def milliseconds_since(begun: float) -> float:

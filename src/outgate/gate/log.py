@@ -189,8 +189,8 @@ class DecisionLog:
     def __init__(self, target: str | int, queue_limit: int = QUEUE_LIMIT) -> None:
         try:
             self._target = LogFile(target)
-        except OSError as error:
-            why = error.strerror or str(error)
+        except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+            why = getattr(error, "strerror", None) or str(error)
             raise ConfigError(
                 f'gate.log: {target} cannot be opened: {why}; name a file this gate may write, or "-" for stdout'
             ) from None

@@ -10,7 +10,7 @@ from outgate.core import lease as life
 if TYPE_CHECKING:
     from outgate.core.policy import Decision
     from outgate.gate.closer import Closer
-    from outgate.gate.config import App as AppSettings
+    from outgate.gate.config import AppSettings
     from outgate.gate.resolver import Resolver
 
 
@@ -134,15 +134,23 @@ class Registry:
     def remove(self, lease: Lease) -> None:
         """Strike out a socket that the gate holds no more."""
         del self.leases[lease.id]
-        lease.process.leases.pop(lease.id, None)
-        lease.process.app.held -= 1
+        process = lease.process
+        del process.leases[lease.id]
+        process.app.held -= 1
+        self.forget(process)
+
+    def forget(self, process: Process) -> None:
+        """Strike out a process that has neither channels nor sockets."""
+        if not process.channels and not process.leases:
+            self.processes.pop((process.uid, process.token), None)
 
     def find(self, process: Process, id: int) -> Lease | None:
         """Return a socket that this process, or one it was forked from, has from us."""
         lease = process.leases.get(id)
         if lease is None:
             lease = self.leases.get(id)
-            if lease is None or lease.process.uid != process.uid or lease.process.token not in process.parents:
+            owner = lease.process if lease is not None else None
+            if owner is None or owner.uid != process.uid or owner.token not in process.parents:
                 return None
         return lease
 

@@ -6,6 +6,7 @@ pure function of :mod:`outgate.core`, every effect a small adapter beside this m
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
@@ -13,7 +14,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
-from outgate.core.policy import Ask, Decision, could_allow, decide
+from outgate.core.policy import Ask, Decision, Policy, could_allow, decide
 from outgate.errors import GateError, ProtocolError
 from outgate.gate import births, dial, wire
 from outgate.gate.registry import Process
@@ -72,11 +73,10 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     denied = may_have_sockets(process)
     if denied is not None:
         return denied
-    if lease.state == life.DIALLED:
-        gate.settle(lease)
     if lease.state in (life.OPEN, life.DIALLED):
-        # The client harvested an end that we have not seen; the kernel knows, and a second dial asks it.
-        return _dialled_again(lease)
+        gate.settle(lease)  # the client may have harvested an end that we have not looked at yet
+    if lease.state in (life.OPEN, life.DIALLED):
+        return {"errno": errno.EISCONN if lease.state == life.OPEN else errno.EALREADY}
     limit = gate.limit(app)
     if not life.may_hold(app.open, 1, limit):
         return refusal("too-many-leases", app=app.name, used=app.open, limit=limit)
@@ -85,17 +85,11 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
         candidates = await resolve_host(gate, process, request.host, family)
     except (socket.gaierror, socket.herror) as e:
         return resolver_error(e)
-    if lease.sock.fileno() < 0:
+    if lease.state == life.ENDED:
         return refusal("unknown-descriptor")  # closed while the name was looked up
     policy = app.settings.policy
-    decision: Decision | None = None
-    for address, scope in candidates:
-        ask = Ask(app=app.name, transport="tcp", host=request.host, address=address, port=request.port)
-        decision = decide(policy, ask)
-        if decision.verdict != "deny":
-            break
-    assert decision is not None
-    if decision.verdict == "deny":
+    address, scope, decision = first_permitted(policy, app.name, request.host, request.port, candidates)
+    if decision.denied:
         app.denied += 1
         gate.log_decision(process, request.host, request.port, address, decision, lease=None)
         return refusal(decision.code, **decision.facts)
@@ -104,7 +98,11 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     if gate.fast_open:
         result = dial.begin(lease.sock, target)
     else:
-        result = await gate.loop.run_in_executor(gate.dial_threads(app), dial.wait, lease.sock, target)
+        # A duplicate of its own: ours may be closed, and its number be another file's, before the thread is through.
+        duplicate = lease.sock.dup()
+        result = await gate.loop.run_in_executor(gate.dial_threads(app), dial.wait, duplicate, target)
+        if lease.state == life.ENDED:
+            return refusal("unknown-descriptor")
     if result not in (0, errno.EINPROGRESS):
         return {"errno": result}
     lease.see(life.DIAL)
@@ -121,9 +119,18 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     return {"lease": gate.lease_name(lease), "addr": [*target, 0, 0][:4], "connected": result == 0}
 
 
-def _dialled_again(lease: Any) -> Reply:
-    result = dial.begin(lease.sock, (lease.address, lease.asked[1]))
-    return {"errno": result if result else errno.EISCONN}
+def first_permitted(
+    policy: Policy, app: str, host: str, port: int, candidates: list[tuple[str, int]]
+) -> tuple[str, int, Decision]:
+    """Return (address, scope id, decision) of the first address that may be dialled, else of the first. Pure."""
+    first: tuple[str, int, Decision] | None = None
+    for address, scope in candidates:
+        decision = decide(policy, Ask(app=app, transport="tcp", host=host, address=address, port=port))
+        if not decision.denied:
+            return address, scope, decision
+        first = first or (address, scope, decision)
+    assert first is not None, "the C library answers with an address or raises"
+    return first
 
 
 async def resolve_host(gate: Gate, process: Process, host: str, family: int) -> list[tuple[str, int]]:
@@ -177,7 +184,7 @@ def _allowed(gate: Gate, process: Process, host: str, answer: list[Any], address
     kept, refused = [], None
     for item in answer:
         decision = could_allow(policy, None, address_of(item).partition("%")[0], host=host)
-        if decision.verdict == "deny":
+        if decision.denied:
             refused = refused or decision
         else:
             kept.append(item)
@@ -194,13 +201,13 @@ async def close(gate: Gate, channel: Channel, process: Process, request: wire.Cl
     mine = lease is not None and lease.process is process
     if lease is None or (not mine and lease.process.app is not process.app):
         return {}
-    if mine and not request.shared and lease.state != life.HELD:
+    if mine and not request.shared:
         if channel.is_anchor:
             gate.ending.end(lease, "closed")
             return {}
-        done = gate.loop.create_future()
-        gate.ending.end(lease, "closed", lambda: done.done() or done.set_result(None))
-        await done
+        done = asyncio.Event()
+        gate.ending.end(lease, "closed", done.set)
+        await done.wait()
         return {}
     if mine:
         gate.ending.look((lease,))
@@ -221,7 +228,7 @@ async def why(gate: Gate, channel: Channel, process: Process, request: wire.Why)
         settings = other
     else:
         settings = app.settings
-    host = request.host.strip("[]")
+    host = request.host
     found: list[tuple[str, int]] = []
     failed = ""
     for family in (4, 6):
@@ -230,29 +237,8 @@ async def why(gate: Gate, channel: Channel, process: Process, request: wire.Why)
         except (socket.gaierror, socket.herror) as e:
             failed = e.strerror or str(e)
     if not found:
-        return {"answer": {"verdict": "unknown", "host": host, "port": request.port, "reason": f"{host}: {failed}"}}
-    decisions = []
-    for address, _ in dict.fromkeys(found):
-        ask = Ask(app=settings.name, transport=request.transport, host=host, address=address, port=request.port)
-        decisions.append((address, decide(settings.policy, ask)))
-    address, best = next(((a, d) for a, d in decisions if d.verdict != "deny"), decisions[0])
-    return {
-        "answer": {
-            "app": settings.name,
-            "host": host,
-            "port": request.port,
-            "transport": request.transport,
-            "verdict": best.verdict,
-            "address": address,
-            "class": best.address_class,
-            "rule": best.rule,
-            "place": best.place,
-            "reason": best.reason,
-            "cure": best.cure,
-            "policy": settings.policy.number,
-            "addresses": [{"address": a, "verdict": d.verdict, "class": d.address_class} for a, d in decisions],
-        }
-    }
+        return {"answer": unknown(host, request.port, f"{host}: {failed}")}
+    return {"answer": explain(settings, request.transport, host, request.port, (address for address, _ in found))}
 
 
 async def stat(gate: Gate, channel: Channel, process: Process, request: wire.Stat) -> Reply:

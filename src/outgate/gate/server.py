@@ -54,7 +54,6 @@ class Gate:
         self.is_root = os.geteuid() == 0
         self.descriptors = raise_descriptors()
         self.reloader: Callable[[config.Settings], config.Settings] | None = None
-        self.on_idle: Callable[[], None] | None = None
         self._namespace = network_namespace("self")
         self._dial_threads: dict[str, ThreadPoolExecutor] = {}
         self._channels: dict[Channel, int] = {}
@@ -106,6 +105,8 @@ class Gate:
         self._ungreeted.discard(channel)
         known = self.registry.processes.get((peer.uid, hello.token))
         if known is not None:
+            if not known.channels:
+                self.ending.taken_back(known)
             return known
         settings = self.settings.find(peer.uid, peer.gid)
         if settings is None:
@@ -142,11 +143,10 @@ class Gate:
         process.channels -= 1
         if process.channels:
             return
-        self.registry.processes.pop((process.uid, process.token), None)
         if process.leases:
             self.ending.look(list(process.leases.values()))
-        if self.on_idle is not None and not self.registry.processes:
-            self.on_idle()
+        else:
+            self.registry.forget(process)
 
     def _keep_house(self) -> None:
         now = self.loop.time()
@@ -189,17 +189,17 @@ class Gate:
                 self._watch.add(lease)
 
     def settle(self, lease: Lease) -> None:
-        """Look once how a dial stands, without taking its error from the program (SO_ERROR would)."""
+        """Look once how a dial or connection stands, without taking its error from the program (SO_ERROR would)."""
         reading = meter.read(lease.sock)
         if reading.is_pending:
             return
-        lease.connect_ms = milliseconds_since(lease.begun)
+        self.unwatch(lease)
+        if lease.state == life.DIALLED:
+            lease.connect_ms = milliseconds_since(lease.begun)
         if reading.is_closed:
-            self.unwatch(lease)
-            self.log_end(lease, reading, "failed")
-            lease.see(life.DIAL_FAILED)
-        else:
-            self.unwatch(lease)
+            self.log_end(lease, reading, "failed" if lease.state == life.DIALLED else "reset")
+            lease.see(life.RESET)
+        elif lease.state == life.DIALLED:
             lease.see(life.CONNECTED)
 
     def _on_dial_ended(self, lease: Lease) -> None:
@@ -234,14 +234,15 @@ class Gate:
 
     def log_end(self, lease: Lease, reading: meter.Reading, how: str) -> None:
         """Write the line of a lease's end and add its bytes to the app's."""
-        if lease.state == life.FAILED:
-            return  # its dial's end is in the log already
+        decision = lease.decision
+        if decision is None:
+            return  # never dialled, or the end of its last dial is in the log already
+        lease.decision = None
         app, process = lease.process.app, lease.process
         app.open -= 1
         app.leases_ended += 1
         app.sent += reading.sent
         app.received += reading.received
-        decision = lease.decision
         connected = lease.connect_ms is not None and how != "failed"
         self.log.end(
             lease=self.lease_name(lease),
@@ -253,9 +254,9 @@ class Gate:
             port=lease.asked[1],
             transport="tcp",
             address=lease.address,
-            **{"class": decision.address_class if decision else ""},
-            verdict=decision.verdict if decision else "",
-            rule=decision.rule if decision else "",
+            **{"class": decision.address_class},
+            verdict=decision.verdict,
+            rule=decision.rule,
             policy=lease.policy,
             path="direct",
             connected=connected,

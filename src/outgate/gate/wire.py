@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Any, Literal, Union
 
 import msgspec
 
@@ -69,7 +69,7 @@ class Why(msgspec.Struct, frozen=True, tag_field="op", tag=messages.WHY):
 
     host: str
     port: int
-    transport: str = "tcp"
+    transport: Literal["tcp", "udp"] = "tcp"
     app: str = ""
     hello: Greeting | None = None
 
@@ -98,7 +98,8 @@ def decode(packet: bytes | bytearray | memoryview) -> Request:
     :raises ProtocolError: for anything that is not one, with what is wrong and where.
     """
     try:
-        return _decoder.decode(packet)
+        request: Request = _decoder.decode(packet)
+        return request
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as e:
         raise ProtocolError(f"not a request: {e}") from None
 
@@ -117,12 +118,13 @@ def problem(request: Request) -> str | None:
             if not 1 <= count <= messages.MAX_BORN:
                 return f"count must be 1 to {messages.MAX_BORN}, not {count}"
         case Connect(host=host, port=port, flow=flow, scope=scope):
-            return _host_problem(host) or _port_problem(port) or _range(flow, 0xFFFFF, "flow") or _range(
-                scope, 0xFFFFFFFF, "scope"
+            return (
+                _host_problem(host)
+                or _port_problem(port)
+                or _range(flow, 0xFFFFF, "flow")
+                or _range(scope, 0xFFFFFFFF, "scope")
             )
-        case Why(host=host, port=port, transport=transport):
-            if transport not in ("tcp", "udp"):
-                return f"transport must be tcp or udp, not {transport!r}"
+        case Why(host=host, port=port):
             return _host_problem(host) or _port_problem(port)
     return None
 

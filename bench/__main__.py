@@ -1,0 +1,5 @@
+"""Run the benchmark: ``python -m bench [--quick] [--json FILE]``."""
+
+from bench.run import main
+
+raise SystemExit(main())

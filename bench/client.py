@@ -1,0 +1,160 @@
+"""Measure one thing from inside an unmodified program, and print the figures as JSON.
+
+The same file runs natively and in the environment that loads outgate's client; only ``request`` knows of outgate.
+Arguments: the name of a case, and its parameters as a JSON object.
+"""
+
+import itertools
+import json
+import os
+import socket
+import sys
+import time
+from typing import Any, Dict, List
+
+_MIB = 1 << 20
+#: Opens or round trips before the first that counts.
+_WARM_UP = 50
+
+
+def _say(**figures: Any) -> None:
+    print(json.dumps(figures), flush=True)
+
+
+def opens(ports: List[int], count: int) -> None:
+    """Open and close one after the other. Prints the times of each socket() + connect(), and with close(), in us."""
+    opened, closed = [], []
+    clock = time.perf_counter_ns
+    addresses = itertools.cycle([("127.0.0.1", port) for port in ports])
+    for _ in range(_WARM_UP + count):
+        address = next(addresses)
+        begun = clock()
+        sock = socket.socket()
+        sock.connect(address)
+        at_open = clock()
+        sock.close()
+        at_close = clock()
+        opened.append((at_open - begun) / 1000)
+        closed.append((at_close - begun) / 1000)
+    _say(open=opened[_WARM_UP:], close=closed[_WARM_UP:])
+
+
+def rate(ports: List[int], seconds: float) -> None:
+    """Open and close for a while, from the moment a line comes in; errors are counted and not raised."""
+    addresses = itertools.cycle([("127.0.0.1", port) for port in ports])
+    for address in itertools.islice(addresses, 8):
+        socket.create_connection(address).close()
+    _say(ready=True)
+    sys.stdin.readline()
+    count = errors = 0
+    begun = time.perf_counter()
+    end = begun + seconds
+    while time.perf_counter() < end:
+        sock = socket.socket()
+        try:
+            sock.connect(next(addresses))
+            count += 1
+        except OSError:
+            errors += 1
+        sock.close()
+    _say(opens=count, errors=errors, seconds=time.perf_counter() - begun)
+
+
+def send(port: int, size: int) -> None:
+    """Send ``size`` bytes in 1 MiB calls; ends when the other side has read them all. Prints bytes a second."""
+    data = bytes(_MIB)
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        begun = time.perf_counter()
+        for _ in range(size // _MIB):
+            sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+        sock.recv(1)
+        _say(rate=size / (time.perf_counter() - begun))
+
+
+def receive(port: int, size: int) -> None:
+    """Receive ``size`` bytes that are sent in 1 MiB calls. Prints bytes a second."""
+    buffer = bytearray(_MIB)
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        begun = time.perf_counter()
+        sock.sendall(size.to_bytes(8, "big"))
+        got = 0
+        while got < size:
+            more = sock.recv_into(buffer)
+            if not more:
+                raise EOFError(f"{got} of {size} bytes")
+            got += more
+        _say(rate=size / (time.perf_counter() - begun))
+
+
+def round_trips(port: int, count: int) -> None:
+    """Send 64 bytes and wait for them, with TCP_NODELAY. Prints the time of each in us."""
+    data = bytes(64)
+    clock = time.perf_counter_ns
+    times = []
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(_WARM_UP + count):
+            begun = clock()
+            sock.sendall(data)
+            got = 0
+            while got < 64:
+                got += len(sock.recv(64 - got))
+            times.append((clock() - begun) / 1000)
+    _say(times=times[_WARM_UP:])
+
+
+def request(count: int) -> None:
+    """Ask the gate to close a socket that it does not know: the cheapest request that has a reply. Times in us."""
+    from outgate.client import channel
+
+    clock = time.perf_counter_ns
+    message = {"op": "close", "sock": 0, "shared": False}
+    times = []
+    for _ in range(_WARM_UP + count):
+        begun = clock()
+        channel.request(message)
+        times.append((clock() - begun) / 1000)
+    _say(times=times[_WARM_UP:])
+
+
+def hold(port: int, counts: List[int]) -> None:
+    """Hold each number of connections in turn until a line comes in."""
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    address = ("127.0.0.1", port)
+    for _ in range(_WARM_UP):
+        socket.create_connection(address).close()
+    held: List[socket.socket] = []
+    for count in counts:
+        while len(held) < count:
+            sock = socket.socket()
+            sock.connect(address)
+            held.append(sock)
+        _say(held=len(held))
+        sys.stdin.readline()
+
+
+_CASES = {
+    "open": opens,
+    "rate": rate,
+    "send": send,
+    "receive": receive,
+    "round_trips": round_trips,
+    "request": request,
+    "hold": hold,
+}
+
+
+def main(name: str, parameters: Dict[str, Any]) -> None:
+    """Run one case, on one core if the parameters name one."""
+    core = parameters.pop("core", None)
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    _CASES[name](**parameters)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))

@@ -1,0 +1,111 @@
+"""Be the far end on loopback: take connections as fast as the kernel gives them, echo, swallow and send bytes.
+
+Started by :mod:`bench.world` as a process of its own; prints its ports as one JSON line and ends with its standard
+input. Taking a connection costs two system calls and no epoll registration, so that opens are never bound by this
+process: a connection is kept until enough younger ones have come, and closed without having been read.
+"""
+
+import json
+import resource
+import select
+import socket
+import sys
+import threading
+from collections import deque
+from os import close
+
+#: Connections that stay open on the listeners for opens; the client has long closed when its turn comes.
+_KEPT = 512
+#: The same for sockets that a client holds: more than the largest case holds.
+_HELD = 8192
+#: Listeners for opens: each has all ephemeral ports, so that TIME_WAIT never runs a fast client out of them.
+_OPEN_PORTS = 8
+_BUFFER = 1 << 20
+
+
+def _listener() -> socket.socket:
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(4096)
+    return listener
+
+
+def _echo(sock: socket.socket) -> None:
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while data := sock.recv(4096):
+        sock.sendall(data)
+
+
+def _sink(sock: socket.socket) -> None:
+    buffer = bytearray(_BUFFER)
+    while sock.recv_into(buffer):
+        pass
+    sock.sendall(b".")
+
+
+def _source(sock: socket.socket) -> None:
+    left = int.from_bytes(sock.recv(8), "big")
+    data = memoryview(bytes(_BUFFER))
+    while left > 0:
+        sock.sendall(data[:left])
+        left -= _BUFFER
+
+
+def _serve(listener: socket.socket, talk: object) -> None:
+    def one(sock: socket.socket) -> None:
+        with sock:
+            try:
+                talk(sock)  # type: ignore[operator]
+            except OSError:
+                pass  # the client has gone
+
+    while True:
+        sock, _ = listener.accept()
+        threading.Thread(target=one, args=(sock,), daemon=True).start()
+
+
+def _take(listeners: "dict[int, tuple[socket.socket, deque[int], int]]") -> None:
+    """Accept and drop connections until standard input ends."""
+    epoll = select.epoll()
+    epoll.register(sys.stdin.fileno(), select.EPOLLIN)
+    for fd, (listener, _, _) in listeners.items():
+        listener.setblocking(False)
+        epoll.register(fd, select.EPOLLIN)
+    while True:
+        for fd, _ in epoll.poll():
+            if fd not in listeners:
+                return
+            listener, kept, most = listeners[fd]
+            accept = listener._accept  # type: ignore[attr-defined]  # no socket object for each
+            try:
+                while True:
+                    kept.append(accept()[0])
+                    if len(kept) > most:
+                        close(kept.popleft())
+            except OSError:  # all taken
+                pass
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    talking = {"echo": _echo, "sink": _sink, "source": _source}
+    ports: dict[str, list[int]] = {}
+    for name, talk in talking.items():
+        listener = _listener()
+        ports[name] = [listener.getsockname()[1]]
+        threading.Thread(target=_serve, args=(listener, talk), daemon=True).start()
+    taken = {}
+    for name, count, most in (("open", _OPEN_PORTS, _KEPT // _OPEN_PORTS), ("hold", 1, _HELD)):
+        ports[name] = []
+        for _ in range(count):
+            listener = _listener()
+            ports[name].append(listener.getsockname()[1])
+            taken[listener.fileno()] = (listener, deque(), most)
+    print(json.dumps(ports), flush=True)
+    _take(taken)
+
+
+if __name__ == "__main__":
+    main()

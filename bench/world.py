@@ -1,0 +1,215 @@
+"""Start what is measured: the target, gates, and a fresh client process for each figure."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from outgate.core.paths import SOCKET_VARIABLE
+from outgate.guard import launch
+
+ROOT = Path(__file__).resolve().parent.parent
+_INJECTED = ROOT / "src" / "outgate" / "client" / "autoload"
+_CLIENT = str(ROOT / "bench" / "client.py")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICK = os.sysconf("SC_CLK_TCK")
+#: Seconds any one process may take; the slowest takes five.
+_LIMIT = 120.0
+
+
+class Failed(Exception):
+    """A process did not do what it was started for; the text is what it said."""
+
+
+def native_environment() -> dict[str, str]:
+    """Return this environment without anything of outgate's."""
+    environ = dict(os.environ)
+    environ.pop(SOCKET_VARIABLE, None)
+    environ.pop("PYTHONPATH", None)
+    return environ
+
+
+class Gate:
+    """A running gate, and what the kernel says of its process."""
+
+    def __init__(self, process: subprocess.Popen[str], path: str) -> None:
+        self.pid = process.pid
+        self.path = path
+        self.environment = launch.environment(native_environment(), path, str(_INJECTED))
+
+    def cpu(self) -> float:
+        """Return the seconds of processor time it has used, all threads (proc(5), stat fields 14 and 15)."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICK
+
+    def memory(self) -> int:
+        """Return its resident bytes, once two readings a tenth of a second apart agree."""
+        before, now = -1, self._resident()
+        deadline = time.monotonic() + 5
+        while before != now and time.monotonic() < deadline:
+            time.sleep(0.1)
+            before, now = now, self._resident()
+        return now
+
+    def _resident(self) -> int:
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE
+
+
+class World:
+    """The target, the gate that most cases share, and how many rounds there are.
+
+    Everything it starts ends with it; the context manager removes its scratch folder too.
+    """
+
+    def __init__(self, rounds: int, quick: bool) -> None:
+        self.rounds = rounds
+        self.quick = quick
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> World:
+        self.scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="outgate-bench-"))
+        self.target = self._start([sys.executable, str(ROOT / "bench" / "target.py")], stdin=subprocess.PIPE)
+        self.ports: dict[str, list[int]] = json.loads(self._line(self.target))
+        self.gate = self._stack.enter_context(self.start_gate("gate"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    # --- processes ----------------------------------------------------------------------------------------------------
+
+    def _start(self, argv: list[str], **options: Any) -> subprocess.Popen[str]:
+        options.setdefault("env", native_environment())
+        process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, **options)
+        self._stack.callback(_end, process)
+        return process
+
+    @staticmethod
+    def _line(process: subprocess.Popen[str]) -> str:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            raise Failed(f"{process.args} ended with status {process.wait()}")
+        return line
+
+    @contextlib.contextmanager
+    def start_gate(self, name: str, core: int | None = None) -> Iterator[Gate]:
+        """Run a gate of its own for a while, all its threads on one core if one is named."""
+        path = f"{self.scratch}/{name}.sock"
+        pidfd = os.pidfd_open(os.getpid())
+        argv = [sys.executable, "-m", "bench.gate", str(pidfd), path]
+        with pinned(0, core):  # for the child to inherit
+            process = self._start(argv, cwd=ROOT, pass_fds=(pidfd,))
+        os.close(pidfd)
+        try:
+            self._line(process)
+            yield Gate(process, path)
+        finally:
+            _end(process)
+
+    def _client(self, case: str, gate: Gate | None, parameters: dict[str, Any]) -> subprocess.Popen[str]:
+        environ = gate.environment if gate is not None else native_environment()
+        argv = [sys.executable, _CLIENT, case, json.dumps(parameters)]
+        return self._start(argv, env=environ, stdin=subprocess.PIPE)
+
+    def ask(self, case: str, gate: Gate | None, **parameters: Any) -> dict[str, Any]:
+        """Run one client to its end and return its figures."""
+        process = self._client(case, gate, parameters)
+        out, _ = process.communicate(timeout=_LIMIT)
+        if process.returncode:
+            raise Failed(f"client {case} ended with status {process.returncode}")
+        figures: dict[str, Any] = json.loads(out.splitlines()[-1])
+        return figures
+
+    def ask_many(self, count: int, case: str, gate: Gate | None, **parameters: Any) -> list[dict[str, Any]]:
+        """Run several clients at once: they begin together, when all are ready."""
+        clients = [self._client(case, gate, parameters) for _ in range(count)]
+        for client in clients:
+            self._line(client)
+        for client in clients:
+            assert client.stdin is not None
+            client.stdin.write("go\n")
+            client.stdin.flush()
+        figures = [json.loads(self._line(client)) for client in clients]
+        for client in clients:
+            _end(client)
+        return figures
+
+    @contextlib.contextmanager
+    def holding(self, gate: Gate, counts: list[int]) -> Iterator[Callable[[], int]]:
+        """Run a client that holds connections; each call of what is yielded has it go on to the next number."""
+        client = self._client("hold", gate, {"port": self.ports["hold"][0], "counts": counts})
+
+        def on() -> int:
+            held: int = json.loads(self._line(client))["held"]
+            return held
+
+        def step() -> int:
+            assert client.stdin is not None
+            client.stdin.write("on\n")
+            client.stdin.flush()
+            return on()
+
+        state = iter([on])
+        try:
+            yield lambda: next(state, step)()
+        finally:
+            _end(client)
+
+    def seconds(self, argv: list[str], environ: dict[str, str]) -> float:
+        """Return how long a command takes from start to end."""
+        begun = time.perf_counter()
+        process = subprocess.run(argv, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False)
+        taken = time.perf_counter() - begun
+        if process.returncode:
+            raise Failed(f"{argv} ended with status {process.returncode}")
+        return taken
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Close the process's standard input, ask it to end, wait for it, and insist in the end."""
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+@contextlib.contextmanager
+def pinned(pid: int, *cores: int | None) -> Iterator[None]:
+    """Keep a process (0: the calling thread, and what it starts) on some cores for a while; ``None`` is no core."""
+    wanted = {core for core in cores if core is not None}
+    if not wanted:
+        yield
+        return
+    tasks = [int(task) for task in os.listdir(f"/proc/{pid}/task")] if pid else [0]
+    before = os.sched_getaffinity(pid)
+    for task in tasks:
+        os.sched_setaffinity(task, wanted)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(task, before)
+
+
+def median(values: list[float]) -> float:
+    """Return the median."""
+    return statistics.median(values)

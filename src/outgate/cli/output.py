@@ -1,0 +1,94 @@
+"""Print for people and for programs: aligned tables, a little colour, JSON.
+
+Colour only where somebody looks: on a terminal, and unless NO_COLOR (https://no-color.org) is set or TERM is ``dumb``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TextIO
+
+__all__ = ["fail", "is_colourful", "paint", "print_json", "printable", "say", "span", "table", "warn"]
+
+#: Style → parameters of the SGR sequence (ECMA-48, 8.3.117).
+_STYLES: Mapping[str, str] = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
+
+
+def is_colourful(stream: TextIO) -> bool:
+    """Whether what goes to this stream may be coloured."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb" and stream.isatty()
+
+
+def paint(text: str, style: str, stream: TextIO | None = None) -> str:
+    """Return the text in a style, or as it is where nobody would see one.
+
+    :param style: a key of the table above, or ``""`` for none.
+    :param stream: where it will be printed; standard output by default.
+    """
+    if not style or not is_colourful(stream or sys.stdout):
+        return text
+    return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
+
+
+def printable(text: str) -> str:
+    """Return text with what a terminal would obey written out: names in a policy or a gate's answer are data."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def say(text: str = "", stream: TextIO | None = None) -> None:
+    """Print a line, also where the locale lacks one of its characters (→ in ISO 8859-1)."""
+    stream = stream or sys.stdout
+    encoding = stream.encoding or "ascii"
+    print(text.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
+def warn(text: str) -> None:
+    """Print a warning on standard error."""
+    say(f"outgate: {paint('warning', 'yellow', sys.stderr)}: {printable(text)}", sys.stderr)
+
+
+def fail(command: str, text: str, status: int) -> int:
+    """Say on standard error why a command failed, and return its exit status."""
+    say(f"outgate {command}: {printable(text)}", sys.stderr)
+    return status
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON value for a program to read: ASCII, keys in the order given, indented."""
+    print(json.dumps(value, indent=2))
+
+
+def table(rows: Iterable[Sequence[str]], right: Iterable[int] = (), gap: str = "  ") -> list[str]:
+    """Return the rows as lines with aligned columns and no blanks at their ends.
+
+    :param right: numbers of the columns that are aligned to the right, for figures.
+    """
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    align = [str.rjust if number in set(right) else str.ljust for number in range(len(widths))]
+    return [
+        gap.join(put(cell, width) for put, cell, width in zip(align, row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def span(seconds: float) -> str:
+    """Return a duration as people say it, its two largest units.
+
+    >>> span(7384)
+    '2 h 3 min'
+    """
+    left = int(seconds)
+    parts = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+        elif parts:
+            break
+    return " ".join(parts[:2])

@@ -1,0 +1,69 @@
+"""``outgate stats``: show sockets, connects and bytes per app."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from typing import Any
+
+from outgate.cli import ask, output
+from outgate.core import messages
+
+_EPILOG = """\
+Counts begin with the gate. Bytes are those of connections that have ended.
+
+  sockets    made for the app's programs      connects   dialled
+  denied     refused by policy                open       dialled and not ended
+  held       open, and ready to be dialled    ended      connections that have ended
+
+exit status: 0 shown, 1 no gate answers or it refuses you, 2 a wrong call.
+
+examples:
+  outgate stats
+  outgate stats --json | jq '.apps.blog.sent'
+"""
+
+#: Field of the gate's answer, in the order of the columns.
+_COLUMNS = ("processes", "sockets", "connects", "denied", "open", "held", "ended", "sent", "received")
+
+
+def parser() -> ArgumentParser:
+    """Return the options of ``outgate stats``."""
+    p = ArgumentParser(
+        prog="outgate stats",
+        description="Show sockets, connects and bytes per app.",
+        epilog=_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    ask.add_socket_option(p)
+    p.add_argument("--json", action="store_true", help="print one JSON object")
+    return p
+
+
+def main(argv: list[str]) -> int:
+    """Ask the gate for its counts and print them."""
+    options = parser().parse_args(argv)
+    try:
+        path, reply = ask.find({"op": messages.STAT}, options.socket)
+    except (ask.NoGate, ask.Refused) as e:
+        if options.json:
+            output.print_json({"ok": False, "error": str(e)})
+            return 1
+        return output.fail("stats", str(e), 1)
+    answer = reply["answer"]
+    if options.json:
+        output.print_json({"ok": True, "socket": path, **answer})
+        return 0
+    header, *lines = _lines(answer["apps"])
+    output.say(output.paint(header, "bold"))
+    for line in lines:
+        output.say(line)
+    return 0
+
+
+def _lines(apps: dict[str, dict[str, Any]]) -> list[str]:
+    rows = [("app", *_COLUMNS)]
+    rows += [(name, *(f"{counts[column]:,}" for column in _COLUMNS)) for name, counts in apps.items()]
+    if len(apps) > 1:
+        rows.append(("all", *(f"{sum(counts[column] for counts in apps.values()):,}" for column in _COLUMNS)))
+    return output.table(rows, right=range(1, len(_COLUMNS) + 1))

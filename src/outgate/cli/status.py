@@ -1,0 +1,74 @@
+"""``outgate status``: say whether a gate answers, by the exit status."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from typing import Any
+
+from outgate.cli import ask, output
+from outgate.core import messages
+
+_EPILOG = """\
+exit status: 0 a gate answers, 1 none does, 2 a wrong call.
+
+examples:
+  outgate status
+  outgate status --json
+  until outgate status >/dev/null 2>&1; do sleep 0.1; done      # wait for a gate that is starting
+"""
+
+
+def parser() -> ArgumentParser:
+    """Return the options of ``outgate status``."""
+    p = ArgumentParser(
+        prog="outgate status",
+        description="Say whether a gate answers, which policy it has, and which app you are to it.",
+        epilog=_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    ask.add_socket_option(p)
+    p.add_argument("--json", action="store_true", help="print one JSON object")
+    return p
+
+
+def main(argv: list[str]) -> int:
+    """Ask the gate how it is. Returns 0 if it answered at all, be it with a refusal of this user."""
+    options = parser().parse_args(argv)
+    try:
+        path, reply = ask.find({"op": messages.STAT}, options.socket)
+    except ask.NoGate as e:
+        if options.json:
+            output.print_json({"ok": False, "error": str(e)})
+            return 1
+        return output.fail("status", str(e), 1)
+    except ask.Refused as e:
+        if options.json:
+            output.print_json({"ok": True, "socket": e.path, "refused": str(e)})
+        else:
+            output.say(f"{output.paint('answers', 'green')}, and refuses you: {output.printable(str(e))}")
+            output.say(f"socket  {e.path}")
+        return 0
+    hello, answer = reply["hello"], reply["answer"]
+    if options.json:
+        answer = {name: value for name, value in answer.items() if name != "apps"}
+        output.print_json({"ok": True, "socket": path, "app": hello["app"], "protocol": hello["v"], **answer})
+        return 0
+    for line in _lines(path, hello, answer):
+        output.say(line)
+    return 0
+
+
+def _lines(path: str, hello: dict[str, Any], answer: dict[str, Any]) -> list[str]:
+    log = answer["log"]
+    if answer["log_dropped"]:
+        log += f" ({answer['log_dropped']} lines lost: it cannot be written)"
+    rows = [
+        ("socket", path),
+        ("pid", f"{answer['pid']}, up {output.span(answer['uptime'])}"),
+        ("policy", f"{answer['policy']}, {answer['source']}"),
+        ("log", log),
+        ("in use", f"{answer['processes']} processes, {answer['channels']} channels"),
+        ("you are", f"app {hello['app']}" if hello["app"] else "no app; you may ask because the gate is yours to run"),
+    ]
+    return [f"{output.paint('answers', 'green')}, outgate {answer['version']}", *output.table(rows)]

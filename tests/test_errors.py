@@ -1,0 +1,173 @@
+"""The table of errors: every row is an exception that tells its reason, its cure and its true errno, also pickled."""
+
+import errno
+import pickle
+import socket
+import string
+
+import pytest
+
+from outgate import errors
+from outgate.errors import TABLE, GateError, build, describe
+
+#: Facts as the gate sends them: every refusal has its own here, and a new row needs one.
+FACTS = {
+    "policy-denied": {
+        "app": "blog",
+        "host": "db.corp",
+        "port": 5432,
+        "transport": "tcp",
+        "what": "db.corp is 10.0.0.5 (private)",
+        "rule": "non-public",
+        "permit": "10.0.0.5:5432",
+    },
+    "policy-no-rule": {
+        "app": "blog",
+        "host": "192.0.43.8",
+        "port": 80,
+        "transport": "tcp",
+        "what": "192.0.43.8 (public)",
+        "permit": "192.0.43.8:80",
+    },
+    "policy-name": {
+        "app": "blog",
+        "host": "db.corp",
+        "what": "db.corp is 10.0.0.5 (private)",
+        "rule": "non-public",
+        "permit": "10.0.0.5",
+    },
+    "billing-disabled": {"app": "blog"},
+    "no-app": {"uid": 1000},
+    "untrusted": {"app": "blog"},
+    "listen": {"call": "listen", "hint": "let another server listen"},
+    "bind": {"host": "10.0.0.1", "port": 80},
+    "family": {"family": 16},
+    "protocol": {"type": 1, "proto": 132},
+    "raw": {},
+    "udp-not-yet": {},
+    "fast-open": {},
+    "too-many-leases": {"app": "blog", "used": 4000, "limit": 4000},
+    "gate-sockets": {},
+    "lease-idle": {"idle": 121.4},
+    "cut": {"by": "quota", "why": "the day's bytes are used up"},
+    "unknown-descriptor": {},
+    "resolve-failed": {"host": "db.corp", "why": "Name or service not known", "errno": socket.EAI_NONAME},
+    "gate-unavailable": {"path": "/run/outgate/gate.sock", "why": "No such file or directory"},
+    "gate-timeout": {"path": "/run/outgate/gate.sock", "op": "connect", "limit": 60.0},
+    "gate-refused-channel": {"why": "the packet is not JSON"},
+    "version": {"client": "1-1", "gate": "4-2"},
+}
+
+#: Classes that are part of the tree from the start and get their rows with what raises them.
+NOT_YET = {errors.QuotaExceeded}
+
+every_row = pytest.mark.parametrize("code", TABLE)
+
+
+def placeholders(row):
+    """Return the facts that a row's sentence and cure name."""
+    texts = row.sentence + (row.cure or "")
+    return {name for _text, name, _format, _conversion in string.Formatter().parse(texts) if name}
+
+
+def test_every_row_has_facts_and_no_facts_are_left_over():
+    """The facts above are those of the table, both ways."""
+    assert FACTS.keys() == TABLE.keys()
+    for code, row in TABLE.items():
+        assert placeholders(row) == FACTS[code].keys() - {"errno"}
+
+
+@every_row
+def test_a_row_makes_an_oserror_that_tells_all(code):
+    """The exception of a row has its class, errno, code, reason and cure, and its text has the last two."""
+    row = TABLE[code]
+    error = build(code, FACTS[code])
+    assert type(error) is row.cls
+    assert isinstance(error, OSError)
+    assert isinstance(error, GateError)
+    assert error.errno == FACTS[code].get("errno", row.errno)
+    assert error.code == row.code == code
+    assert (error.reason, error.cure) == describe(code, FACTS[code])
+    assert error.strerror == error.reason + (f"; {error.cure}" if error.cure else "")
+    assert error.strerror in str(error)
+    assert not {"{", "}"} & set(str(error).replace("match = { uid = [1000] }", "")), "no placeholder is left"
+    assert "…" not in str(error)
+
+
+@every_row
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_a_refusal_survives_pickling(code, protocol):
+    """A refusal that crosses processes is the same one: class, errno, text, code, reason, cure and facts."""
+    error = build(code, FACTS[code])
+    again = pickle.loads(pickle.dumps(error, protocol))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    for name in ("errno", "strerror", "code", "reason", "cure", "facts"):
+        assert getattr(again, name) == getattr(error, name)
+
+
+@every_row
+def test_a_brief_refusal_still_has_a_sentence(code):
+    """Facts that the gate withholds leave an ellipsis, or the bare sentence, and never an error."""
+    error = build(code, {})
+    assert error.reason
+    assert error.errno == TABLE[code].errno
+
+
+def test_every_class_of_refusal_is_in_the_table():
+    """Only the class of quotas, which come later, has no row, and every class of a row is exported."""
+    classes = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, GateError)}
+    assert classes - NOT_YET == {row.cls for row in TABLE.values()}
+    assert {cls.__name__ for cls in classes} <= set(errors.__all__)
+
+
+@pytest.mark.parametrize(
+    ("cls", "native", "number"),
+    [
+        (errors.PolicyDenied, PermissionError, errno.EACCES),
+        (errors.BillingDisabled, PermissionError, errno.EACCES),
+        (errors.OutboundOnly, PermissionError, errno.EACCES),
+        (errors.TooManyLeases, OSError, errno.EMFILE),
+        (errors.LeaseReclaimed, BrokenPipeError, errno.EPIPE),
+        (errors.ConnectionCut, ConnectionResetError, errno.ECONNRESET),
+        (errors.UnknownDescriptor, OSError, errno.EBADF),
+        (errors.ResolveFailed, socket.gaierror, socket.EAI_AGAIN),
+        (errors.GateUnavailable, ConnectionError, errno.ENETDOWN),
+    ],
+)
+def test_code_for_socket_keeps_working(cls, native, number):
+    """Each class is caught by the except clause that code for sockets has, with the errno that it looks at."""
+    assert issubclass(cls, native)
+    assert {row.errno for row in TABLE.values() if row.cls is cls} == {number}
+
+
+def test_a_denial_reads_as_documented():
+    """The text of a denial names app, destination, reason, rule and cure in one line."""
+    assert str(build("policy-denied", FACTS["policy-denied"])) == (
+        "[Errno 13] blog → db.corp:5432 (tcp) denied: db.corp is 10.0.0.5 (private); "
+        'rule "non-public"; to permit: except = ["10.0.0.5:5432"]'
+    )
+
+
+def test_facts_cannot_write_the_sentence():
+    """A fact that looks like a placeholder or a format stays text."""
+    error = build("cut", {"by": "{why}", "why": "{0.__class__} %s"})
+    assert error.reason == "connection ended by {why}: {0.__class__} %s"
+
+
+def test_a_code_of_a_newer_gate_is_a_plain_refusal():
+    """An unknown code becomes a GateError with the reason that came along, and pickles as well."""
+    error = build("from-the-future", {"reason": "not on Sundays", "errno": errno.EBUSY})
+    again = pickle.loads(pickle.dumps(error))
+    for each in (error, again):
+        assert type(each) is GateError
+        assert (each.code, each.reason, each.cure, each.errno) == ("from-the-future", "not on Sundays", None, 16)
+    assert build("from-the-future", {}).reason == "from-the-future"
+
+
+@pytest.mark.parametrize("cls", [errors.ProtocolError, errors.ConfigError, errors.InternalError, errors.OutgateError])
+def test_what_is_no_refusal_pickles_too(cls):
+    """Errors that are no refusals keep class and text, and are no OSErrors."""
+    again = pickle.loads(pickle.dumps(cls("why")))
+    assert (type(again), str(again)) == (cls, "why")
+    assert not isinstance(again, OSError)
