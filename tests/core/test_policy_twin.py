@@ -2,6 +2,7 @@
 
 from ipaddress import IPv6Address, ip_address
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,6 +89,7 @@ def put(policy: Policy, question: "tuple[str, str, int]") -> Decision:
     return decide(policy, Ask("blog", transport, address, address, port))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @MOST
 @given(POLICIES, st.lists(ASKS, min_size=1, max_size=12))
 def test_decides_like_the_slow_twin(lists: "dict[str, object]", questions: "list[tuple[str, str, int]]") -> None:

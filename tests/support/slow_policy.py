@@ -4,7 +4,7 @@ Nothing here is shared with the real one but the data of the address table: rule
 compared with ``ipaddress``, every rule is looked at in turn.
 """
 
-from functools import lru_cache
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from outgate.core.address_table import CLASSES, TABLE
@@ -12,7 +12,7 @@ from outgate.core.address_table import CLASSES, TABLE
 NON_PUBLIC = [name for name in CLASSES if name not in ("public", "own")]
 
 
-@lru_cache(maxsize=None)
+@cache
 def class_of(address, own=()):
     """Return the class of an address itself, embedded ones aside: the smallest network of the table that has it."""
     rows = [row for row in TABLE if address in ip_network(row.network)]

@@ -149,7 +149,8 @@ class Channel:
             problem = wire.greeting_problem(hello)
             if problem is not None:
                 raise ProtocolError(problem)
-            self.process = self._gate.join(self, hello)
+            asks = isinstance(request, (wire.Why, wire.Stat, wire.Reload))
+            self.process = self._gate.join(self, hello, asks)
             self.is_anchor = hello.role == "anchor"
             self.process.channels += 1
         if isinstance(request, wire.Hello) and hello is None:

@@ -17,6 +17,7 @@ from outgate.core import lease as life
 from outgate.core.policy import Ask, Decision, Policy, could_allow, decide
 from outgate.errors import GateError, ProtocolError
 from outgate.gate import births, dial, wire
+from outgate.gate.explain import explain, unknown, withheld
 from outgate.gate.registry import Process
 from outgate.gate.resolver import CALLS, numeric
 
@@ -56,12 +57,8 @@ async def new(gate: Gate, channel: Channel, process: Process, request: wire.New)
 
 def may_have_sockets(process: Process) -> Reply | None:
     """Return why this app gets no sockets at all, or ``None``."""
-    settings = process.app.settings
-    if not settings.billing:
-        return refusal("billing-disabled", app=settings.name)
-    if not settings.trusted:
-        return refusal("untrusted", app=settings.name)
-    return None
+    refused = withheld(process.app.settings)
+    return None if refused is None else refusal(refused[0], **refused[1])
 
 
 async def connect(gate: Gate, channel: Channel, process: Process, request: wire.Connect) -> Reply:
@@ -142,7 +139,10 @@ async def resolve_host(gate: Gate, process: Process, host: str, family: int) -> 
     if number is not None:
         return [number]
     wanted = socket.AF_INET6 if family == 6 else socket.AF_INET
-    answer = await process.app.resolver.call("getaddrinfo", host, host, None, wanted, socket.SOCK_STREAM)
+    try:
+        answer = await process.app.resolver.call("getaddrinfo", host, host, None, wanted, socket.SOCK_STREAM)
+    except UnicodeError:  # no client of ours sends what IDNA cannot encode
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
     return [(str(item[4][0]).partition("%")[0], item[4][3] if family == 6 else 0) for item in answer]
 
 
@@ -220,12 +220,18 @@ async def why(gate: Gate, channel: Channel, process: Process, request: wire.Why)
     """Decide without dialling, and say which rule decides."""
     app = process.app
     if request.app and request.app != app.name:
-        if process.uid not in (0, os.getuid()):
+        if not gate.is_operator(process.uid):
             return refusal("no-app", uid=process.uid)
         other = gate.settings.apps.get(request.app)
         if other is None:
-            return {"answer": {"verdict": "unknown", "reason": f"no app {request.app!r} is configured"}}
+            known = f"; there are {', '.join(gate.settings.apps)}" if gate.settings.apps else ""
+            return {"answer": unknown(request.host, request.port, f"no app {request.app!r} is configured{known}")}
         settings = other
+    elif not app.name and len(gate.settings.apps) == 1:
+        (settings,) = gate.settings.apps.values()
+    elif not app.name:
+        names = ", ".join(gate.settings.apps) or "none"
+        return {"answer": unknown(request.host, request.port, f"you are no app, so say which: {names}")}
     else:
         settings = app.settings
     host = request.host
@@ -242,13 +248,16 @@ async def why(gate: Gate, channel: Channel, process: Process, request: wire.Why)
 
 
 async def stat(gate: Gate, channel: Channel, process: Process, request: wire.Stat) -> Reply:
-    """Count sockets and connects, per app."""
-    return {"answer": gate.statistics()}
+    """Count sockets and connects, per app; what the others do is the operator's to know."""
+    answer = gate.statistics()
+    if not gate.is_operator(process.uid):
+        answer["apps"] = {name: counts for name, counts in answer["apps"].items() if name == process.app.name}
+    return {"answer": answer}
 
 
 async def reload(gate: Gate, channel: Channel, process: Process, request: wire.Reload) -> Reply:
     """Read the configuration again, for the gate's own user or root."""
-    if process.uid not in (0, os.getuid()):
+    if not gate.is_operator(process.uid):
         return refusal("no-app", uid=process.uid)
     return {"answer": gate.reload()}
 

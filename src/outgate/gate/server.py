@@ -17,7 +17,7 @@ from typing import Any
 from outgate import __version__
 from outgate.core import lease as life
 from outgate.core import messages
-from outgate.core.policy import Decision
+from outgate.core.policy import Decision, Policy
 from outgate.errors import ConfigError, build
 from outgate.gate import config, dial, meter, requests, wire
 from outgate.gate.channel import Channel, network_namespace, peer_of, take_no_fds
@@ -62,6 +62,10 @@ class Gate:
         self._watch = Watch(loop, self._on_dial_ended)
         self._listener = listener
         self._strays = not take_no_fds(listener)
+        #: Root and the gate's own user may ask about the gate without being an app.
+        self.operator = App(
+            config.AppSettings("", Policy.build("", allow=()), billing=False), self.stray_closer, Resolver("operator")
+        )
         self._adopt(settings)
         listener.setblocking(False)
         loop.add_reader(listener.fileno(), self._on_connection)
@@ -93,9 +97,14 @@ class Gate:
         with contextlib.suppress(OSError, ValueError):
             self.loop.add_reader(self._listener.fileno(), self._on_connection)
 
-    def join(self, channel: Channel, hello: wire.Greeting) -> Process:
+    def is_operator(self, uid: int) -> bool:
+        """Whether this user runs the gate, or could take it over anyway."""
+        return uid in (0, os.getuid())
+
+    def join(self, channel: Channel, hello: wire.Greeting, asks: bool = False) -> Process:
         """Return the process that a greeting belongs to, known or new.
 
+        :param asks: whether its request is about the gate, which its operator may ask without being an app.
         :raises outgate.errors.GateError: no app is configured for its user, or no protocol version in common.
         """
         oldest, newest = hello.v
@@ -109,9 +118,13 @@ class Gate:
                 self.ending.taken_back(known)
             return known
         settings = self.settings.find(peer.uid, peer.gid)
-        if settings is None:
+        if settings is not None:
+            app = self.registry.apps[settings.name]
+        elif asks and self.is_operator(peer.uid):
+            app = self.operator
+        else:
             raise build("no-app", {"uid": peer.uid})
-        process = Process(self.registry.apps[settings.name], hello.token, peer.pid, peer.uid, peer.gid)
+        process = Process(app, hello.token, peer.pid, peer.uid, peer.gid)
         process.parents = tuple(hello.parents)
         process.program = hello.program
         namespace = network_namespace(peer.pid)
@@ -324,6 +337,7 @@ class Gate:
             channel.close("gate-ended")
         self.ending.stop()
         self._watch.close()
+        self.operator.resolver.stop()
         for app in self.registry.apps.values():
             app.resolver.stop()
             app.closer.stop(0.5)
