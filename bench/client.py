@@ -119,7 +119,7 @@ def request(count: int) -> None:
 
 
 def hold(port: int, counts: List[int]) -> None:
-    """Hold each number of connections in turn until a line comes in."""
+    """Hold each number of connections in turn: on to the next when a line comes in."""
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -128,13 +128,15 @@ def hold(port: int, counts: List[int]) -> None:
     for _ in range(_WARM_UP):
         socket.create_connection(address).close()
     held: List[socket.socket] = []
+    _say(ready=True)
     for count in counts:
+        sys.stdin.readline()
         while len(held) < count:
             sock = socket.socket()
             sock.connect(address)
             held.append(sock)
         _say(held=len(held))
-        sys.stdin.readline()
+    sys.stdin.readline()
 
 
 _CASES = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -136,9 +135,7 @@ class World:
         for client in clients:
             self._line(client)
         for client in clients:
-            assert client.stdin is not None
-            client.stdin.write("go\n")
-            client.stdin.flush()
+            _tell(client)
         figures = [json.loads(self._line(client)) for client in clients]
         for client in clients:
             _end(client)
@@ -148,20 +145,15 @@ class World:
     def holding(self, gate: Gate, counts: list[int]) -> Iterator[Callable[[], int]]:
         """Run a client that holds connections; each call of what is yielded has it go on to the next number."""
         client = self._client("hold", gate, {"port": self.ports["hold"][0], "counts": counts})
+        self._line(client)
 
-        def on() -> int:
+        def more() -> int:
+            _tell(client)
             held: int = json.loads(self._line(client))["held"]
             return held
 
-        def step() -> int:
-            assert client.stdin is not None
-            client.stdin.write("on\n")
-            client.stdin.flush()
-            return on()
-
-        state = iter([on])
         try:
-            yield lambda: next(state, step)()
+            yield more
         finally:
             _end(client)
 
@@ -173,6 +165,12 @@ class World:
         if process.returncode:
             raise Failed(f"{argv} ended with status {process.returncode}")
         return taken
+
+
+def _tell(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
 
 
 def _end(process: subprocess.Popen[str]) -> None:
@@ -208,8 +206,3 @@ def pinned(pid: int, *cores: int | None) -> Iterator[None]:
         for task in tasks:
             with contextlib.suppress(ProcessLookupError):
                 os.sched_setaffinity(task, before)
-
-
-def median(values: list[float]) -> float:
-    """Return the median."""
-    return statistics.median(values)

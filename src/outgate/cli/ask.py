@@ -1,13 +1,19 @@
 """Ask a running gate, from the command line: one channel, one request."""
 
+from __future__ import annotations
+
 import json
 import os
 import sys
 from _socket import AF_UNIX, SO_RCVTIMEO, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET
 from _socket import socket as native
-from typing import Any, Dict, Tuple
 
 from outgate.core import messages, paths
+
+TYPE_CHECKING = False  # typing costs "outgate run" more than all of this
+if TYPE_CHECKING:
+    from argparse import ArgumentParser
+    from typing import Any, Dict, Tuple
 
 
 class NoGate(Exception):
@@ -15,13 +21,30 @@ class NoGate(Exception):
 
 
 class Refused(Exception):
-    """The gate answered with a refusal, whose sentence this is."""
+    """The gate answered with a refusal, whose sentence this is.
+
+    :ivar path: the gate's socket.
+    """
+
+    def __init__(self, text: str, path: str) -> None:
+        super().__init__(text)
+        self.path = path
+
+
+def add_socket_option(parser: ArgumentParser) -> None:
+    """Give a command that asks a gate its ``--socket``."""
+    parser.add_argument(
+        "--socket",
+        metavar="PATH",
+        default="",
+        help=f"the gate's socket (default: {paths.SOCKET_VARIABLE}, else the host's gate, else your own)",
+    )
 
 
 def request(path: str, message: Dict[str, Any]) -> Dict[str, Any]:
     """Send one request over a channel of its own and return the whole reply.
 
-    :raises NoGate: nobody answers at the path.
+    :raises NoGate: nobody answers at the path, or something that is no gate.
     :raises Refused: a refusal, for instance because this user is no app.
     """
     sock = native(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
@@ -33,7 +56,7 @@ def request(path: str, message: Dict[str, Any]) -> Dict[str, Any]:
         "v": [messages.OLDEST, messages.VERSION],
         "role": "request",
         "token": os.urandom(16).hex(),
-        "python": "%d.%d.%d" % sys.version_info[:3],
+        "python": ".".join(map(str, sys.version_info[:3])),
         "program": "outgate",
     }
     try:
@@ -42,24 +65,27 @@ def request(path: str, message: Dict[str, Any]) -> Dict[str, Any]:
         packet = sock.recv(messages.MAX_PACKET)
     except BlockingIOError:
         raise NoGate(f"the gate at {path} did not answer within {seconds} s") from None
-    except OSError as e:
-        raise NoGate(f"no gate answers at {path}: {e.strerror}") from None
+    except (OSError, ValueError) as e:  # ValueError: a NUL in the path
+        raise NoGate(f"no gate answers at {path}: {getattr(e, 'strerror', None) or e}") from None
     finally:
         sock.close()
     if not packet:
         raise NoGate(f"the gate at {path} closed the channel")
-    reply: Dict[str, Any] = json.loads(packet)
-    refusal = reply.get("error")
+    try:
+        reply: Dict[str, Any] = json.loads(packet)
+        refusal = reply.get("error")
+    except (ValueError, AttributeError):
+        raise NoGate(f"what answers at {path} is no gate") from None
     if refusal is not None:
         from outgate import errors
 
-        reason, cure = errors.describe(refusal["code"], refusal["facts"])
-        raise Refused(reason + (f"; {cure}" if cure else ""))
+        error = errors.build(refusal["code"], refusal["facts"])
+        raise Refused(error.reason + (f"; {error.cure}" if error.cure else ""), path)
     return reply
 
 
 def greet(path: str) -> Tuple[Dict[str, Any], Dict[str, Any]]:
-    """Return the gate's greeting and its counts."""
+    """Return the gate's greeting and its counts. Raises as :func:`request`."""
     reply = request(path, {"op": messages.STAT})
     return reply["hello"], reply["answer"]
 
@@ -69,6 +95,7 @@ def find(message: Dict[str, Any], socket: str = "") -> Tuple[str, Dict[str, Any]
 
     :param socket: the only path to try; default: OUTGATE_SOCKET, else the host's gate and then the user's own.
     :raises NoGate: with every path that was tried.
+    :raises Refused: the first that answered did so with a refusal.
     """
     tried = []
     for path in (socket,) if socket else paths.search_paths(os.environ, os.getuid()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING
 
@@ -60,6 +59,8 @@ def main(argv: list[str]) -> int:
 
 
 def _print_json(settings: Settings) -> None:
+    import tomllib
+
     output.print_json(
         {
             "ok": True,

@@ -1,12 +1,18 @@
 """Start a gate for one program: beside it, in a session of its own, ending after it."""
 
+from __future__ import annotations
+
 import os
 import sys
-import tempfile
-from argparse import Namespace
-from typing import List, Tuple
 
 from outgate.core import paths
+
+TYPE_CHECKING = False  # typing costs "outgate run" more than all of this
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any, Dict, Tuple
+
+    from outgate.gate.config import Settings
 
 #: Seconds a gate may take to say that it is ready; it takes a third of one.
 _READY_LIMIT = 20.0
@@ -37,6 +43,7 @@ def start(options: Namespace) -> Tuple[str, str]:
         try:
             os.setsid()
             if os.fork() == 0:
+                _keep_only(0, 1, 2, said, pidfd)
                 os.execve(sys.executable, argv, _gate_environment())
         finally:
             os._exit(127)
@@ -44,26 +51,47 @@ def start(options: Namespace) -> Tuple[str, str]:
     os.close(said)
     os.close(pidfd)
     text = b""
-    while True:
+    while not text.endswith(b"\n"):
         if not select.select([ready], [], [], _READY_LIMIT)[0]:
             raise CannotStart(f"the gate did not start within {_READY_LIMIT:g} s")
         more = os.read(ready, 65536)
-        text += more
-        if not more or text.endswith(b"\n"):
+        if not more:
             break
+        text += more
     os.close(ready)
     try:
         answer = json.loads(text)
     except ValueError:
+        _remove(folder)
         raise CannotStart("the gate ended before it was ready; try: outgate serve") from None
     if "error" in answer:
+        _remove(folder)
         raise CannotStart(answer["error"])
     for warning in answer["warnings"]:
         print(f"outgate: warning: {warning}", file=sys.stderr)
     return socket, answer["source"]
 
 
-def _gate_environment() -> "dict[str, str]":
+def _keep_only(*fds: int) -> None:
+    """Have the exec close every other fd: whoever reads a pipe of the program's would wait for the gate's copy too."""
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        if fd not in fds:
+            try:
+                os.set_inheritable(fd, False)
+            except OSError:  # the listing's own
+                pass
+
+
+def _remove(folder: str) -> None:
+    """Remove what a gate that did not come to its end has left."""
+    for remove, path in ((os.unlink, os.path.join(folder, "gate.sock")), (os.rmdir, folder)):
+        try:
+            remove(path)
+        except OSError:
+            pass
+
+
+def _gate_environment() -> Dict[str, str]:
     environ = dict(os.environ)
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"):
         environ.pop(name, None)  # the program's, if anybody's
@@ -72,7 +100,7 @@ def _gate_environment() -> "dict[str, str]":
     return environ
 
 
-def _plain(options: Namespace) -> "dict[str, object]":
+def _plain(options: Namespace) -> Dict[str, Any]:
     plain = {key: getattr(options, key) for key in ("config", "app", "allow", "deny", "except_", "dev", "log")}
     if plain["config"]:
         plain["config"] = os.path.abspath(plain["config"])
@@ -85,12 +113,16 @@ def _private_folder() -> str:
     base = paths.runtime_dir(os.environ, os.getuid())
     try:
         os.makedirs(base, mode=0o700, exist_ok=True)
-        return tempfile.mkdtemp(prefix="run-", dir=base)
+        folder = os.path.join(base, "run-" + os.urandom(6).hex())
+        os.mkdir(folder, 0o700)
     except OSError:
-        return tempfile.mkdtemp(prefix="outgate-run-")
+        import tempfile  # costs 5 ms
+
+        folder = tempfile.mkdtemp(prefix="outgate-run-")
+    return folder
 
 
-def main(argv: List[str]) -> int:
+def main(argv: list[str]) -> int:
     """Be the gate: report readiness on one fd, end with the process behind the other."""
     said, pidfd, socket = int(argv[0]), int(argv[1]), argv[2]
     import json
@@ -108,7 +140,10 @@ def main(argv: List[str]) -> int:
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         os.close(null)
+        os.chdir("/")  # a folder somebody works in can be removed, a file system unmounted
 
+    # structlog looks for rich, for tracebacks in colour that no gate prints; loading it takes a third of our start.
+    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     from outgate.errors import ConfigError
     from outgate.gate import config, host
     from outgate.gate import main as gate_main
@@ -145,7 +180,7 @@ def main(argv: List[str]) -> int:
             pass
 
 
-def _as_one_app(settings: "config.Settings", name: "str | None") -> "config.Settings":  # type: ignore[name-defined]  # noqa: F821
+def _as_one_app(settings: Settings, name: str | None) -> Settings:
     """Return the settings with one app, matching this user: the program was started as that one."""
     from dataclasses import replace
     from types import MappingProxyType

@@ -1,8 +1,10 @@
 """Find the command and run it. Commands are imported only when they are called: ``run`` must cost next to nothing."""
 
+from __future__ import annotations
+
+import os
 import sys
 from importlib import import_module
-from typing import List, Optional
 
 from outgate import __version__
 
@@ -35,11 +37,13 @@ def usage() -> str:
     return "\n".join(lines) + "\n\n" + _EXAMPLES
 
 
-def main(argv: Optional[List[str]] = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit status."""
     args = sys.argv[1:] if argv is None else argv
+    if args[:1] == ["help"] and len(args) > 1:
+        args = [args[1], "--help"]
     if not args or args[0] in ("-h", "--help", "help"):
-        print(usage(), end="")
+        print(usage(), end="", file=sys.stdout if args else sys.stderr)
         return 0 if args else 2
     if args[0] in ("-V", "--version"):
         print(f"outgate {__version__}")
@@ -54,8 +58,13 @@ def main(argv: Optional[List[str]] = None) -> int:
         return 2
     try:
         status: int = import_module(f"outgate.cli.{name}").main(args[1:])
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # the reader, head(1) or a pager, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for the flush at exit
+        return 141
     except ModuleNotFoundError as e:
         if e.name is None or e.name.partition(".")[0] == "outgate":
             raise

@@ -84,7 +84,7 @@ def span(seconds: float) -> str:
     '2 h 3 min'
     """
     left = int(seconds)
-    parts = []
+    parts: list[str] = []
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
         count, left = divmod(left, size)
         if count or (unit == "s" and not parts):

@@ -4,25 +4,38 @@ The program takes this process over by exec: its exit status, signals, terminal 
 us. An embedded gate runs beside it, in a session of its own, and ends after it.
 """
 
+from __future__ import annotations
+
 import os
 import sys
-from argparse import REMAINDER, ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from typing import Dict, List, NoReturn, Optional, Tuple
+from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 
 from outgate.core import paths
 
+TYPE_CHECKING = False  # typing costs more than all of this
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Dict, NoReturn, Tuple
+
 _EPILOG = """\
-Without a gate on this host one is started for this program alone, with the app "default": public destinations
-allowed, everything else refused. The program sees an empty network (the fence) where the host allows that.
+A gate that runs on this host is used. Without one, or with options that say what the policy is, a gate is started for
+this program alone, with the app "default": public destinations allowed, everything else refused. The program sees an
+empty network (the fence) where the host allows that.
+
+A RULE is [tcp://|udp://](address | CIDR | [IPv6] | group | *)[:ports], as in 10.2.0.0/16:5432 or loopback:8000-8100.
+
+The decision log is JSON lines; --log names the file. Programs that do not load the client (python -I, C libraries,
+other languages) reach nothing inside the fence: they see ENETUNREACH.
+
+exit status: the program's own; 2 nothing was started, and why is said; 126 and 127 as a shell has them.
 
 examples:
   outgate run -- python agent.py
   outgate run --except 10.2.0.0/16:5432 -- python report.py     # one exception to the private range
-  outgate run --config outgate.toml -- pytest
+  outgate run --allow 203.0.113.0/24:443 -- python sync.py      # nothing but this
+  outgate run --config outgate.toml --app blog -- pytest
+  outgate run --log decisions.jsonl -- python agent.py
   outgate run --dev -- python app.py                            # may listen and connect on loopback
-
-The decision log is JSON lines; --log names the file. Programs that do not load the client (python -I, C libraries,
-other languages) reach nothing inside the fence: they see ENETUNREACH.
 """
 
 
@@ -34,6 +47,7 @@ def parser() -> ArgumentParser:
         description="Run a program; all its sockets go out through the gate.",
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     p.add_argument("--config", metavar="FILE", help="start a gate for this program with this configuration")
     p.add_argument("--app", metavar="NAME", help="which app of --config the program is (default: the only one)")
@@ -44,6 +58,7 @@ def parser() -> ArgumentParser:
     )
     p.add_argument("--dev", action="store_true", help="development: no fence, loopback may be used both ways")
     p.add_argument("--log", metavar="FILE", help="where the decision log goes, - for standard error's file")
+    p.add_argument("--socket", metavar="PATH", help=f"use the gate that runs there (default: {paths.SOCKET_VARIABLE})")
     fence = p.add_mutually_exclusive_group()
     fence.add_argument("--fence", action="store_true", help="fail unless the program can be fenced")
     fence.add_argument("--unconfined", action="store_true", help="do not fence the program")
@@ -58,44 +73,78 @@ def fail(text: str, status: int = 2) -> NoReturn:
     raise SystemExit(status)
 
 
-def main(argv: List[str]) -> int:
+def main(argv: list[str]) -> int:
     """Run a program in place of this process. Returns only if nothing was started."""
     p = parser()
     options = p.parse_args(argv)
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         p.error("what to run? outgate run -- COMMAND [ARG ...]")
+    _check(options)
+    _occupy_standard_fds()
     socket, source = _gate_for(options)
     environ = _environment(socket)
-    contained = _contain(options)
+    contained, fenced = _contain(options)
     if not options.quiet:
         print(f"outgate: app {source}, direct path, {contained}", file=sys.stderr)
-        _warn_about(command)
-    sys.stderr.flush()
+        _warn_about(command, fenced)
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    _restore_signals()
     try:
         os.execvpe(command[0], command, environ)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         fail(f"{command[0]}: command not found", 127)
     except OSError as e:
         fail(f"{command[0]}: {e.strerror}", 126)
 
 
+def _policy_options(options: Namespace) -> list[str]:
+    """Return those options that were given and ask for a gate of the program's own."""
+    given = ("config", "dev", "allow", "deny", "except_", "log")
+    return ["--" + name.rstrip("_") for name in given if getattr(options, name)]
+
+
+def _check(options: Namespace) -> None:
+    """Refuse options that contradict one another before anything is started."""
+    asked = _policy_options(options)
+    if options.app and not options.config:
+        fail("--app chooses an app of a configuration; name the file: --config FILE")
+    if options.config and (options.allow or options.deny or options.except_ or options.dev):
+        other = next(name for name in asked if name not in ("--config", "--log"))
+        fail(f"the policy is in {options.config}; {other} cannot add to it")
+    if options.dev and options.fence:
+        fail("--dev is not fenced; leave out one of --dev and --fence")
+    if options.socket and asked:
+        fail(f"{asked[0]} is for a gate of the program's own; the one at {options.socket} has its policy")
+    from outgate.cli import nested
+
+    inner = nested.reason(os.environ) if asked else ""
+    if inner:
+        fail(f"{asked[0]}: {inner}")
+
+
 def _gate_for(options: Namespace) -> Tuple[str, str]:
     """Return the socket of the gate to use, and what to say of its policy; starts a gate unless one is running."""
-    special = options.config or options.dev or options.allow or options.deny or options.except_ or options.log
-    if not special:
+    if not _policy_options(options):
         from outgate.cli import ask
 
-        for path in paths.search_paths(os.environ, os.getuid()):
+        named = os.path.abspath(options.socket) if options.socket else os.environ.get(paths.SOCKET_VARIABLE)
+        for path in (named,) if named else paths.search_paths(os.environ, os.getuid()):
             try:
                 hello, answer = ask.greet(path)
-            except ask.NoGate:
+            except ask.NoGate as e:
+                if named:
+                    fail(f"{e} ({'--socket' if options.socket else paths.SOCKET_VARIABLE})")
                 continue
             except ask.Refused as e:
                 fail(f"the gate at {path} refuses this user: {e}")
+            if not hello["app"]:
+                fail(
+                    f"the gate at {path} has no app for uid {os.getuid()}; add one with uid = [{os.getuid()}], "
+                    "or have a gate of the program's own: --config FILE"
+                )
             return path, f"{hello['app']} of the running gate, policy {answer['policy']} ({answer['source']})"
-        if os.environ.get(paths.SOCKET_VARIABLE):
-            fail(f"no gate answers at {os.environ[paths.SOCKET_VARIABLE]} ({paths.SOCKET_VARIABLE})")
     from outgate.cli import embedded
 
     try:
@@ -108,19 +157,32 @@ def _environment(socket: str) -> Dict[str, str]:
     from outgate.guard import launch
 
     package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    environ = launch.environment(os.environ, socket, os.path.join(package, "client", "autoload"))
+    environ = launch.environment(_given_environment(), socket, os.path.join(package, "client", "autoload"))
     if not os.access(os.path.join(package, "client"), os.W_OK):
         base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.environ.get("HOME", "/tmp"), ".cache")
         environ["OUTGATE_PYCACHE"] = os.path.join(base, "outgate")
     return environ
 
 
-def _contain(options: Namespace) -> str:
-    """Fence this process if that was asked for or is possible, and say how the program is contained."""
+def _given_environment() -> Dict[str, str]:
+    """Return the environment as it was given to us: in the C locale Python adds an LC_CTYPE to it (PEP 538)."""
+    environ = dict(os.environ)
+    if "LC_CTYPE" in environ:
+        try:
+            with open("/proc/self/environ", "rb") as block:
+                if not any(entry.startswith(b"LC_CTYPE=") for entry in block.read().split(b"\0")):
+                    del environ["LC_CTYPE"]
+        except OSError:
+            pass
+    return environ
+
+
+def _contain(options: Namespace) -> Tuple[str, bool]:
+    """Fence this process if that was asked for or is possible; say how the program is contained, and if it is."""
     if options.dev:
-        return "not fenced (--dev)"
+        return "not fenced (--dev)", False
     if options.unconfined:
-        return "not fenced (--unconfined): only programs that load the client are held"
+        return "not fenced (--unconfined): only programs that load the client are held", False
     from outgate.guard import fence
     from outgate.guard.inherited import inherited_network_fds
 
@@ -128,33 +190,38 @@ def _contain(options: Namespace) -> str:
     try:
         fence.enter()
     except fence.FenceUnavailable as e:
-        if options.fence:
+        if options.fence or e.altered:
             fail(f"cannot fence: {e}")
-        return f"NOT fenced: {e}"
-    if leads_out:
-        print(f"outgate: warning: inherited sockets lead out of the fence: {leads_out}", file=sys.stderr)
-    return "fenced" if os.getuid() else "fenced (as root it can leave: use another user)"
+        return f"NOT fenced: {e}", False
+    if leads_out and not options.quiet:
+        print(
+            f"outgate: warning: inherited sockets lead out of the fence: {', '.join(map(str, leads_out))}",
+            file=sys.stderr,
+        )
+    return ("fenced" if os.getuid() else "fenced (as root it can leave: use another user)"), True
 
 
-def _warn_about(command: List[str]) -> None:
-    name = os.path.basename(command[0])
-    if not name.startswith(("python", "pypy")):
-        return
-    for argument in command[1:]:
-        if not argument.startswith("-") or argument in ("-", "-c", "-m"):
-            return
-        letters = set(argument[1:]) if not argument.startswith("--") else set()
-        if letters & set("IES"):
-            print(
-                f"outgate: warning: {name} {argument} does not load the client; in the fence it reaches nothing",
-                file=sys.stderr,
-            )
+def _occupy_standard_fds() -> None:
+    """Open /dev/null, for ourselves, where 0, 1 or 2 is closed: a pipe of ours must not get one of these numbers."""
+    while True:
+        fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        if fd > 2:
+            os.close(fd)
             return
 
 
-def pidfd_of_self() -> Optional[int]:
-    """Return a pidfd of this process, which will be the program, or ``None`` on a kernel before 5.3."""
-    try:
-        return os.pidfd_open(os.getpid())
-    except (AttributeError, OSError):
-        return None
+def _restore_signals() -> None:
+    """Undo what Python does at its start and exec would hand on: it ignores these two (as subprocess does)."""
+    import _signal
+
+    for name in ("SIGPIPE", "SIGXFSZ"):
+        _signal.signal(getattr(_signal, name), _signal.SIG_DFL)
+
+
+def _warn_about(command: list[str], fenced: bool) -> None:
+    from outgate.cli.isolated import isolating_option
+
+    option = isolating_option(command)
+    if option:
+        effect = "in the fence it reaches nothing" if fenced else "its sockets go round the gate"
+        print(f"outgate: warning: {option} does not load the client; {effect}", file=sys.stderr)

@@ -55,8 +55,8 @@ def main(argv: list[str]) -> int:
     inner = nested.reason(os.environ)
     if inner:
         return output.fail("serve", inner, 2)
-    from outgate.gate import config, notify
     from outgate.gate import main as gate_main
+    from outgate.gate import notify
 
     try:
         settings = _settings(options)
@@ -67,7 +67,7 @@ def main(argv: list[str]) -> int:
             settings,
             listener=listener,
             ready=lambda gate: output.say(_ready_line(settings, listener), sys.stderr),
-            reloader=config.reload,
+            reloader=lambda previous: _reload(previous, options),
         )
     except ConfigError as e:
         return output.fail("serve", str(e), 2)
@@ -98,6 +98,17 @@ def _settings(options: Namespace) -> Settings:
     if options.log:
         said["log"] = options.log if options.log == "-" else os.path.abspath(options.log)
     return replace(settings, gate=replace(settings.gate, **said)) if said else settings
+
+
+def _reload(previous: Settings, options: Namespace) -> Settings:
+    """Return the next settings; that the file differs from the command line is no change to warn about."""
+    from dataclasses import replace
+
+    from outgate.gate import config
+
+    fresh = config.reload(previous)
+    said = {f"gate.{name}" for name in ("socket", "log") if getattr(options, name)}
+    return replace(fresh, warnings=tuple(each for each in fresh.warnings if each.place not in said))
 
 
 def _ready_line(settings: Settings, listener: socket.socket | None) -> str:

@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
 
 
 def _lines(apps: dict[str, dict[str, Any]]) -> list[str]:
-    rows = [("app", *_COLUMNS)]
+    rows: list[tuple[str, ...]] = [("app", *_COLUMNS)]
     rows += [(name, *(f"{counts[column]:,}" for column in _COLUMNS)) for name, counts in apps.items()]
     if len(apps) > 1:
         rows.append(("all", *(f"{sum(counts[column] for counts in apps.values()):,}" for column in _COLUMNS)))

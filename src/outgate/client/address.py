@@ -2,82 +2,116 @@
 
 Host and port are frozen to exact ``str`` and ``int`` here, once, before anything looks at them: a ``str`` subclass
 that shows one text to the check and another to the dial must not exist further in.
+
+What is wrong is left to C to say: its words differ between versions of Python.
 """
 
-from _socket import AF_INET
-from operator import index
-from typing import Any, Tuple
+from __future__ import annotations
 
-#: (host, port, flowinfo, scope id)
-Address = Tuple[str, int, int, int]
+import errno
+from _socket import AF_INET, AI_NUMERICHOST, SOCK_STREAM, gaierror
+from _socket import getaddrinfo as _native_getaddrinfo
+from _socket import socket as _native
+from operator import index
+
+TYPE_CHECKING = False  # importing typing would cost more than this room together
+if TYPE_CHECKING:
+    from typing import Any, Tuple
+
+    #: (host, port, flowinfo, scope id)
+    Address = Tuple[str, int, int, int]
 
 
 def parse(family: int, address: Any, call: str) -> Address:
     """Return the frozen parts of an AF_INET or AF_INET6 address.
 
-    :param call: the name of the function, for C's own error texts.
-    :raises TypeError: not a tuple, or wrong types in it.
-    :raises OverflowError: a port or flowinfo out of range.
-    :raises UnicodeError: a host that the ``idna`` codec refuses.
+    :param call: the method it was given to, one that takes nothing but an address.
+    :raises TypeError, OverflowError, OSError: what the C method raises for this address, without a look-up. (A host
+        that the ``idna`` codec refuses is a TypeError to C here, where its look-ups raise UnicodeError.)
     """
-    if family == AF_INET:
-        if not isinstance(address, tuple):
-            raise TypeError(f"{call}(): AF_INET address must be tuple, not {type(address).__name__}")
-        if len(address) != 2:
-            raise TypeError("AF_INET address must be a pair (host, port)")
-        host, port = _host(tuple.__getitem__(address, 0)), _int(tuple.__getitem__(address, 1))
-        flow = scope = 0
-    else:
-        if not isinstance(address, tuple):
-            raise TypeError(f"{call}(): AF_INET6 address must be tuple, not {type(address).__name__}")
-        if not 2 <= len(address) <= 4:
-            raise TypeError("AF_INET6 address must be a tuple (host, port[, flowinfo[, scopeid]])")
-        items = tuple(tuple.__iter__(address))
-        host, port = _host(items[0]), _int(items[1])
-        flow = _unsigned(items[2]) if len(items) > 2 else 0
-        scope = _unsigned(items[3]) if len(items) > 3 else 0
-    if not 0 <= port <= 0xFFFF:
-        raise OverflowError(f"{call}(): port must be 0-65535.")
-    if not 0 <= flow <= 0xFFFFF:
-        raise OverflowError(f"{call}(): flowinfo must be 0-1048575.")
-    return host, port, flow, scope
+    if type(address) is tuple and len(address) == 2:
+        host, port = address
+        if type(host) is str and type(port) is int and 0 <= port <= 0xFFFF and host.isascii() and "\0" not in host:
+            if host == "<broadcast>" and family != AF_INET:
+                _let_c_refuse(family, address, call)
+            return host, port, 0, 0
+    try:
+        return _parse(family, address)
+    except (_Wrong, TypeError, ValueError, OverflowError) as mine:
+        _let_c_refuse(family, address, call)
+        raise TypeError(f"{call}(): {mine}") from None  # C took it when it looked a second time
 
 
-def _host(host: Any) -> str:
-    # C's idna_converter: None is the wildcard, bytes and bytearray pass, ASCII text passes, other text is encoded.
-    if host is None:
-        return ""
-    if isinstance(host, (bytes, bytearray)):
-        raw = bytes(host)
+class _Wrong(Exception):
+    """The address is none; C has the words for it."""
+
+
+def _parse(family: int, address: Any) -> Address:
+    if not isinstance(address, tuple):
+        raise _Wrong("address must be tuple")
+    items = tuple(tuple.__iter__(address))
+    if len(items) != 2 and (family == AF_INET or not 2 < len(items) < 5):
+        raise _Wrong("address of a wrong length")
+    host, port = freeze_host(items[0]), index(items[1])
+    flow = index(items[2]) & 0xFFFFFFFF if len(items) > 2 else 0  # C's format "I" wraps and does not complain
+    scope = index(items[3]) & 0xFFFFFFFF if len(items) > 3 else 0
+    if not 0 <= port <= 0xFFFF or flow > 0xFFFFF or (host == "<broadcast>" and family != AF_INET):
+        raise _Wrong("number out of range")
+    if not host.isascii():
+        _native_getaddrinfo(host.encode("latin-1"), None, 0, 0, 0, AI_NUMERICHOST)  # no name: raises its gaierror
+    return host, int(port), int(flow), int(scope)
+
+
+def freeze_host(host: Any) -> str:
+    """Return what C's ``idna_converter`` makes of a host: bytes as they are, text encoded unless it is plain ASCII."""
+    raw: Any
+    if isinstance(host, bytes):
+        raw = bytes.__getitem__(host, slice(None))  # not bytes(host), which asks a subclass
+    elif isinstance(host, bytearray):
+        raw = bytes(bytearray.__getitem__(host, slice(None)))
+    elif type(host) is str and host.isascii():
+        raw = host.encode("ascii")
     elif isinstance(host, str):
-        text = str.__str__(host)
-        raw = str.encode(text, "ascii") if str.isascii(text) else str.encode(text, "idna")
+        raw = str.encode(str.__str__(host), "idna")
     else:
-        raise TypeError(f"str, bytes or bytearray expected, not {type(host).__name__}")
+        raise _Wrong("str, bytes or bytearray expected")
     if b"\0" in raw:
-        raise TypeError("host name must not contain null character")
-    return raw.decode("latin-1")
+        raise _Wrong("host name must not contain null character")
+    text: str = raw.decode("latin-1")
+    return text
 
 
-def _int(value: Any) -> int:
-    if type(value) is int:
-        number: int = value
-    elif isinstance(value, float):
-        raise TypeError("'float' object cannot be interpreted as an integer")
-    else:
-        number = int(index(value))
-    if number > 0x7FFFFFFF:
-        raise OverflowError("signed integer is greater than maximum" if number < 1 << 63 else _TOO_LARGE)
-    if number < -0x80000000:
-        raise OverflowError("signed integer is less than minimum" if number >= -(1 << 63) else _TOO_LARGE)
-    return number
+_closed: dict[int, _native] = {}
 
 
-_TOO_LARGE = "Python int too large to convert to C long"
+def _let_c_refuse(family: int, address: Any, call: str) -> None:
+    """Give the address to the C method of a closed socket, with a host that C need not look up."""
+    if family not in _closed:
+        sock = _native(family, SOCK_STREAM)
+        sock.close()
+        _closed[family] = sock
+    if isinstance(address, tuple):
+        items = list(tuple.__iter__(address))
+        if items and _is_name(items[0]):
+            items[0] = "0.0.0.0" if family == AF_INET else "::"
+        address = tuple(items)
+    try:
+        getattr(_native, call)(_closed[family], address)  # connect_ex returns EBADF where the others raise it
+    except OSError as e:
+        if e.errno != errno.EBADF:
+            raise
+        return  # C found nothing wrong
 
 
-def _unsigned(value: Any) -> int:
-    # format "I": wraps without a check, as C's does
-    if isinstance(value, float):
-        raise TypeError("'float' object cannot be interpreted as an integer")
-    return int(index(value)) & 0xFFFFFFFF
+def _is_name(host: Any) -> bool:
+    try:
+        text = freeze_host(host)
+    except (_Wrong, ValueError):
+        return False
+    if text == "" or text == "<broadcast>":
+        return False
+    try:
+        _native_getaddrinfo(text.encode("latin-1"), None, 0, SOCK_STREAM, 0, AI_NUMERICHOST)
+    except gaierror:
+        return True
+    return False

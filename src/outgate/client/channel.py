@@ -7,47 +7,17 @@ child joins with a token of its own and names its parent's.
 Nothing here may import :mod:`socket`: this module is what ``socket`` will be built on.
 """
 
-import _signal  # type: ignore[import-not-found]
+from __future__ import annotations
+
 import os
 import sys
-from _socket import (
-    AF_UNIX,
-    CMSG_SPACE,
-    MSG_DONTWAIT,
-    SCM_RIGHTS,
-    SO_RCVTIMEO,
-    SO_SNDTIMEO,
-    SOCK_CLOEXEC,
-    SOCK_SEQPACKET,
-    SOL_SOCKET,
-)
-from _socket import socket as _native
-from fcntl import F_DUPFD_CLOEXEC, fcntl
-from typing import Any, Dict, List, Optional, Tuple
 
+from outgate.client.packets import ONE_WAY_LIMIT, Channel, Gone
 from outgate.core import messages, paths
 
-_ALL_SIGNALS = _signal.valid_signals()
-_MSG_CMSG_CLOEXEC = 0x40000000
-_ANCILLARY = CMSG_SPACE(messages.MAX_BORN * 4)
-#: Unread one-way packets wait in the kernel; a gate that is hung must not hang close() for longer than this.
-_ONE_WAY_LIMIT = 5.0
-
-
-class _Quiet(_native):
-    """A native socket whose end, when the interpreter shuts down, is no leak to warn the program about."""
-
-    __slots__ = ()
-
-    def __del__(self) -> None:
-        pass
-
-
-class Gone(Exception):
-    """The other end of a channel has ended; the request was not, or may not have been, carried out."""
-
-    def __init__(self, sent: bool) -> None:
-        self.sent = sent
+TYPE_CHECKING = False  # importing typing would cost more than this room together
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Process:
@@ -55,7 +25,7 @@ class Process:
 
     __slots__ = ("boot", "dev", "parents", "path", "pid", "token")
 
-    def __init__(self, parents: Tuple[str, ...] = ()) -> None:
+    def __init__(self, parents: tuple[str, ...] = ()) -> None:
         self.pid = os.getpid()
         self.token = os.urandom(16).hex()
         self.parents = parents
@@ -64,127 +34,12 @@ class Process:
         self.path = ""
 
 
-class Channel:
-    """One connected channel, parked at a high number where programs do not look."""
-
-    __slots__ = ("greeted", "inode", "limit", "sock")
-
-    def __init__(self, path: str) -> None:
-        sock = _Quiet(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
-        sock.settimeout(None)  # undo socket.setdefaulttimeout(), which C applies to every new socket
-        sock.setsockopt(SOL_SOCKET, SO_SNDTIMEO, _timeval(_ONE_WAY_LIMIT))
-        sock.connect(path)
-        self.sock = park(sock)
-        self.inode = os.fstat(self.sock.fileno()).st_ino
-        self.greeted = False
-        self.limit = 0.0
-
-    def is_ours(self) -> bool:
-        """Tell whether our fd number still is our channel: ``closerange`` and daemonising give it to the program."""
-        try:
-            return os.fstat(self.sock.fileno()).st_ino == self.inode
-        except OSError:
-            return False
-
-    def drop(self) -> None:
-        """Close the channel, or let go of its number if the program uses that for something else by now."""
-        if self.is_ours():
-            self.sock.close()
-        else:
-            self.sock.detach()
-
-    def send(self, packet: bytes) -> None:
-        """Send one packet. Raises :class:`Gone` if the gate has closed the channel."""
-        try:
-            self.sock.send(packet)
-        except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError):
-            raise Gone(sent=False) from None
-
-    def receive(self, op: str) -> bytes:
-        """Wait for one packet without fds. Raises :class:`Gone`, or ``BlockingIOError`` at the operation's limit."""
-        self._set_limit(op)
-        try:
-            packet = self.sock.recv(messages.MAX_PACKET)
-        except ConnectionResetError:
-            raise Gone(sent=True) from None
-        if not packet:
-            raise Gone(sent=True)
-        return packet
-
-    def receive_fds(self, op: str, wait: bool = True) -> Tuple[bytes, List[int]]:
-        """Wait for one packet and the fds in it. Call it with signals blocked, or a handler that raises loses fds."""
-        if wait:
-            self._set_limit(op)
-        flags = _MSG_CMSG_CLOEXEC | (0 if wait else MSG_DONTWAIT)
-        try:
-            packet, ancillary, _, _ = self.sock.recvmsg(messages.MAX_PACKET, _ANCILLARY, flags)
-        except ConnectionResetError:
-            raise Gone(sent=True) from None
-        fds = [
-            int.from_bytes(data[start : start + 4], sys.byteorder)
-            for level, kind, data in ancillary
-            if level == SOL_SOCKET and kind == SCM_RIGHTS
-            for start in range(0, len(data) - len(data) % 4, 4)
-        ]
-        if not packet:
-            raise Gone(sent=True)
-        return packet, fds
-
-    def _set_limit(self, op: str) -> None:
-        limit = messages.LIMITS[op]
-        if limit != self.limit:
-            self.sock.setsockopt(SOL_SOCKET, SO_RCVTIMEO, _timeval(limit))
-            self.limit = limit
-
-
-def _timeval(seconds: float) -> bytes:
-    whole = int(seconds)
-    return whole.to_bytes(8, sys.byteorder) + int((seconds - whole) * 1e6).to_bytes(8, sys.byteorder)
-
-
-def _high() -> int:
-    soft = min(os.sysconf("SC_OPEN_MAX"), 4096)
-    return soft - min(soft // 4, 128)
-
-
-def park(sock: _native) -> _native:
-    """Move a native socket to a high fd number, so that the program's own fds keep the numbers they would have."""
-    low = sock.fileno()
-    moved = park_fd(low)
-    if moved == low:
-        return sock
-    sock.detach()
-    parked = _Quiet(sock.family, sock.type, sock.proto, moved)
-    parked.settimeout(None)
-    return parked
-
-
-def park_fd(fd: int) -> int:
-    """Move an fd to a high number and return it; near the limit of fds it stays where it is."""
-    try:
-        moved = fcntl(fd, F_DUPFD_CLOEXEC, _high())
-    except OSError:
-        return fd
-    os.close(fd)
-    return int(moved)
-
-
-def block_signals() -> Any:
-    """Keep handlers from running between receiving fds and writing them down (C's call: 40 times cheaper)."""
-    return _signal.pthread_sigmask(_signal.SIG_BLOCK, _ALL_SIGNALS)
-
-
-def unblock_signals(before: Any) -> None:
-    """Undo :func:`block_signals`; handlers that were held back run here."""
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, before)
-
-
 _process: Process = Process()
-_free: List[Channel] = []
-_anchor: List[Channel] = []
+_free: list[Channel] = []
+_anchor: list[Channel] = []
 #: Called when everything the gate had given us is void: its end, or a fork.
-on_lost: List[Any] = []
-_json: List[Any] = []
+on_lost: list[Any] = []
+_json: list[Any] = []
 
 
 def process() -> Process:
@@ -221,19 +76,19 @@ def _codec() -> Any:
     return _json
 
 
-def encode(message: Dict[str, Any]) -> bytes:
+def encode(message: dict[str, Any]) -> bytes:
     """Return a packet for the message."""
     text: str = _codec()[0](message)
     return text.encode("ascii")
 
 
-def decode(packet: bytes) -> Dict[str, Any]:
+def decode(packet: bytes) -> dict[str, Any]:
     """Return the message in a packet."""
-    message: Dict[str, Any] = _codec()[1](packet)
+    message: dict[str, Any] = _codec()[1](packet)
     return message
 
 
-def _hello(role: str) -> Dict[str, Any]:
+def _hello(role: str) -> dict[str, Any]:
     argv = getattr(sys, "argv", None) or [""]
     program = os.path.basename(argv[0] or sys.executable or "?")
     return {
@@ -241,7 +96,7 @@ def _hello(role: str) -> Dict[str, Any]:
         "role": role,
         "token": _process.token,
         "parents": list(_process.parents),
-        "python": "%d.%d.%d" % sys.version_info[:3],
+        "python": ".".join(map(str, sys.version_info[:3])),
         "program": program.encode("ascii", "backslashreplace").decode()[:200],
     }
 
@@ -255,7 +110,7 @@ def _unavailable(code: str, **facts: Any) -> Exception:
 
 def _open() -> Channel:
     if _process.path:
-        candidates: Tuple[str, ...] = (_process.path,)
+        candidates: tuple[str, ...] = (_process.path,)
     else:
         candidates = paths.search_paths(os.environ, os.getuid())
     failure = "not found"
@@ -307,7 +162,7 @@ def give_back(channel: Channel) -> None:
         channel.drop()
 
 
-def one_way(message: Dict[str, Any]) -> None:
+def one_way(message: dict[str, Any]) -> None:
     """Send a packet that has no answer. A gate that is not there is no error: it knows by then, or knows nothing."""
     process()
     packet = encode(message)
@@ -322,7 +177,7 @@ def one_way(message: Dict[str, Any]) -> None:
             return
 
 
-def post(message: Dict[str, Any]) -> Channel:
+def post(message: dict[str, Any]) -> Channel:
     """Send a request and return the channel its reply will come on.
 
     Idle channels whose gate has ended are found here: everything of the old gate is dropped and the new one is asked.
@@ -342,7 +197,7 @@ def post(message: Dict[str, Any]) -> Channel:
             continue
         except BlockingIOError:
             channel.drop()
-            raise _unavailable("gate-timeout", op=message["op"], limit=_ONE_WAY_LIMIT) from None
+            raise _unavailable("gate-timeout", op=message["op"], limit=ONE_WAY_LIMIT) from None
         except BaseException:
             channel.drop()
             raise
@@ -350,13 +205,13 @@ def post(message: Dict[str, Any]) -> Channel:
     raise _unavailable("gate-unavailable", why="it ends every channel")
 
 
-def collect(channel: Channel, op: str, wait: bool = True) -> Tuple[Dict[str, Any], List[int]]:
+def collect(channel: Channel, op: str, wait: bool = True) -> tuple[dict[str, Any], list[int]]:
     """Read the reply to a request that :func:`post` sent, with its fds if the operation has any.
 
     The channel goes back to the free-list, or is dropped on any error, an interruption by a signal among them.
     With ``wait=False`` raises ``BlockingIOError`` if the reply is not there yet, and the channel stays as it is.
     """
-    fds: List[int] = []
+    fds: list[int] = []
     try:
         if op == messages.NEW:
             packet, fds = channel.receive_fds(op, wait)
@@ -389,7 +244,7 @@ def collect(channel: Channel, op: str, wait: bool = True) -> Tuple[Dict[str, Any
     return reply, fds
 
 
-def request(message: Dict[str, Any], repeat: bool = True) -> Dict[str, Any]:
+def request(message: dict[str, Any], repeat: bool = True) -> dict[str, Any]:
     """Ask the gate and return its reply.
 
     :param repeat: whether asking twice does no harm, should the gate end between request and reply.
@@ -410,7 +265,7 @@ def request(message: Dict[str, Any], repeat: bool = True) -> Dict[str, Any]:
     raise AssertionError("unreachable")
 
 
-def checked(reply: Dict[str, Any]) -> Dict[str, Any]:
+def checked(reply: dict[str, Any]) -> dict[str, Any]:
     """Return the reply, or raise the refusal that is in it."""
     refusal = reply.get("error")
     if refusal is not None:
@@ -420,7 +275,7 @@ def checked(reply: Dict[str, Any]) -> Dict[str, Any]:
     return reply
 
 
-def last_error(reply: Dict[str, Any]) -> Optional[OSError]:
+def last_error(reply: dict[str, Any]) -> OSError | None:
     """Return the network's or kernel's own error in a reply, as the native module would raise it."""
     number = reply.get("errno")
     if number is None:

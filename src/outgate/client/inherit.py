@@ -4,12 +4,17 @@ The gate ends a lease when its holder closes it, unless the holder says that som
 the gate looks first. One counter is enough: a socket may be shared if anything was started since it was born.
 """
 
+from __future__ import annotations
+
 import os
 import sys
-from typing import Any, Callable
 
 from outgate.client import channel
 from outgate.client.state import table
+
+TYPE_CHECKING = False  # importing typing would cost more than this room together
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 #: Goes up with every fork, spawn, dup of one of our fds, and fd sent in ancillary data.
 count = 0

@@ -1,11 +1,16 @@
 """Put the stand-in where programs find it: at ``_socket`` before ``socket`` is imported, or in place afterwards."""
 
+from __future__ import annotations
+
 import _socket as _native_module
 import sys
 from types import ModuleType
-from typing import Any, List
 
 from outgate.client import inherit, names, standin
+
+TYPE_CHECKING = False  # importing typing would cost more than this room together
+if TYPE_CHECKING:
+    from typing import Any
 
 #: What a patched ``socket.socket`` gets; ``__init__`` and ``_real_close`` are added by hand.
 _METHODS = ("connect", "connect_ex", "bind", "listen", "_accept", "sendto", "sendmsg", "setsockopt", "__del__")
@@ -31,7 +36,7 @@ def module() -> ModuleType:
     return stand_in
 
 
-def patch() -> List[str]:
+def patch() -> list[str]:
     """Patch a process that has imported ``socket`` already; return what could not be reached, a sentence each.
 
     Sockets that exist keep working natively. Every module that holds one of the native look-up functions gets ours.

@@ -4,18 +4,23 @@ A fenced program has neither name servers nor interfaces of its own. Numeric hos
 and the policy judges them at connect.
 """
 
+from __future__ import annotations
+
 import _socket
 import errno
-from typing import Any, Dict, List, Tuple
 
 from outgate.client import channel
 from outgate.core import messages
+
+TYPE_CHECKING = False  # importing typing would cost more than this room together
+if TYPE_CHECKING:
+    from typing import Any
 
 _AI_NUMERICHOST = _socket.AI_NUMERICHOST
 _NI_NUMERICHOST = _socket.NI_NUMERICHOST
 _EAI_NONAME = _socket.EAI_NONAME
 
-_native: Dict[str, Any] = {
+_native: dict[str, Any] = {
     name: getattr(_socket, name)
     for name in (
         "getaddrinfo",
@@ -40,7 +45,7 @@ def _ask(call: str, *args: Any) -> Any:
 
 def getaddrinfo(
     host: Any, port: Any, family: int = 0, type: int = 0, proto: int = 0, flags: int = 0
-) -> List[Tuple[Any, ...]]:
+) -> list[tuple[Any, ...]]:
     """Resolve host and port into addrinfo 5-tuples, as :func:`socket.getaddrinfo` of the C module.
 
     Addresses that the policy forbids are left out; if none is left, :exc:`outgate.errors.PolicyDenied` says why.
@@ -66,7 +71,7 @@ def gethostbyname(hostname: Any) -> str:
     return str(_ask("gethostbyname_ex", _ascii(hostname))[2][0])
 
 
-def gethostbyname_ex(hostname: Any) -> Tuple[str, List[str], List[str]]:
+def gethostbyname_ex(hostname: Any) -> tuple[str, list[str], list[str]]:
     """Return (name, aliases, IPv4 addresses) of a name."""
     if _is_local(hostname):
         return tuple(_native["gethostbyname_ex"](hostname))
@@ -74,7 +79,7 @@ def gethostbyname_ex(hostname: Any) -> Tuple[str, List[str], List[str]]:
     return name, list(aliases), list(addresses)
 
 
-def gethostbyaddr(host: Any) -> Tuple[str, List[str], List[str]]:
+def gethostbyaddr(host: Any) -> tuple[str, list[str], list[str]]:
     """Return (name, aliases, addresses) of an address or name."""
     if not isinstance(host, (str, bytes, bytearray)):
         return tuple(_native["gethostbyaddr"](host))
@@ -82,7 +87,7 @@ def gethostbyaddr(host: Any) -> Tuple[str, List[str], List[str]]:
     return name, list(aliases), list(addresses)
 
 
-def getnameinfo(sockaddr: Any, flags: Any) -> Tuple[str, str]:
+def getnameinfo(sockaddr: Any, flags: Any) -> tuple[str, str]:
     """Return (host, service) of a socket address."""
     numeric = _native["getnameinfo"](sockaddr, flags | _NI_NUMERICHOST)  # judges the arguments, asks nobody
     if flags & _NI_NUMERICHOST:
@@ -111,7 +116,7 @@ def if_indextoname(index: Any) -> str:
         raise
 
 
-def if_nameindex() -> List[Tuple[int, str]]:
+def if_nameindex() -> list[tuple[int, str]]:
     """Return the network interfaces of the gate's host."""
     return [(index, name) for index, name in _ask("if_nameindex")]
 

@@ -4,27 +4,31 @@ They are parked at high fd numbers; :func:`take` gives each out under the lowest
 next batch is asked for before the last is used up, and its reply is read when it is needed.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import sys
 from _socket import AF_INET, AF_INET6, SOCK_STREAM, SOL_SOCKET
 from _socket import socket as _native
-from typing import Dict, List, NamedTuple
 
-from outgate.client import channel
+from outgate.client import channel, packets
 from outgate.core import messages
 
 
-class Parked(NamedTuple):
+class Parked:
     """A born socket that nobody uses yet."""
 
-    fd: int
-    id: int
-    cookie: int
+    __slots__ = ("cookie", "fd", "id")
+
+    def __init__(self, fd: int, id: int, cookie: int) -> None:
+        self.fd = fd
+        self.id = id
+        self.cookie = cookie
 
 
-_parked: Dict[int, List[Parked]] = {AF_INET: [], AF_INET6: []}
-_owed: Dict[int, channel.Channel] = {}
+_parked: dict[int, list[Parked]] = {AF_INET: [], AF_INET6: []}
+_owed: dict[int, packets.Channel] = {}
 SO_COOKIE = 57
 _WIRE_FAMILY = {AF_INET: 4, AF_INET6: 6}
 #: Ask for more when this few are left: the answer is there before they are used up.
@@ -52,7 +56,7 @@ def take(family: int) -> Parked:
             _refill(family)
 
 
-def _post(family: int) -> channel.Channel:
+def _post(family: int) -> packets.Channel:
     count = messages.POOL - len(_parked[family])
     return channel.post({"op": messages.NEW, "family": _WIRE_FAMILY[family], "count": count})
 
@@ -62,7 +66,7 @@ def _refill(family: int) -> None:
         try:
             owed = _owed.pop(family, None) or _post(family)
             _receive(family, owed, wait=True)
-        except channel.Gone:
+        except packets.Gone:
             channel.forget()
         else:
             return
@@ -79,19 +83,19 @@ def _receive_owed(family: int, wait: bool) -> None:
         _receive(family, owed, wait)
     except BlockingIOError:
         _owed[family] = owed
-    except channel.Gone:
+    except packets.Gone:
         pass  # found again, and said, when the pool is empty
 
 
-def _receive(family: int, owed: channel.Channel, wait: bool) -> None:
-    before = channel.block_signals()
+def _receive(family: int, owed: packets.Channel, wait: bool) -> None:
+    before = packets.block_signals()
     try:
         reply, fds = channel.collect(owed, messages.NEW, wait)
         ids, cookies = reply.get("ids", ()), reply.get("cookies", ())
         for fd, id, cookie in zip(fds, ids, cookies):
-            _parked[family].append(Parked(channel.park_fd(fd), id, cookie))
+            _parked[family].append(Parked(packets.park_fd(fd), id, cookie))
     finally:
-        channel.unblock_signals(before)
+        packets.unblock_signals(before)
     channel.checked(reply)
     for id in ids[len(fds) :]:  # cut off by this process's fd limit (MSG_CTRUNC); the gate still has them
         channel.one_way({"op": messages.CLOSE, "sock": id, "shared": False})

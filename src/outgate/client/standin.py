@@ -6,6 +6,8 @@ Methods never call one another through ``self``, which ``ssl`` and other librari
 below, and call the C class explicitly.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import select
@@ -29,12 +31,15 @@ from _socket import socket as native
 from _socket import timeout as timed_out
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from operator import index
-from typing import Any, Tuple
 
 from outgate.client import channel, inherit, pool
 from outgate.client.address import parse
 from outgate.client.state import BORN, CONNECTED, CONNECTING, State, by_cookie, forget_ghosts, table
 from outgate.core import messages
+
+TYPE_CHECKING = False  # importing typing would cost more than this room together
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["native", "socket"]
 
@@ -258,11 +263,11 @@ def listen(self: native, *backlog: Any) -> None:
     return native.listen(self, *backlog)
 
 
-def accept(self: native) -> Tuple[int, Any]:
+def accept(self: native) -> tuple[int, Any]:
     """Refuse to accept on a socket of the gate's; inherited listening sockets are native."""
     if native.fileno(self) in table:
         raise _refuse("listen", call="accept", hint="outgate run --dev lets a program listen on loopback")
-    accepted: Tuple[int, Any] = native._accept(self)  # type: ignore[attr-defined]
+    accepted: tuple[int, Any] = native._accept(self)  # type: ignore[attr-defined]
     return accepted
 
 
@@ -323,7 +328,7 @@ def finalize(self: native) -> None:
     """Warn and close as C does when the last reference goes, then tell the gate."""
     fd = native.fileno(self)
     state = table.pop(fd, None) if fd >= 0 else None
-    native.__del__(self)
+    native.__del__(self)  # type: ignore[attr-defined]
     if state is not None:
         _let_go(state, wait=False)
 

@@ -3,7 +3,7 @@
 By fd and not on the object, because objects hand fds on: ``SSLSocket`` takes one over by ``detach()``.
 """
 
-from typing import Dict, Optional, Tuple
+from __future__ import annotations
 
 #: Made by the gate, not connected.
 BORN = 0
@@ -24,7 +24,7 @@ class State:
         self.family = family
         self.phase = BORN
         #: Where the gate dialled, as connect(2) takes it.
-        self.dialled: Optional[Tuple[object, ...]] = None
+        self.dialled: tuple[object, ...] | None = None
         self.bound = False
         self.lingered = False
         self.fds = 1
@@ -32,9 +32,9 @@ class State:
         self.spawns = spawns
 
 
-table: Dict[int, State] = {}
+table: dict[int, State] = {}
 #: Also those whose last known fd was closed before they were ever connected: a ``dup`` we never saw may live on.
-by_cookie: Dict[int, State] = {}
+by_cookie: dict[int, State] = {}
 _MOST_GHOSTS = 1024
 
 

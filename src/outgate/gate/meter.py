@@ -22,6 +22,7 @@ ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE, CLOSE_W
 _FIN_QUEUED = frozenset((FIN_WAIT1, CLOSING, LAST_ACK))
 #: The peer's FIN has come in, and counts as one byte received.
 _FIN_RECEIVED = frozenset((CLOSE_WAIT, LAST_ACK, CLOSING, TIME_WAIT))
+_SYN_AND_FIN = 2
 _PENDING = frozenset((SYN_SENT, SYN_RECV))
 
 
@@ -51,15 +52,19 @@ def read(sock: socket.socket) -> Reading:
 def parse(info: bytes) -> Reading:
     """Return the counters in a ``struct tcp_info``. Pure.
 
-    One byte may be off in state CLOSE, where the kernel no longer says whether a FIN was among the bytes.
+    In state CLOSE the kernel no longer says whether a FIN was among the bytes received. It was where ours has been
+    acknowledged (``bytes_acked`` counts the SYN and the FIN): both sides closed, and nobody reset. ``received`` may be
+    one off only where a reset came after one FIN.
     """
     state = info[0]
     (notsent,) = _NOTSENT.unpack_from(info, 144)
+    (acknowledged,) = _COUNTERS.unpack_from(info, 120)
     (received,) = _COUNTERS.unpack_from(info, 128)
     (sent,) = _COUNTERS.unpack_from(info, 200)
     (retransmitted,) = _COUNTERS.unpack_from(info, 208)
     if notsent and state in _FIN_QUEUED:
         notsent -= 1
-    if received and state in _FIN_RECEIVED:
+    written = sent - retransmitted + notsent
+    if received and (state in _FIN_RECEIVED or (state == CLOSE and acknowledged == written + _SYN_AND_FIN)):
         received -= 1
-    return Reading(state, sent - retransmitted + notsent, received)
+    return Reading(state, written, received)

@@ -1,1 +1,1 @@
-"""Public helpers for tests: a running gate and small peers."""
+"""Public helpers for tests: a running gate, names without a name server, one raw channel."""

@@ -1,0 +1,176 @@
+"""``outgate why HOST:PORT``: say which rule decides, without connecting."""
+
+from __future__ import annotations
+
+import os
+import re
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from typing import TYPE_CHECKING, Any
+
+from outgate.cli import ask, output
+from outgate.core import messages
+from outgate.errors import ConfigError
+
+if TYPE_CHECKING:
+    from outgate.gate.config import AppSettings
+
+_EPILOG = """\
+The running gate is asked, and resolves a name as it would for a connect. With --config no gate is needed: the file
+decides, and this host's C library resolves.
+
+exit status: 0 allowed (or only reported), 1 denied, 2 it cannot be told.
+
+examples:
+  outgate why db.corp:5432 --app blog
+  outgate why '[2001:db8::7]:443'
+  outgate why udp://8.8.8.8:53
+  outgate why 10.2.0.9:5432 --config outgate.toml      # before the gate has the file
+"""
+
+ALLOWED, DENIED, UNKNOWN = 0, 1, 2
+
+#: Verdict → what people read, its style, and the exit status.
+_VERDICTS = {
+    "allow": ("allowed", "green", ALLOWED),
+    "report": ("allowed, and reported: enforced it would be denied", "yellow", ALLOWED),
+    "deny": ("denied", "red", DENIED),
+}
+
+#: Ports of the URLs that people paste.
+_SCHEMES = {"http": 80, "https": 443, "ftp": 21, "ssh": 22, "imap": 143, "imaps": 993, "pop3": 110, "smtp": 25}
+
+
+def parser() -> ArgumentParser:
+    """Return the options of ``outgate why``."""
+    p = ArgumentParser(
+        prog="outgate why",
+        description="Say which rule decides a destination, without connecting.",
+        epilog=_EPILOG,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    p.add_argument("destination", metavar="HOST:PORT", help="name or address and port; IPv6 as [ADDRESS]:PORT")
+    p.add_argument("--app", metavar="NAME", default="", help="decide for this app (default: the one you are)")
+    p.add_argument("--udp", action="store_true", help="decide for UDP (default: TCP); udp:// in front does the same")
+    p.add_argument("--config", metavar="FILE", help="decide by this configuration, without a gate")
+    ask.add_socket_option(p)
+    p.add_argument("--json", action="store_true", help="print one JSON object")
+    return p
+
+
+def main(argv: list[str]) -> int:
+    """Print the decision. Returns 0 for allowed, 1 for denied, 2 where it cannot be told."""
+    p = parser()
+    options = p.parse_args(argv)
+    if options.config and options.socket:
+        p.error("--config decides without a gate; leave out --socket")
+    try:
+        transport, host, port = destination(options.destination)
+    except ValueError as e:
+        p.error(str(e))
+    if options.udp:
+        if options.destination.startswith("tcp://"):
+            p.error("--udp and tcp:// contradict each other")
+        transport = "udp"
+    try:
+        if options.config:
+            answer = _decide(options.config, options.app, transport, host, port)
+        else:
+            message = {"op": messages.WHY, "host": host, "port": port, "transport": transport, "app": options.app}
+            answer = ask.find(message, options.socket)[1]["answer"]
+    except (ask.NoGate, ask.Refused, ConfigError) as e:
+        answer = {"verdict": "unknown", "host": host, "port": port, "reason": str(e)}
+    status = _VERDICTS[answer["verdict"]][2] if answer["verdict"] in _VERDICTS else UNKNOWN
+    if options.json:
+        output.print_json(answer)
+    elif status == UNKNOWN:
+        return output.fail("why", answer["reason"], UNKNOWN)
+    else:
+        _print(answer)
+    return status
+
+
+def destination(text: str) -> tuple[str, str, int]:
+    """Return (transport, host, port) of ``[tcp://|udp://]HOST:PORT``, IPv6 in brackets.
+
+    >>> destination("udp://[2001:db8::7]:53")
+    ('udp', '2001:db8::7', 53)
+
+    :raises ValueError: it is none; the text says what to write.
+    """
+    scheme, found, rest = text.rpartition("://")
+    if not found:
+        scheme = "tcp"
+    elif scheme not in ("tcp", "udp"):
+        host = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+        whole = host if re.search(r":\d+\Z", host) else f"{host}:{_SCHEMES.get(scheme, 'PORT')}"
+        raise ValueError(f"a URL is not a destination; write {whole}")
+    host, colon, port = rest.rpartition(":")
+    if not colon or (rest.startswith("[") and rest.endswith("]")):
+        raise ValueError(f"a port is required, as rules may name ports; write {rest or 'HOST'}:443 for HTTPS")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        if ":" not in host:
+            raise ValueError(f"brackets are for IPv6 addresses; write {host}:{port}")
+    elif ":" in host:
+        raise ValueError(f"IPv6 addresses stand in brackets; write [{rest}]:PORT or [{host}]:{port}")
+    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise ValueError(f"{port!r} is not a port: a number from 0 to 65535")
+    return scheme, host, int(port)
+
+
+def _decide(path: str, name: str, transport: str, host: str, port: int) -> dict[str, Any]:
+    """Return what a gate with this configuration would answer. Raises ``ConfigError``."""
+    import socket
+
+    from outgate.gate import config, explain
+    from outgate.gate.host import own_addresses
+
+    app = _app(config.load(path, host=own_addresses()), name)
+    if host == "<broadcast>":
+        addresses = ["255.255.255.255"]
+    else:
+        try:
+            found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as e:
+            return explain.unknown(host, port, f"{host}: {getattr(e, 'strerror', None) or e}")
+        found.sort(key=lambda item: item[0] != socket.AF_INET)  # as the gate tries them
+        addresses = [str(item[4][0]).partition("%")[0] for item in found]
+    return explain.explain(app, transport, host, port, addresses)
+
+
+def _app(settings: Any, name: str) -> AppSettings:
+    """Return the app that was named, the one that this user is, or the only one. Raises ``ConfigError``."""
+    app: AppSettings | None
+    if name:
+        app = settings.apps.get(name)
+    elif len(settings.apps) == 1:
+        (app,) = settings.apps.values()
+    else:
+        app = settings.find(os.getuid(), os.getgid())
+    if app is None:
+        there = ", ".join(settings.apps) or "none"
+        wanted = f"has no app {name!r}" if name else "does not say which app you are; say it with --app"
+        raise ConfigError(f"{settings.source} {wanted} (there are: {there})")
+    return app
+
+
+def _print(answer: dict[str, Any]) -> None:
+    words, style, _ = _VERDICTS[answer["verdict"]]
+    host = f"[{answer['host']}]" if ":" in answer["host"] else answer["host"]
+    target = f"{answer['app']} → {host}:{answer['port']} ({answer['transport']})"
+    output.say(f"{output.paint(words, style)}  {output.printable(target)}")
+    rule = answer["rule"]
+    if rule and answer["place"]:
+        rule += f"  ({answer['place']})"
+    rows = [
+        ("address", f"{answer['address']} ({answer['class']})"),
+        ("rule", rule),
+        ("reason", answer["reason"]),
+        ("cure", answer["cure"] or ""),
+        ("policy", str(answer["policy"])),
+    ]
+    others = [each for each in answer["addresses"] if each["address"] != answer["address"]]
+    rows += [("also", f"{each['address']} ({each['class']}): {each['verdict']}") for each in others]
+    for line in output.table([row for row in rows if row[1]]):
+        output.say(f"  {line}")

@@ -1,0 +1,395 @@
+"""Start a real gate for tests: in a process of its own, or on a thread where a test must reach in.
+
+::
+
+    with RunningGate() as gate, socket.create_server(("127.0.0.1", 0)) as peer:
+        port = peer.getsockname()[1]
+        gate.program("-c", f"import socket; socket.create_connection(('127.0.0.1', {port}))").wait()
+        assert gate.wait_for(event="end", port=port)["connected"]
+
+What happened is waited for in the gate's log (:meth:`RunningGate.wait_for`), never by sleeping.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
+
+from outgate.cli import ask
+from outgate.core import messages
+from outgate.gate import config
+from outgate.gate import main as gate_main
+from outgate.gate import resolver
+from outgate.gate.log import DecisionLog
+from outgate.gate.server import Gate
+from outgate.guard import launch
+from outgate.testing.names import FixedNames
+
+__all__ = ["LogLines", "RunningGate", "ThreadGate"]
+
+#: Seconds after which a wait is taken for a hang.
+PATIENCE = 20.0
+_AUTOLOAD = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "client", "autoload")
+
+_T = TypeVar("_T")
+
+
+class LogLines:
+    """The lines of a decision log as they are written, read from a pipe by a thread.
+
+    :param fd: the pipe's end to read; taken over.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._changed = threading.Condition()
+        self._lines: list[dict[str, Any]] = []
+        self._ended = False
+        self._thread = threading.Thread(target=self._follow, args=(fd,), name="log-lines", daemon=True)
+        self._thread.start()
+
+    def _follow(self, fd: int) -> None:
+        with open(fd, encoding="utf-8") as pipe:
+            for text in pipe:
+                line = json.loads(text)
+                with self._changed:
+                    self._lines.append(line)
+                    self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def all(self, **fields: Any) -> list[dict[str, Any]]:
+        """Return the lines so far that have these fields."""
+        return [line for line in list(self._lines) if _has(line, fields)]
+
+    def wait_for(
+        self,
+        predicate: Callable[[dict[str, Any]], object] | None = None,
+        *,
+        count: int = 1,
+        since: int = 0,
+        limit: float = PATIENCE,
+        **fields: Any,
+    ) -> dict[str, Any]:
+        """Return the line that has these fields and satisfies the predicate, waiting until it is written.
+
+        :param count: which of the lines that do: the first, or the n-th.
+        :param since: how many lines to leave out, from ``len()`` of an earlier moment.
+        :param limit: seconds.
+        :raises TimeoutError: no such line within the limit, or the log ended; the text has its last lines.
+        """
+        deadline = time.monotonic() + limit
+        seen, found = since, 0
+        with self._changed:
+            while True:
+                for line in self._lines[seen:]:
+                    seen += 1
+                    if _has(line, fields) and (predicate is None or predicate(line)):
+                        found += 1
+                        if found == count:
+                            return line
+                if self._ended or not self._changed.wait(deadline - time.monotonic()):
+                    why = "the log ended" if self._ended else f"within {limit:g} s"
+                    last = "\n".join(map(str, self._lines[-12:]))
+                    raise TimeoutError(f"no line with {fields} ({found} of {count}): {why}. The last lines:\n{last}")
+
+    def join(self) -> None:
+        """Wait until the log has ended and every line of it is here."""
+        self._thread.join(PATIENCE)
+
+
+def _has(line: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:
+    return all(line.get(name) == value for name, value in fields.items())
+
+
+class _Served:
+    """What both kinds of gate have: a socket's path, a log to wait on, counts to ask for."""
+
+    socket: str
+    log: LogLines
+
+    def wait_for(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Wait for a line of the log; see :meth:`LogLines.wait_for`."""
+        return self.log.wait_for(*args, **kwargs)
+
+    @property
+    def faults(self) -> list[dict[str, Any]]:
+        """What the gate logged as faults of its own; a test that provoked none asserts that there is none."""
+        return self.log.all(event="fault")
+
+    def stats(self) -> dict[str, Any]:
+        """Return what ``outgate stats --json`` shows."""
+        return ask.request(self.socket, {"op": messages.STAT})["answer"]  # type: ignore[no-any-return]
+
+    def app(self, name: str = "default") -> dict[str, int]:
+        """Return the counts of one app."""
+        return self.stats()["apps"][name]  # type: ignore[no-any-return]
+
+    def wait_for_counts(self, app: str = "default", limit: float = PATIENCE, **counts: int) -> dict[str, int]:
+        """Ask until the app has these counts. Raises ``TimeoutError`` with the last answer."""
+        deadline = time.monotonic() + limit
+        while not _has(seen := self.app(app), counts):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"app {app} has {seen}, not {counts}")
+            time.sleep(0.005)  # nobody tells of a count
+        return seen
+
+    def environ(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return an environment in which Python programs load the client and find this gate."""
+        return launch.environment(os.environ if base is None else base, self.socket, _AUTOLOAD)
+
+    def program(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start ``python ARGUMENTS…`` with the client, its standard streams in pipes; options go to ``Popen``."""
+        pipe = subprocess.PIPE
+        options = {"stdin": pipe, "stdout": pipe, "stderr": pipe, "text": True, **options}
+        return subprocess.Popen([sys.executable, *arguments], env=self.environ(), **options)
+
+
+class RunningGate(_Served):
+    """A gate in a process of its own, on a private path; starts and ends with the ``with`` block.
+
+    :param config: a configuration file's text; without it the gate has the built-in app ``default``.
+    :param dev: whether that app has the development policy, which lets programs reach loopback.
+    :param allow: its rules, as those of ``outgate run``; so are ``deny`` and ``except_``.
+    :param open_sockets: its limit.
+    :param users: the uids whose programs it is; this process's own by default.
+    :param uid: the user the gate itself runs as; only root can name another.
+    :param descriptors: the gate's hard RLIMIT_NOFILE.
+    :param names: what the gate's resolver knows (:class:`FixedNames`); it asks no name server.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: str | None = None,
+        dev: bool = True,
+        allow: Sequence[str] = (),
+        deny: Sequence[str] = (),
+        except_: Sequence[str] = (),
+        open_sockets: int | None = None,
+        users: Sequence[int] | None = None,
+        uid: int | None = None,
+        descriptors: int | None = None,
+        names: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.folder = tempfile.mkdtemp(prefix="outgate-test-")
+        os.chmod(self.folder, 0o755)  # other users' programs connect too
+        if uid is not None:
+            os.chown(self.folder, uid, -1)
+        self.socket = os.path.join(self.folder, "gate.sock")
+        self.config = os.path.join(self.folder, "outgate.toml") if config is not None else None
+        self._spec = {
+            "socket": self.socket,
+            "config": self.config,
+            "dev": dev,
+            "allow": list(allow),
+            "deny": list(deny),
+            "except_": list(except_),
+            "open_sockets": open_sockets,
+            "users": list(users) if users is not None else [os.getuid()],
+            "uid": uid,
+            "descriptors": descriptors,
+            "names": {name: list(addresses) for name, addresses in (names or {}).items()},
+        }
+        if config is not None:
+            self.write_config(config)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> RunningGate:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self.stop()
+        shutil.rmtree(self.folder)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the gate that runs."""
+        assert self._process is not None, "the gate does not run"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, and wait until it accepts channels. Raises ``RuntimeError`` with what it said on stderr."""
+        assert self._process is None, "the gate runs"
+        read, write = os.pipe()
+        with open(os.path.join(self.folder, "stderr"), "wb") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", __name__, json.dumps(self._spec)],
+                stdin=subprocess.DEVNULL,
+                stdout=write,
+                stderr=stderr,
+            )
+        os.close(write)
+        self.log = LogLines(read)
+        try:
+            self.log.wait_for(event="start")
+        except TimeoutError:
+            self.kill()
+            raise RuntimeError(f"the gate did not start: {self.stderr()}") from None
+
+    def stderr(self) -> str:
+        """Return what the gate has said on standard error since it started."""
+        with open(os.path.join(self.folder, "stderr"), encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """End it by a signal, and return its exit status once its whole log is read."""
+        assert self._process is not None, "the gate does not run"
+        process, self._process = self._process, None
+        process.send_signal(number)
+        try:
+            status = process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+        self.log.join()
+        return status
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL: no word to anybody."""
+        self.stop(signal.SIGKILL)
+
+    def restart(self) -> None:
+        """Start it again on the same path, ending it first if it runs; ``log`` begins anew."""
+        if self._process is not None:
+            self.stop()
+        self.start()
+
+    def write_config(self, text: str) -> None:
+        """Write the configuration file; :meth:`reload` makes it count."""
+        assert self.config is not None, "this gate was made without a configuration"
+        with open(self.config, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def reload(self, text: str | None = None) -> dict[str, Any]:
+        """Reload over a channel, with a new text if one is given, and return the answer."""
+        if text is not None:
+            self.write_config(text)
+        return cast("dict[str, Any]", ask.request(self.socket, {"op": messages.RELOAD})["answer"])
+
+    def signal(self, number: int) -> None:
+        """Send a signal: SIGHUP reloads too, SIGSTOP makes it hang."""
+        os.kill(self.pid, number)
+
+
+class ThreadGate(_Served):
+    """A gate on a thread of this process, for tests that must look into it; the ``with`` block serves.
+
+    It raises this process's RLIMIT_NOFILE, as every gate does.
+
+    :param settings: what it serves with, but for socket and log; the development policy by default.
+    :ivar gate: the gate; touch it on its loop only (:meth:`call`).
+    """
+
+    gate: Gate
+
+    def __init__(self, settings: config.Settings | None = None) -> None:
+        self.folder = tempfile.mkdtemp(prefix="outgate-test-")
+        self.socket = os.path.join(self.folder, "gate.sock")
+        self._settings = settings or config.default_settings(os.getuid(), dev=True)
+
+    def __enter__(self) -> ThreadGate:
+        read, write = os.pipe()
+        self.log = LogLines(read)
+        self._log = DecisionLog(write)
+        os.close(write)
+        gate = replace(self._settings.gate, socket=self.socket, socket_mode=0o600)
+        listener = gate_main.listen(self.socket, 0o600)
+        self._loop = gate_main.new_loop()
+        self.gate = Gate(replace(self._settings, gate=gate), listener, self._log, self._loop)
+        self._thread = threading.Thread(target=self._loop.run_forever, name="gate")
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(PATIENCE)
+        self.gate.stop()
+        self._loop.close()
+        self._log.close()
+        self.log.join()
+        shutil.rmtree(self.folder)
+
+    def call(self, function: Callable[[], _T]) -> _T:
+        """Run a function on the gate's loop and return its result."""
+        done = threading.Event()
+        result: list[_T] = []
+
+        def run() -> None:
+            try:
+                result.append(function())
+            finally:
+                done.set()
+
+        self._loop.call_soon_threadsafe(run)
+        if not done.wait(PATIENCE):
+            raise TimeoutError("the gate's loop is held")
+        return result[0]
+
+
+def _become(uid: int) -> None:
+    """Give up root, and stay a process whose fds its own user may read (prctl(2), PR_SET_DUMPABLE)."""
+    import ctypes
+    import encodings.ascii
+    import encodings.idna
+    import encodings.latin_1  # noqa: F401  # loaded late, perhaps from a folder that the user may not read
+    import pwd
+
+    gid = pwd.getpwuid(uid).pw_gid
+    os.setgroups([])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    ctypes.CDLL(None, use_errno=True).prctl(4, 1, 0, 0, 0)
+
+
+def _main(argv: Sequence[str]) -> int:
+    """Be the gate of a :class:`RunningGate`; ends with the process that started it."""
+    spec = json.loads(argv[0])
+    parent = os.pidfd_open(os.getppid())
+    gate_main.new_loop().close()  # loads uvloop, while it may be read
+    if spec["descriptors"] is not None:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_NOFILE, (spec["descriptors"],) * 2)
+    if spec["uid"] is not None and spec["uid"] != os.getuid():
+        _become(spec["uid"])
+    resolver.CALLS.update(FixedNames(spec["names"]).calls())
+    if spec["config"] is not None:
+        settings = config.load(spec["config"])
+    else:
+        settings = config.default_settings(
+            spec["users"][0], spec["dev"], spec["allow"], spec["deny"], spec["except_"]
+        )
+        app = settings.apps["default"]
+        app = replace(app, uid=tuple(spec["users"]), open_sockets=spec["open_sockets"] or app.open_sockets)
+        settings = replace(settings, apps=MappingProxyType({"default": app}))
+    mine = replace(settings.gate, socket=spec["socket"], socket_mode=0o666, log="-")
+
+    def reload(previous: config.Settings) -> config.Settings:
+        fresh = config.reload(replace(previous, gate=settings.gate))  # what is ours here is no change of the file's
+        return replace(fresh, gate=replace(mine, log_allowed=fresh.gate.log_allowed))
+
+    return gate_main.run(replace(settings, gate=mine), reloader=reload, while_running=parent)
+
+
+if __name__ == "__main__":
+    status = _main(sys.argv[1:])
+    sys.stdout.flush()
+    os._exit(status)  # threads in a look-up are not waited for
