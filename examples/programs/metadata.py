@@ -4,7 +4,7 @@ import socket
 
 try:
     socket.create_connection(("169.254.169.254", 80), timeout=5)
-except OSError as error:
-    print(f"{type(error).__mro__[-4].__name__} {error}")
+except PermissionError as error:
+    print("PermissionError:", error)
 else:
     raise SystemExit("connected to the metadata service!")

@@ -46,7 +46,7 @@ CLASS_OF = {
         fd00:42::42 fd00:100::100:200 fe80::a9fe:a9fe ::ffff:169.254.169.254 ::169.254.169.254 64:ff9b::169.254.169.254
         64:ff9b:1::169.254.169.254 2002:a9fe:a9fe:: 2001:0:808:808:0:0:5601:5601 fe80::5efe:169.254.169.254
         2001:4860::5efe:100.100.100.200 ::ffff:0:169.254.169.254 64:ff9b::168.63.129.16""",
-    "multicast": "224.0.0.0 224.0.0.1 239.255.255.255 ff00:: ff02::1 ffff:: ::ffff:224.0.0.1 ff02::5efe:10.0.0.5",
+    "multicast": "224.0.0.0 224.0.0.1 239.255.255.255 ff00:: ff02::1 ffff:: ::ffff:224.0.0.1 ff02::5efe:127.0.0.1",
     "broadcast": "255.255.255.255 ::ffff:255.255.255.255 64:ff9b::255.255.255.255",
     "reserved": """
         0.0.0.1 0.255.255.255 192.0.0.0 192.0.0.8 192.0.0.9 192.0.0.10 192.0.0.170 192.0.0.255 192.0.2.1 192.88.99.1
@@ -169,6 +169,7 @@ class TestOwn:
         assert own.covers(parse_network("10.1.2.0/24"))
         assert own.covers(parse_network("10.1.0.0/16"))
         assert not own.covers(parse_network("10.0.0.0/8"))
+        assert not NetworkSet(["10.0.0.0/24"]).covers(parse_network("10.0.0.0/16"))
         assert own.touches(parse_network("10.0.0.0/8"))
         assert own.touches(parse_network("10.1.2.3"))
         assert not own.touches(parse_network("11.0.0.0/8"))
@@ -186,6 +187,7 @@ class TestWords:
             ("64:ff9b::a00:5", "64:ff9b::a00:5 is NAT64 of 10.0.0.5 (private)"),
             ("::ffff:a00:5", "::ffff:10.0.0.5 is the v4-mapped form of 10.0.0.5 (private)"),
             ("::a00:5", "::a00:5 is the v4-compatible form of 10.0.0.5 (reserved)"),
+            ("::2", "::2 is the v4-compatible form of 0.0.0.2 (reserved)"),
             ("::ffff:0:a00:5", "::ffff:0:a00:5 is the v4-translated form of 10.0.0.5 (reserved)"),
             ("2002:a00:5::", "2002:a00:5:: is 6to4 of 10.0.0.5 (private)"),
             ("2001:0:808:808::f5ff:fffa", "2001:0:808:808::f5ff:fffa is Teredo of 10.0.0.5 (private)"),

@@ -135,6 +135,8 @@ def test_the_unmodified_program_works_under_outgate_run(world: World, case: Case
 def test_the_log_has_the_bytes_that_the_program_counted(world: World, log: Path, address: str, path: str) -> None:
     """The end line's sent and received are exact for a small and a large transfer, over IPv4 and IPv6."""
     done = run(world, log, sys.executable, str(PROGRAMS / "count_bytes.py"), address, path)
+    assert done.returncode == 0, done.stderr
+    assert len(events(log, "end")) == 1, log.read_text()
     (end,) = events(log, "end")
     assert done.stdout == f"{end['sent']} {end['received']}\n"
     assert end["received"] > (nginx.LARGE if path == "/large" else 0)

@@ -11,7 +11,7 @@ import os
 import select
 import shutil
 import signal
-import socket
+import socket as sockets
 import subprocess
 import threading
 from pathlib import Path
@@ -85,13 +85,13 @@ class Namespace:
             raise failure[0]
         return result[0]
 
-    def socket(self, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, proto: int = 0) -> socket.socket:
+    def socket(self, family: int = sockets.AF_INET, kind: int = sockets.SOCK_STREAM, proto: int = 0) -> sockets.socket:
         """Make a socket that belongs to this namespace."""
-        return self.call(socket.socket, family, kind, proto)
+        return self.call(sockets.socket, family, kind, proto)
 
-    def connect(self, host: str, port: int, timeout: float = 5.0) -> socket.socket:
+    def connect(self, host: str, port: int, timeout: float = 5.0) -> sockets.socket:
         """Connect from this namespace to a numeric address. Raises ``OSError`` as ``connect`` does."""
-        made = self.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        made = self.socket(sockets.AF_INET6 if ":" in host else sockets.AF_INET)
         made.settimeout(timeout)
         try:
             made.connect((host, port))

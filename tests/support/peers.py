@@ -257,7 +257,7 @@ def slow(host: str = "127.0.0.1", buffer: int = 4096) -> Peer:
 
 
 def resetting(after: int = 0, host: str = "127.0.0.1") -> Peer:
-    """Read this many bytes, then reset the connection.
+    """Read this many bytes, then reset the connection; with 0 the other side's connect may already see it.
 
     Linger of zero seconds makes close() send a RST in place of a FIN (socket(7), SO_LINGER).
     """

@@ -59,8 +59,8 @@ def parse(frame: bytes) -> Packet | None:
         opening = not rest or rest[0] < 130  # 130 to 161: multicast and neighbour discovery (RFC 4443, RFC 4861)
     elif protocol == socket.IPPROTO_HOPOPTS and frame[0] >> 4 == 6:
         opening = False  # multicast listener reports (RFC 3810) are the only packets here that have hop-by-hop options
-    ends = [str(ipaddress.ip_address(end)) for end in (source, destination)]
-    return Packet(*ends, name, port, opening, payload)
+    of, to = str(ipaddress.ip_address(source)), str(ipaddress.ip_address(destination))
+    return Packet(of, to, name, port, opening, payload)
 
 
 class Watch:

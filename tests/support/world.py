@@ -233,8 +233,11 @@ class World:
         ):
             for address in addresses:
                 for port in ports:
-                    self.servers[name].wait_until(lambda a=address, p=port: self.near.connect(a, p).close())
+                    self.servers[name].wait_until(functools.partial(self._reach, address, port))
         inn.fill(self.far, folders["inn"])
+
+    def _reach(self, address: str, port: int) -> None:
+        self.near.connect(address, port).close()
 
     def _keep(self, name: str, server: Server) -> None:
         self.servers[name] = server

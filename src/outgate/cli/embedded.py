@@ -10,12 +10,21 @@ from outgate.core import paths
 TYPE_CHECKING = False  # typing costs "outgate run" more than all of this
 if TYPE_CHECKING:
     from argparse import Namespace
-    from typing import Any, Dict, Tuple
+    from typing import Any, Dict, NoReturn, Tuple
 
     from outgate.gate.config import Settings
 
 #: Seconds a gate may take to say that it is ready; it takes a third of one.
 _READY_LIMIT = 20.0
+
+#: What the gate's Python runs, isolated (-I) from the program's: a json.py in its folder, its PYTHONPATH and its
+#: sitecustomize are not for the gate. Where we found outgate and its dependencies comes last, so it can shadow nothing.
+_LAUNCH = """\
+import sys
+sys.path += [folder for folder in sys.argv.pop(1).split("\\n") if folder not in sys.path]
+from outgate.cli.embedded import launch
+launch()
+"""
 
 
 class CannotStart(Exception):
@@ -36,14 +45,16 @@ def start(options: Namespace) -> Tuple[str, str]:
     pidfd = os.pidfd_open(os.getpid())
     os.set_inheritable(said, True)
     os.set_inheritable(pidfd, True)
-    argv = [sys.executable, "-m", "outgate.cli.embedded", str(said), str(pidfd), socket, json.dumps(_plain(options))]
+    plain = _plain(options)
+    argv = [sys.executable, "-I", "-c", _LAUNCH, _folders(), str(said), str(pidfd), socket, json.dumps(plain)]
+    keep = (0, 1, 2, said, pidfd, *_named_fds(plain))
     child = os.fork()
     if child == 0:
         # Twice: the program must not find a child it never started, nor wait() for it.
         try:
             os.setsid()
             if os.fork() == 0:
-                _keep_only(0, 1, 2, said, pidfd)
+                _keep_only(keep)
                 os.execve(sys.executable, argv, _gate_environment())
         finally:
             os._exit(127)
@@ -72,7 +83,7 @@ def start(options: Namespace) -> Tuple[str, str]:
     return socket, answer["source"]
 
 
-def _keep_only(*fds: int) -> None:
+def _keep_only(fds: Tuple[int, ...]) -> None:
     """Have the exec close every other fd: whoever reads a pipe of the program's would wait for the gate's copy too."""
     for fd in map(int, os.listdir("/proc/self/fd")):
         if fd not in fds:
@@ -91,12 +102,26 @@ def _remove(folder: str) -> None:
             pass
 
 
+def _named_fds(plain: Dict[str, Any]) -> list[int]:
+    """Return the fds that options name by path, as a shell's ``--log >(jq .)`` does."""
+    named = [str(plain[key]).rpartition("/") for key in ("config", "log")]
+    return [int(fd) for folder, _, fd in named if folder in ("/dev/fd", "/proc/self/fd") and fd.isdecimal()]
+
+
+def _folders() -> str:
+    """Return where outgate and what it needs are found, a folder a line: ours, and our path but for the working one."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    try:
+        here = os.getcwd()
+    except OSError:  # removed
+        here = ""
+    return "\n".join([root, *(folder for folder in sys.path if os.path.isabs(folder) and folder != here)])
+
+
 def _gate_environment() -> Dict[str, str]:
     environ = dict(os.environ)
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_FDS", "LISTEN_PID"):
         environ.pop(name, None)  # the program's, if anybody's
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    environ["PYTHONPATH"] = root + (os.pathsep + environ["PYTHONPATH"] if environ.get("PYTHONPATH") else "")
     return environ
 
 
@@ -110,9 +135,13 @@ def _plain(options: Namespace) -> Dict[str, Any]:
 
 
 def _private_folder() -> str:
-    base = paths.runtime_dir(os.environ, os.getuid())
+    uid = os.getuid()
+    base = paths.runtime_dir(os.environ, uid)
     try:
-        os.makedirs(base, mode=0o700, exist_ok=True)
+        os.makedirs(base, mode=0o700 if uid else 0o755, exist_ok=True)  # root's also holds the host's gate, for all
+        found = os.lstat(base)
+        if found.st_uid != uid or found.st_mode & 0o170022 != 0o040000:
+            raise PermissionError(f"{base} is not a folder that only we may change")
         folder = os.path.join(base, "run-" + os.urandom(6).hex())
         os.mkdir(folder, 0o700)
     except OSError:
@@ -132,15 +161,21 @@ def main(argv: list[str]) -> int:
     os.set_inheritable(said, False)
     os.set_inheritable(pidfd, False)
 
+    listening = True
+
     def say(**answer: object) -> None:
-        os.write(said, json.dumps(answer).encode() + b"\n")
-        os.close(said)
+        nonlocal listening
+        if not listening:
+            return
+        listening = False
         # Whoever reads the program's output waits for end-of-file, which must not wait for the gate.
         null = os.open(os.devnull, os.O_RDWR)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         os.close(null)
         os.chdir("/")  # a folder somebody works in can be removed, a file system unmounted
+        os.write(said, json.dumps(answer).encode() + b"\n")
+        os.close(said)
 
     # structlog looks for rich, for tracebacks in colour that no gate prints; loading it takes a third of our start.
     sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
@@ -151,8 +186,7 @@ def main(argv: list[str]) -> int:
     try:
         own = host.own_addresses()
         if options["config"]:
-            settings = config.load(options["config"], host=own)
-            settings = _as_one_app(settings, options["app"])
+            settings = _as_one_app(config.load(options["config"], host=own), options["app"])
         else:
             settings = config.default_settings(
                 os.getuid(), options["dev"], options["allow"], options["deny"], options["except_"], host=own
@@ -166,7 +200,11 @@ def main(argv: list[str]) -> int:
             name = next(iter(settings.apps))
             say(source=f"{name}, policy {settings.source}", warnings=[str(w) for w in settings.warnings])
 
-        return gate_main.run(settings, ready=ready, while_running=pidfd, reloader=config.reload)
+        def again(previous: Settings) -> Settings:
+            fresh = _as_one_app(config.reload(previous), next(iter(previous.apps)))
+            return replace(fresh, warnings=tuple(w for w in fresh.warnings if not w.place.startswith("gate.")))
+
+        return gate_main.run(settings, ready=ready, while_running=pidfd, reloader=again)
     except ConfigError as e:
         say(error=str(e))
         return 2
@@ -197,7 +235,6 @@ def _as_one_app(settings: Settings, name: str | None) -> Settings:
     return replace(settings, apps=MappingProxyType({name: app}))
 
 
-if __name__ == "__main__":
-    status = main(sys.argv[1:])
-    sys.stdout.flush()
-    os._exit(status)  # threads in the C library's resolver end when it answers; nobody waits for them
+def launch() -> NoReturn:
+    """Be the gate and end with it."""
+    os._exit(main(sys.argv[1:]))  # threads in the C library's resolver end when it answers; nobody waits for them

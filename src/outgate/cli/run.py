@@ -212,10 +212,10 @@ def _occupy_standard_fds() -> None:
 
 def _restore_signals() -> None:
     """Undo what Python does at its start and exec would hand on: it ignores these two (as subprocess does)."""
-    import _signal
+    import signal
 
     for name in ("SIGPIPE", "SIGXFSZ"):
-        _signal.signal(getattr(_signal, name), _signal.SIG_DFL)
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def _warn_about(command: list[str], fenced: bool) -> None:

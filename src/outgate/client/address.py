@@ -14,12 +14,14 @@ from _socket import getaddrinfo as _native_getaddrinfo
 from _socket import socket as _native
 from operator import index
 
+from outgate.core.messages import MAX_HOST
+
 TYPE_CHECKING = False  # importing typing would cost more than this room together
 if TYPE_CHECKING:
-    from typing import Any, Tuple
+    from typing import Any
 
     #: (host, port, flowinfo, scope id)
-    Address = Tuple[str, int, int, int]
+    Address = tuple[str, int, int, int]
 
 
 def parse(family: int, address: Any, call: str) -> Address:
@@ -31,9 +33,15 @@ def parse(family: int, address: Any, call: str) -> Address:
     """
     if type(address) is tuple and len(address) == 2:
         host, port = address
-        if type(host) is str and type(port) is int and 0 <= port <= 0xFFFF and host.isascii() and "\0" not in host:
-            if host == "<broadcast>" and family != AF_INET:
-                _let_c_refuse(family, address, call)
+        if (
+            type(host) is str
+            and type(port) is int
+            and 0 <= port <= 0xFFFF
+            and len(host) <= MAX_HOST
+            and host.isascii()
+            and "\0" not in host
+            and host != "<broadcast>"
+        ):
             return host, port, 0, 0
     try:
         return _parse(family, address)
@@ -57,8 +65,9 @@ def _parse(family: int, address: Any) -> Address:
     scope = index(items[3]) & 0xFFFFFFFF if len(items) > 3 else 0
     if not 0 <= port <= 0xFFFF or flow > 0xFFFFF or (host == "<broadcast>" and family != AF_INET):
         raise _Wrong("number out of range")
-    if not host.isascii():
-        _native_getaddrinfo(host.encode("latin-1"), None, 0, 0, 0, AI_NUMERICHOST)  # no name: raises its gaierror
+    if len(host) > MAX_HOST or not host.isascii():
+        # No name servers are asked for such a thing. It may be a long-winded number, else C has the error.
+        host = str(_native_getaddrinfo(host.encode("latin-1"), None, family, 0, 0, AI_NUMERICHOST)[0][4][0])
     return host, int(port), int(flow), int(scope)
 
 

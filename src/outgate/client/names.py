@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import _socket
 import errno
+import os
+from operator import index
 
 from outgate.client import channel
 from outgate.core import messages
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
 _AI_NUMERICHOST = _socket.AI_NUMERICHOST
 _NI_NUMERICHOST = _socket.NI_NUMERICHOST
@@ -51,6 +53,7 @@ def getaddrinfo(
     Addresses that the policy forbids are left out; if none is left, :exc:`outgate.errors.PolicyDenied` says why.
     """
     native = _native["getaddrinfo"]
+    flags = _c_int(flags, lambda: native(None, 0, family, type, proto, flags))
     if host is None:
         return list(native(None, port, family, type, proto, flags))
     try:
@@ -58,41 +61,49 @@ def getaddrinfo(
     except _socket.gaierror as e:
         if e.errno != _EAI_NONAME or flags & _AI_NUMERICHOST:
             raise
-    name = _ascii(host)
-    service = port.decode("ascii", "replace") if isinstance(port, bytes) else port
-    answer = _ask("getaddrinfo", name, service, int(family), int(type), int(proto), int(flags))
+        name = _whole(host).partition(b"\0")[0]  # C's own getaddrinfo sees no further either
+        if not _is_askable(name):
+            raise
+    service = bytes.__getitem__(port, slice(None)).decode("latin-1") if isinstance(port, bytes) else port
+    answer = _ask("getaddrinfo", name.decode("ascii"), service, index(family), index(type), index(proto), flags)
     return [(f, t, p, canon, tuple(address)) for f, t, p, canon, address in answer]
 
 
 def gethostbyname(hostname: Any) -> str:
     """Return the first IPv4 address of a name."""
-    if _is_local(hostname):
-        return str(_native["gethostbyname"](hostname))
-    return str(_ask("gethostbyname_ex", _ascii(hostname))[2][0])
+    name = _freeze(hostname)
+    if _is_local(name):
+        return str(_native["gethostbyname"](name))
+    return str(_ask("gethostbyname_ex", name.decode("ascii"))[2][0])
 
 
 def gethostbyname_ex(hostname: Any) -> tuple[str, list[str], list[str]]:
     """Return (name, aliases, IPv4 addresses) of a name."""
-    if _is_local(hostname):
-        return tuple(_native["gethostbyname_ex"](hostname))
-    name, aliases, addresses = _ask("gethostbyname_ex", _ascii(hostname))
-    return name, list(aliases), list(addresses)
+    name = _freeze(hostname)
+    if _is_local(name):
+        return tuple(_native["gethostbyname_ex"](name))
+    canonical, aliases, addresses = _ask("gethostbyname_ex", name.decode("ascii"))
+    return canonical, list(aliases), list(addresses)
 
 
 def gethostbyaddr(host: Any) -> tuple[str, list[str], list[str]]:
     """Return (name, aliases, addresses) of an address or name."""
-    if not isinstance(host, (str, bytes, bytearray)):
-        return tuple(_native["gethostbyaddr"](host))
-    name, aliases, addresses = _ask("gethostbyaddr", _ascii(host))
-    return name, list(aliases), list(addresses)
+    name = _freeze(host)
+    if not _is_askable(name):
+        return tuple(_native["gethostbyaddr"](name))
+    canonical, aliases, addresses = _ask("gethostbyaddr", name.decode("ascii"))
+    return canonical, list(aliases), list(addresses)
 
 
 def getnameinfo(sockaddr: Any, flags: Any) -> tuple[str, str]:
     """Return (host, service) of a socket address."""
-    numeric = _native["getnameinfo"](sockaddr, flags | _NI_NUMERICHOST)  # judges the arguments, asks nobody
+    native = _native["getnameinfo"]
+    flags = _c_int(flags, lambda: native(sockaddr, flags))  # C judges flags before it looks anything up
+    numeric = native(sockaddr, flags | _NI_NUMERICHOST)  # judges the address, asks nobody
     if flags & _NI_NUMERICHOST:
         return (str(numeric[0]), str(numeric[1]))
-    host, service = _ask("getnameinfo", [numeric[0], *sockaddr[1:]], int(flags))
+    rest = [index(number) for number in tuple.__getitem__(sockaddr, slice(1, None))]
+    host, service = _ask("getnameinfo", [numeric[0], *rest], flags)
     return host, service
 
 
@@ -100,10 +111,8 @@ def if_nametoindex(name: Any) -> int:
     """Return the index of a network interface of the gate's host."""
     try:
         return int(_native["if_nametoindex"](name))  # lo is the same everywhere; also judges the argument
-    except OSError as e:
-        if isinstance(name, str):
-            return int(_ask("if_nametoindex", name))
-        raise e
+    except OSError:
+        return int(_ask("if_nametoindex", os.fsencode(name).decode("utf-8", "replace")))
 
 
 def if_indextoname(index: Any) -> str:
@@ -121,27 +130,55 @@ def if_nameindex() -> list[tuple[int, str]]:
     return [(index, name) for index, name in _ask("if_nameindex")]
 
 
-def _is_local(hostname: Any) -> bool:
-    # What C answers without asking anybody, or refuses for its type.
-    if not isinstance(hostname, (str, bytes, bytearray)) or hostname in ("", b"", "<broadcast>", b"<broadcast>"):
-        return True
+def _c_int(value: Any, refused_by_c: Callable[[], Any]) -> int:
+    """Return an exact ``int`` in the range of C's, or raise what C raises for it."""
     try:
-        _native["getaddrinfo"](
-            bytes(hostname) if isinstance(hostname, bytearray) else hostname,
-            None,
-            _socket.AF_INET,
-            0,
-            0,
-            _AI_NUMERICHOST,
-        )
-    except _socket.gaierror as e:
-        return e.errno != _EAI_NONAME
+        number = index(value)
+        if -0x80000000 <= number <= 0x7FFFFFFF:
+            return int(number)
+    except TypeError:
+        refused_by_c()  # in its own words, which differ between versions
+        raise
+    refused_by_c()
+    raise OverflowError("signed integer out of range")
+
+
+def _freeze(host: Any) -> Any:
+    """Return a host as exact bytes, or as it is if it has a type or a NUL that C refuses.
+
+    Every ``str``, plain ASCII too, passes the ``idna`` codec, as in C.
+    """
+    if not isinstance(host, (str, bytes, bytearray)):
+        return host
+    raw = _whole(host)
+    return host if b"\0" in raw else raw
+
+
+def _whole(host: Any) -> bytes:
+    if isinstance(host, str):
+        return str.encode(str.__str__(host), "idna")
+    if isinstance(host, bytes):
+        return bytes.__getitem__(host, slice(None))
+    return bytes(bytearray.__getitem__(host, slice(None)))
+
+
+def _is_askable(name: Any) -> bool:
+    """Tell whether C would go and ask for this, so that we do; else it answers or refuses by itself."""
+    if type(name) is not bytes or name == b"" or name == b"<broadcast>":
+        return False
+    if len(name) > messages.MAX_HOST or not name.isascii():
+        _native["getaddrinfo"](name, None, 0, 0, 0, _AI_NUMERICHOST)  # the C library's own "not known", if not a number
     return True
 
 
-def _ascii(host: Any) -> str:
-    raw = bytes(host) if isinstance(host, (bytes, bytearray)) else str.encode(str.__str__(host), "idna")
-    return raw.decode("latin-1")
+def _is_local(name: Any) -> bool:
+    if not _is_askable(name):
+        return True
+    try:
+        _native["getaddrinfo"](name, None, _socket.AF_INET, 0, 0, _AI_NUMERICHOST)
+    except _socket.gaierror as e:
+        return e.errno != _EAI_NONAME
+    return True
 
 
 #: name in ``_socket`` → what stands in for it.

@@ -60,7 +60,10 @@ def _refuse(code: str, **facts: Any) -> Exception:
 
 
 def _int(value: Any) -> int:
-    return value if type(value) is int else int(index(value))
+    number = value if type(value) is int else int(index(value))
+    if -0x80000000 <= number <= 0x7FFFFFFF:
+        return number
+    raise OverflowError("out of the range of a C int")
 
 
 def init(self: native, family: int = -1, type: int = -1, proto: int = -1, fileno: Any = None) -> None:
@@ -71,7 +74,11 @@ def init(self: native, family: int = -1, type: int = -1, proto: int = -1, fileno
     if fileno is not None:
         _init_from(self, family, type, proto, fileno)
         return
-    family, type, proto = _int(family), _int(type), _int(proto)
+    try:
+        family, type, proto = _int(family), _int(type), _int(proto)
+    except (TypeError, OverflowError):
+        native.__init__(self, family, type, proto, -1)  # C has the words, and takes no negative fd
+        raise
     if family == -1:
         family = AF_INET
     kind = SOCK_STREAM if type == -1 else type & ~_TYPE_FLAGS
@@ -256,6 +263,8 @@ def listen(self: native, *backlog: Any) -> None:
     state = table.get(fd)
     if state is not None:
         if not channel.process().dev:
+            if backlog:
+                _judge("listen", *backlog)
             raise _refuse("listen", call="listen", hint="outgate run --dev lets a program listen on loopback")
         del table[fd]  # the gate's duplicate would keep the port taken after close
         by_cookie.pop(state.cookie, None)
@@ -273,27 +282,48 @@ def accept(self: native) -> tuple[int, Any]:
 
 def sendto(self: native, *args: Any) -> int:
     """Send natively; MSG_FASTOPEN would connect behind the gate's back and is refused."""
-    if len(args) > 2 and native.fileno(self) in table and _int(args[1]) & _MSG_FASTOPEN:
+    if len(args) == 3 and args[1] and native.fileno(self) in table and _has_fast_open(args[1]):
+        _judge("send", args[0], args[1])
         raise _refuse("fast-open")
     return native.sendto(self, *args)
 
 
 def sendmsg(self: native, *args: Any) -> int:
     """Send natively; refuse MSG_FASTOPEN, and notice fds that leave for another process."""
-    if len(args) > 2 and _int(args[2]) & _MSG_FASTOPEN and native.fileno(self) in table:
+    if 3 <= len(args) <= 4 and args[2] and native.fileno(self) in table and _has_fast_open(args[2]):
+        _judge("sendmsg", *args[:3])
         raise _refuse("fast-open")
+    sent: int = native.sendmsg(self, *args)
     if len(args) > 1 and args[1]:
         inherit.bump()
-    return native.sendmsg(self, *args)
+    return sent
 
 
 def setsockopt(self: native, *args: Any) -> None:
     """Set an option natively; close must be exact about SO_LINGER, so remember that it was touched."""
-    if len(args) > 1 and args[1] == SO_LINGER and args[0] == SOL_SOCKET:
+    native.setsockopt(self, *args)
+    if args[1] == SO_LINGER and args[0] == SOL_SOCKET:
         state = table.get(native.fileno(self))
         if state is not None:
             state.lingered = True
-    native.setsockopt(self, *args)
+
+
+def _has_fast_open(flags: Any) -> bool:
+    try:
+        return bool(_int(flags) & _MSG_FASTOPEN)
+    except (TypeError, OverflowError):
+        return False  # C refuses them
+
+
+def _judge(call: str, *args: Any) -> None:
+    """Let C refuse what is wrong with arguments, on a socket without an fd: nothing can come of it."""
+    sock = native(AF_UNIX)
+    sock.close()
+    try:
+        getattr(native, call)(sock, *args)
+    except OSError as e:
+        if e.errno != errno.EBADF:
+            raise
 
 
 # --- close ------------------------------------------------------------------------------------------------------------

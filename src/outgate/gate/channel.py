@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import fcntl
 import os
 import socket
@@ -180,33 +181,35 @@ class Channel:
             self.end("a fault of the gate's own; its log has it")
             return
         self._busy = False
-        if self.closed:
-            return
-        if not self.is_anchor:
+        if not self.closed and not self.is_anchor:
             if request.hello is not None:
                 reply["hello"] = gate.greeting(process)
             self._send(reply, fds)
-        for function, args in self._after:
+        # Also where the client is gone by now: what it had us do is done, and belongs into the log.
+        after, self._after = self._after, []
+        for function, args in after:
             function(*args)
-        self._after.clear()
 
     def _send(self, reply: dict[str, Any], fds: list[int] | None = None) -> None:
         packet = wire.encode(reply)
         if len(packet) > messages.MAX_PACKET:
             packet = wire.encode({"errno": 90, "hello": reply.get("hello")})  # EMSGSIZE
+        if fds and self._unread():
+            self.end("born sockets asked for while an earlier reply waits to be read")
+            return
         try:
-            if fds:
-                if self._unread():
-                    self.end("born sockets asked for while an earlier reply waits to be read")
-                    return
-                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))]
-                self._sock.sendmsg([packet], rights, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
-            else:
-                self._sock.send(packet, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+            self._transmit(packet, fds)
         except BlockingIOError:
-            self.close("does not read its replies")
+            self.end("replies are not read")
         except OSError:
             self.close("reset")
+
+    def _transmit(self, packet: bytes, fds: list[int] | None = None) -> None:
+        flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+        if fds:
+            self._sock.sendmsg([packet], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))], flags)
+        else:
+            self._sock.send(packet, flags)
 
     def _unread(self) -> bool:
         queued = array.array("i", [0])
@@ -221,7 +224,8 @@ class Channel:
             "channel-ended", pid=self.peer.pid, uid=self.peer.uid, app=self.process.app.name if self.process else "",
             reason=why,
         )  # fmt: skip
-        self._send({"error": {"code": "gate-refused-channel", "facts": {"why": why}}, "end": True})
+        with contextlib.suppress(OSError):  # gone, or has no room because nobody reads
+            self._transmit(wire.encode({"error": {"code": "gate-refused-channel", "facts": {"why": why}}, "end": True}))
         self.close(why)
 
     def close(self, why: str) -> None:
@@ -229,7 +233,6 @@ class Channel:
         if self.closed:
             return
         self.closed = True
-        self._after.clear()
         self._gate.loop.remove_reader(self._fd)
         process = self.process
         closer = process.app.closer if process is not None else self._gate.stray_closer

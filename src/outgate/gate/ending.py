@@ -55,6 +55,7 @@ class Ending:
         if closed is not None:
             loop, call = gate.loop, closed
             closer.put(lambda: _call(loop, call))
+        gate.released()
 
     def look(self, leases: Iterable[Lease]) -> None:
         """End these leases unless another process holds them; then keep them until it does no more."""

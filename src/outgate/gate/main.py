@@ -126,18 +126,14 @@ def _answer_signals(gate: Gate, log: DecisionLog, notifier: notify.Notifier) -> 
 
 
 def _end_with(gate: Gate, pidfd: int) -> None:
-    state = {"running": True}
-
-    def maybe_stop() -> None:
-        if not state["running"] and not gate.registry.processes and not gate.registry.leases:
+    def stop_when_empty() -> None:
+        if not gate.registry.processes and not gate.registry.leases:
             gate.loop.stop()
-        elif not state["running"]:
-            gate.loop.call_later(0.05, maybe_stop)
 
     def ended() -> None:
         gate.loop.remove_reader(pidfd)
-        state["running"] = False
-        maybe_stop()
+        gate.on_release = stop_when_empty
+        stop_when_empty()
 
     gate.loop.add_reader(pidfd, ended)
 

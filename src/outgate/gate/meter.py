@@ -54,7 +54,8 @@ def parse(info: bytes) -> Reading:
 
     In state CLOSE the kernel no longer says whether a FIN was among the bytes received. It was where ours has been
     acknowledged (``bytes_acked`` counts the SYN and the FIN): both sides closed, and nobody reset. ``received`` may be
-    one off only where a reset came after one FIN.
+    one off only where a reset came after one FIN. Where nothing was ever acknowledged, the SYN included, there was no
+    connection, or connect(2) took it apart: ``notsent`` then is an artefact of tcp_disconnect().
     """
     state = info[0]
     (notsent,) = _NOTSENT.unpack_from(info, 144)
@@ -64,6 +65,8 @@ def parse(info: bytes) -> Reading:
     (retransmitted,) = _COUNTERS.unpack_from(info, 208)
     if notsent and state in _FIN_QUEUED:
         notsent -= 1
+    if state == CLOSE and not acknowledged:
+        return Reading(CLOSE, 0, 0)
     written = sent - retransmitted + notsent
     if received and (state in _FIN_RECEIVED or (state == CLOSE and acknowledged == written + _SYN_AND_FIN)):
         received -= 1

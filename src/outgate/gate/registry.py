@@ -25,6 +25,7 @@ class App:
         "leases_ended",
         "name",
         "open",
+        "processes",
         "received",
         "resolver",
         "sent",
@@ -41,6 +42,8 @@ class App:
         self.held = 0
         #: Those that have been dialled.
         self.open = 0
+        #: Processes that have a channel or a socket.
+        self.processes = 0
         #: Counts since the gate started.
         self.sockets = self.connects = self.denied = self.leases_ended = 0
         self.sent = self.received = 0
@@ -139,10 +142,16 @@ class Registry:
         process.app.held -= 1
         self.forget(process)
 
+    def join(self, process: Process) -> None:
+        """Enter a process that has said hello."""
+        self.processes[process.uid, process.token] = process
+        process.app.processes += 1
+
     def forget(self, process: Process) -> None:
         """Strike out a process that has neither channels nor sockets."""
-        if not process.channels and not process.leases:
-            self.processes.pop((process.uid, process.token), None)
+        key = (process.uid, process.token)
+        if not process.channels and not process.leases and self.processes.pop(key, None) is not None:
+            process.app.processes -= 1
 
     def find(self, process: Process, id: int) -> Lease | None:
         """Return a socket that this process, or one it was forked from, has from us."""
@@ -156,12 +165,9 @@ class Registry:
 
     def statistics(self) -> dict[str, Any]:
         """Return counts per app, as ``outgate stats`` shows them."""
-        processes: dict[str, int] = {}
-        for process in self.processes.values():
-            processes[process.app.name] = processes.get(process.app.name, 0) + 1
         return {
             name: {
-                "processes": processes.get(name, 0),
+                "processes": app.processes,
                 "sockets": app.sockets,
                 "connects": app.connects,
                 "denied": app.denied,

@@ -54,6 +54,8 @@ class Gate:
         self.is_root = os.geteuid() == 0
         self.descriptors = raise_descriptors()
         self.reloader: Callable[[config.Settings], config.Settings] | None = None
+        #: Called whenever a channel or a socket has gone.
+        self.on_release: Callable[[], None] | None = None
         self._namespace = network_namespace("self")
         self._dial_threads: dict[str, ThreadPoolExecutor] = {}
         self._channels: dict[Channel, int] = {}
@@ -129,7 +131,7 @@ class Gate:
         process.program = hello.program
         namespace = network_namespace(peer.pid)
         process.fenced = namespace is not None and namespace != self._namespace
-        self.registry.processes[peer.uid, hello.token] = process
+        self.registry.join(process)
         return process
 
     def greeting(self, process: Process) -> dict[str, Any]:
@@ -140,7 +142,8 @@ class Gate:
             "gate": __version__,
             "app": process.app.name,
             "fenced": process.fenced,
-            "dev": process.app.settings.listen == "loopback",
+            # What listens in the fence would listen in the gate's network: nobody in the fence could reach it.
+            "dev": process.app.settings.listen == "loopback" and not process.fenced,
         }
 
     def left(self, channel: Channel) -> None:
@@ -160,6 +163,12 @@ class Gate:
             self.ending.look(list(process.leases.values()))
         else:
             self.registry.forget(process)
+        self.released()
+
+    def released(self) -> None:
+        """Say that a channel or a socket has gone."""
+        if self.on_release is not None:
+            self.on_release()
 
     def _keep_house(self) -> None:
         now = self.loop.time()
@@ -175,7 +184,7 @@ class Gate:
 
     def pool_allowance(self, app: App) -> int:
         """Return how many born sockets may lie in the pools of the app's processes beyond its limit."""
-        return 2 * messages.POOL * sum(1 for p in self.registry.processes.values() if p.app is app)
+        return 2 * messages.POOL * app.processes
 
     def dial_threads(self, app: App) -> ThreadPoolExecutor:
         """Return the app's threads for connects where fast open is switched off."""

@@ -28,9 +28,8 @@ from typing import Any, TypeVar, cast
 
 from outgate.cli import ask
 from outgate.core import messages
-from outgate.gate import config
+from outgate.gate import config, resolver
 from outgate.gate import main as gate_main
-from outgate.gate import resolver
 from outgate.gate.log import DecisionLog
 from outgate.gate.server import Gate
 from outgate.guard import launch
