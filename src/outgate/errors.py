@@ -163,7 +163,7 @@ _ROWS = (
         PolicyDenied,
         _errno.EACCES,
         "no app is configured for uid {uid}",
-        "to permit: add an app with match = {{ uid = [{uid}] }} to the gate's configuration",
+        "to permit: add {uid} to the uid list of an app in the gate's configuration",
     ),
     Row(
         "untrusted",

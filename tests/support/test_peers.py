@@ -13,8 +13,15 @@ from support import peers
 
 
 def connect(peer: peers.Peer) -> socket.socket:
-    sock = socket.create_connection(peer.address, timeout=peers.PATIENCE)
-    return sock
+    """Connect to a peer natively."""
+    return socket.create_connection(peer.address, timeout=peers.PATIENCE)
+
+
+def talk(peer: peers.Peer, data: bytes) -> bytes:
+    """Send this and return the first byte of the answer."""
+    with connect(peer) as sock:
+        sock.sendall(data)
+        return sock.recv(1)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -95,9 +102,8 @@ def test_slow_reads_only_what_it_is_allowed() -> None:
 def test_resetting_resets(after: int) -> None:
     """The other side gets ECONNRESET, at once (then possibly from connect itself) or after some bytes."""
     with peers.resetting(after) as peer:
-        with pytest.raises(ConnectionResetError), connect(peer) as sock:
-            sock.sendall(b"1234"[:after])
-            sock.recv(1)
+        with pytest.raises(ConnectionResetError):
+            talk(peer, b"1234"[:after])
         assert peer.accepted().wait().received == after
 
 

@@ -16,6 +16,7 @@ from _socket import (
     AF_INET,
     AF_INET6,
     AF_UNIX,
+    AI_NUMERICHOST,
     IPPROTO_TCP,
     IPPROTO_UDP,
     SO_LINGER,
@@ -25,6 +26,7 @@ from _socket import (
     SOCK_STREAM,
     SOL_SOCKET,
     gaierror,
+    getaddrinfo,
 )
 from _socket import close as native_close_fd
 from _socket import socket as native
@@ -41,13 +43,14 @@ TYPE_CHECKING = False  # importing typing would cost more than this room togethe
 if TYPE_CHECKING:
     from typing import Any
 
+    from outgate.client.address import Address
+
 __all__ = ["native", "socket"]
 
 _SO_COOKIE = 57
 _MSG_FASTOPEN = 0x20000000
 _TYPE_FLAGS = SOCK_NONBLOCK | SOCK_CLOEXEC
 _SOCK_RAW, _SOCK_PACKET = 3, 10
-_WILDCARDS = ("", "0.0.0.0", "::")
 
 
 def _refuse(code: str, **facts: Any) -> Exception:
@@ -168,10 +171,15 @@ def connect(self: native, address: Any) -> None:
     state = table.get(native.fileno(self))
     if state is None:
         return native.connect(self, address)  # AF_UNIX, or a socket that somebody else made
-    host, port, flow, scope = parse(state.family, address, "connect")
+    parsed = parse(state.family, address, "connect")
     sys.audit("socket.connect", self, address)
+    return _connect(self, state, parsed)
+
+
+def _connect(self: native, state: State, address: Address) -> None:
     if state.phase != BORN:
         return _harvest(self, state)  # a second connect asks the kernel, which knows what became of the first
+    host, port, flow, scope = address
     reply = channel.request(
         {"op": messages.CONNECT, "sock": state.id, "host": host, "port": port, "flow": flow, "scope": scope},
         repeat=False,
@@ -196,10 +204,13 @@ def connect(self: native, address: Any) -> None:
 
 def connect_ex(self: native, address: Any) -> int:
     """Connect as :func:`connect` does, and return the errno instead of raising it."""
-    if native.fileno(self) not in table:
+    state = table.get(native.fileno(self))
+    if state is None:
         return native.connect_ex(self, address)
+    parsed = parse(state.family, address, "connect_ex")
+    sys.audit("socket.connect", self, address)
     try:
-        connect(self, address)
+        _connect(self, state, parsed)
     except gaierror:
         raise  # as natively: a name that cannot be looked up is no errno
     except TimeoutError as e:
@@ -244,14 +255,22 @@ def bind(self: native, address: Any) -> None:
     state = table.get(native.fileno(self))
     if state is None:
         return native.bind(self, address)
-    host, port, _, _ = parse(state.family, address, "bind")
-    loopback = host == "localhost" or host == "::1" or host.startswith("127.")
-    wildcard = host in _WILDCARDS
-    if not (wildcard or loopback) or (port != 0 and not channel.process().dev):
+    host, port, flow, scope = parse(state.family, address, "bind")
+    if not _may_bind(state.family, host) or (port != 0 and not channel.process().dev):
         raise _refuse("bind", host=host, port=port)
-    native.bind(self, address)
+    native.bind(self, (host, port) if state.family == AF_INET else (host, port, flow, scope))
     state.bound = True
     return None
+
+
+def _may_bind(family: int, host: str) -> bool:
+    if host in ("", "localhost"):
+        return True
+    try:
+        number: Any = getaddrinfo(host, None, family, SOCK_STREAM, 0, AI_NUMERICHOST)[0][4][0]
+    except gaierror:
+        return False
+    return number in ("0.0.0.0", "::", "::1") or number.startswith(("127.", "::ffff:127."))
 
 
 def listen(self: native, *backlog: Any) -> None:
