@@ -106,7 +106,10 @@ class Namespace:
         return [int(word) for word in done.stdout.split()]
 
     def wait_empty(self, limit: float = 20.0) -> None:
-        """Wait until no process uses this network any more. Raises ``TimeoutError`` that names one which does."""
+        """Wait until no process uses this network any more.
+
+        :raises TimeoutError: one still does; it is named, and ended so that it cannot be in the way of later tests.
+        """
         for pid in self.pids():
             try:
                 handle = os.pidfd_open(pid)
@@ -115,6 +118,7 @@ class Namespace:
             with open(handle, "rb", buffering=0):  # readable when the process has ended (pidfd_open(2))
                 if not select.select([handle], [], [], limit)[0]:
                     words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                    signal.pidfd_send_signal(handle.fileno(), signal.SIGKILL)
                     raise TimeoutError(f"{self!r}: still running: {pid} {words}")
 
     def close(self) -> None:

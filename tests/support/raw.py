@@ -87,7 +87,7 @@ class RawChannel:
         reply = self.ask("new", family=family, count=count)
         ids = reply["ids"]
         taken, self.fds = self.fds[-len(ids) :], self.fds[: -len(ids)]
-        return list(zip(ids, taken))
+        return list(zip(ids, taken))  # noqa: B905 - 3.9 has no strict=
 
     def connect(self, id: int, address: tuple[str, int]) -> dict[str, Any]:
         """Ask to dial and return the reply."""

@@ -90,6 +90,22 @@ def greet(path: str) -> Tuple[Dict[str, Any], Dict[str, Any]]:
     return reply["hello"], reply["answer"]
 
 
+def candidates() -> List[str]:
+    """Return the sockets to try: the one that is named, else those that nobody could have put there but us or root."""
+    found = paths.search_paths(os.environ, os.getuid())
+    if len(found) == 1:
+        return list(found)
+    return [path for path in found if _is_private(os.path.dirname(path))] or list(found[:1])
+
+
+def _is_private(folder: str) -> bool:
+    try:
+        seen = os.lstat(folder)
+    except OSError:
+        return True  # nothing there to mistake for a gate; asking says so
+    return paths.is_private(seen.st_uid, seen.st_mode, os.getuid())
+
+
 def find(message: Dict[str, Any], socket: str = "") -> Tuple[str, Dict[str, Any]]:
     """Ask the first gate that answers, and return (its path, its reply).
 
@@ -98,7 +114,7 @@ def find(message: Dict[str, Any], socket: str = "") -> Tuple[str, Dict[str, Any]
     :raises Refused: the first that answered did so with a refusal.
     """
     tried = []
-    for path in (socket,) if socket else paths.search_paths(os.environ, os.getuid()):
+    for path in (socket,) if socket else candidates():
         try:
             return path, request(path, message)
         except NoGate as e:

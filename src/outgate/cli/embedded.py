@@ -86,11 +86,10 @@ def start(options: Namespace) -> Tuple[str, str]:
 def _keep_only(fds: Tuple[int, ...]) -> None:
     """Have the exec close every other fd: whoever reads a pipe of the program's would wait for the gate's copy too."""
     for fd in map(int, os.listdir("/proc/self/fd")):
-        if fd not in fds:
-            try:
-                os.set_inheritable(fd, False)
-            except OSError:  # the listing's own
-                pass
+        try:
+            os.set_inheritable(fd, fd in fds)
+        except OSError:  # the listing's own
+            pass
 
 
 def _remove(folder: str) -> None:

@@ -23,13 +23,17 @@ def isolating_option(command: list[str]) -> str:
 
     The command's own options count, and those in its first line where it is a script that names Python there.
     """
-    words = _first_line(command[0]) or command
-    if os.path.basename(words[0]) == "env":
-        words = _after_env(words)
-    if not words or not os.path.basename(words[0]).startswith(("python", "pypy")):
+    words = _after_env(command)
+    if not _is_python(words):  # first: a python3 that is a shim, a script that hands its arguments on, is Python too
+        words = _after_env(_first_line(words[0])) if words else []
+    if not _is_python(words):
         return ""
     option = _first_isolating(words[1:])
     return f"{os.path.basename(words[0])} {option}" if option else ""
+
+
+def _is_python(words: list[str]) -> bool:
+    return bool(words) and os.path.basename(words[0]).startswith(("python", "pypy"))
 
 
 def _first_isolating(words: list[str]) -> str:
@@ -69,7 +73,9 @@ def _first_line(program: str) -> list[str]:
 
 
 def _after_env(words: list[str]) -> list[str]:
-    """Return the command in ``env [-S] [-i] [NAME=VALUE ...] COMMAND``, as far as options without a value go."""
+    """Return the command in ``env [-S] [-i] [NAME=VALUE ...] COMMAND``, or the words where it is not env's."""
+    if not words or os.path.basename(words[0]) != "env":
+        return words
     for place, word in enumerate(words[1:], 1):
         if not word.startswith("-") and "=" not in word:
             return words[place:]

@@ -52,8 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         from difflib import get_close_matches
 
-        near = get_close_matches(name, COMMANDS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else "; outgate --help lists them"
+        near = get_close_matches(name, COMMANDS, 2)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "; outgate --help lists them"
         print(f"outgate: no command {name!r}{hint}", file=sys.stderr)
         return 2
     try:

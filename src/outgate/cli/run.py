@@ -130,7 +130,7 @@ def _gate_for(options: Namespace) -> Tuple[str, str]:
         from outgate.cli import ask
 
         named = os.path.abspath(options.socket) if options.socket else os.environ.get(paths.SOCKET_VARIABLE)
-        for path in (named,) if named else paths.search_paths(os.environ, os.getuid()):
+        for path in (named,) if named else ask.candidates():
             try:
                 hello, answer = ask.greet(path)
             except ask.NoGate as e:

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     Address = tuple[str, int, int, int]
 
 
-def parse(family: int, address: Any, call: str) -> Address:
+def parse(family: int, address: Any, call: str, *before: Any) -> Address:
     """Return the frozen parts of an AF_INET or AF_INET6 address.
 
-    :param call: the method it was given to, one that takes nothing but an address.
+    :param call: the method it was given to, and what that takes ``before`` the address.
     :raises TypeError, OverflowError, OSError: what the C method raises for this address, without a look-up. (A host
         that the ``idna`` codec refuses is a TypeError to C here, where its look-ups raise UnicodeError.)
     """
@@ -46,7 +46,7 @@ def parse(family: int, address: Any, call: str) -> Address:
     try:
         return _parse(family, address)
     except (_Wrong, TypeError, ValueError, OverflowError) as mine:
-        _let_c_refuse(family, address, call)
+        _let_c_refuse(family, address, call, before)
         raise TypeError(f"{call}(): {mine}") from None  # C took it when it looked a second time
 
 
@@ -93,7 +93,7 @@ def freeze_host(host: Any) -> str:
 _closed: dict[int, _native] = {}
 
 
-def _let_c_refuse(family: int, address: Any, call: str) -> None:
+def _let_c_refuse(family: int, address: Any, call: str, before: tuple[Any, ...]) -> None:
     """Give the address to the C method of a closed socket, with a host that C need not look up."""
     if family not in _closed:
         sock = _native(family, SOCK_STREAM)
@@ -105,7 +105,7 @@ def _let_c_refuse(family: int, address: Any, call: str) -> None:
             items[0] = "0.0.0.0" if family == AF_INET else "::"
         address = tuple(items)
     try:
-        getattr(_native, call)(_closed[family], address)  # connect_ex returns EBADF where the others raise it
+        getattr(_native, call)(_closed[family], *before, address)  # connect_ex returns EBADF where the others raise it
     except OSError as e:
         if e.errno != errno.EBADF:
             raise

@@ -9,6 +9,7 @@ Nothing here may import :mod:`socket`: this module is what ``socket`` will be bu
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -116,6 +117,10 @@ def _open() -> Channel:
     failure = "not found"
     for path in candidates:
         try:
+            if len(candidates) > 1:  # not named but searched for
+                folder = os.lstat(os.path.dirname(path))
+                if not paths.is_private(folder.st_uid, folder.st_mode, os.getuid()):
+                    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
             channel = Channel(path)
         except (FileNotFoundError, ConnectionRefusedError, PermissionError, BlockingIOError, NotADirectoryError) as e:
             failure = os.strerror(e.errno or 0)

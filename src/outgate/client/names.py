@@ -136,8 +136,8 @@ def _c_int(value: Any, refused_by_c: Callable[[], Any]) -> int:
         number = index(value)
         if -0x80000000 <= number <= 0x7FFFFFFF:
             return int(number)
-    except TypeError:
-        refused_by_c()  # in its own words, which differ between versions
+    except Exception:
+        refused_by_c()  # in its own words, which differ between versions, or for another argument before this one
         raise
     refused_by_c()
     raise OverflowError("signed integer out of range")
@@ -164,7 +164,7 @@ def _whole(host: Any) -> bytes:
 
 def _is_askable(name: Any) -> bool:
     """Tell whether C would go and ask for this, so that we do; else it answers or refuses by itself."""
-    if type(name) is not bytes or name == b"" or name == b"<broadcast>":
+    if type(name) is not bytes or b"\0" in name or name == b"" or name == b"<broadcast>":
         return False
     if len(name) > messages.MAX_HOST or not name.isascii():
         _native["getaddrinfo"](name, None, 0, 0, 0, _AI_NUMERICHOST)  # the C library's own "not known", if not a number

@@ -79,7 +79,7 @@ def init(self: native, family: int = -1, type: int = -1, proto: int = -1, fileno
         return
     try:
         family, type, proto = _int(family), _int(type), _int(proto)
-    except (TypeError, OverflowError):
+    except Exception:
         native.__init__(self, family, type, proto, -1)  # C has the words, and takes no negative fd
         raise
     if family == -1:
@@ -301,15 +301,20 @@ def accept(self: native) -> tuple[int, Any]:
 
 def sendto(self: native, *args: Any) -> int:
     """Send natively; MSG_FASTOPEN would connect behind the gate's back and is refused."""
-    if len(args) == 3 and args[1] and native.fileno(self) in table and _has_fast_open(args[1]):
+    state = table.get(native.fileno(self))
+    if state is not None and len(args) == 3 and args[1] and _has_fast_open(args[1]):
         _judge("send", args[0], args[1])
+        parse(state.family, args[2], "sendto", b"")
         raise _refuse("fast-open")
     return native.sendto(self, *args)
 
 
 def sendmsg(self: native, *args: Any) -> int:
     """Send natively; refuse MSG_FASTOPEN, and notice fds that leave for another process."""
-    if 3 <= len(args) <= 4 and args[2] and native.fileno(self) in table and _has_fast_open(args[2]):
+    state = table.get(native.fileno(self))
+    if state is not None and 3 <= len(args) <= 4 and args[2] and _has_fast_open(args[2]):
+        if len(args) > 3 and args[3] is not None:
+            parse(state.family, args[3], "sendmsg", (), (), 0)
         _judge("sendmsg", *args[:3])
         raise _refuse("fast-open")
     sent: int = native.sendmsg(self, *args)
@@ -330,8 +335,8 @@ def setsockopt(self: native, *args: Any) -> None:
 def _has_fast_open(flags: Any) -> bool:
     try:
         return bool(_int(flags) & _MSG_FASTOPEN)
-    except (TypeError, OverflowError):
-        return False  # C refuses them
+    except Exception:  # whatever __index__ raised: C meets it too
+        return False
 
 
 def _judge(call: str, *args: Any) -> None:

@@ -46,12 +46,10 @@ def may_hold(held: int, count: int, limit: int) -> bool:
     return held + count <= limit
 
 
-def fair_limit(open_sockets: int, descriptors: int, apps: int) -> int:
-    """Return an app's limit of sockets where the gate's own descriptors are fewer than its apps were promised.
+def share(descriptors: int, apps: int) -> int:
+    """Return how many sockets the gate can hold for each of its apps; a quarter is for channels, log and listener.
 
-    :param open_sockets: the limit in the app's configuration.
     :param descriptors: how many file descriptors the gate may have (RLIMIT_NOFILE).
     :param apps: how many apps share them.
     """
-    reserve = 512 if descriptors > 1024 else descriptors // 4  # channels, log, listener
-    return max(1, min(open_sockets, (descriptors - reserve) // max(1, apps)))
+    return max(1, (descriptors - descriptors // 4) // max(1, apps))

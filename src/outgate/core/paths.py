@@ -35,6 +35,14 @@ def search_paths(environ: Mapping[str, str], uid: int) -> Tuple[str, ...]:
     return (host,) if host == own else (host, own)
 
 
+def is_private(owner: int, mode: int, uid: int) -> bool:
+    """Tell whether a folder (its ``st_uid`` and ``st_mode``) is one that nobody but root and this user may change.
+
+    A gate found by searching must lie in such a folder: in ``/tmp`` anybody could make it first, and hand out sockets.
+    """
+    return owner in (0, uid) and mode & 0o170022 == 0o040000
+
+
 def state_dir(environ: Mapping[str, str], uid: int) -> str:
     """Return the folder for logs and kept state: ``/var/lib/outgate`` for root, else below XDG_STATE_HOME."""
     if uid == 0:

@@ -34,6 +34,11 @@ class Closer:
             self._thread = threading.Thread(target=self._run, name=f"closer-{self._name}", daemon=True)
             self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """How many things are still to be closed; more than a few where one of them blocks."""
+        return self._queue.qsize()
+
     def stop(self, limit: float = 2.0) -> None:
         """Close what is queued and end the thread, waiting at most ``limit`` seconds for it."""
         if self._thread is not None:
@@ -52,8 +57,12 @@ def close_now(item: Closable) -> None:
     """
     try:
         if isinstance(item, int):
-            os.close(item)
-            return
+            fd = item
+            try:
+                item = socket.socket(fileno=fd)
+            except OSError:  # no socket
+                os.close(fd)
+                return
         if item.family in (socket.AF_INET, socket.AF_INET6):
             on, seconds = struct.unpack("ii", item.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))
             if on and seconds:

@@ -13,8 +13,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from outgate.core import paths
 from outgate.errors import ConfigError
-from outgate.gate import config, notify
+from outgate.gate import config, notify, users
 from outgate.gate.log import DecisionLog
 from outgate.gate.server import Gate
 
@@ -30,6 +31,7 @@ def listen(path: str, mode: int) -> socket.socket:
     folder = os.path.dirname(path)
     try:
         os.makedirs(folder, mode=0o755 if mode & 0o077 else 0o700, exist_ok=True)
+        _refuse_shared(folder)
         _remove_dead(path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         before = os.umask(0o777 & ~mode)
@@ -42,6 +44,15 @@ def listen(path: str, mode: int) -> socket.socket:
         why = "the path is too long for a Unix socket (107 bytes)" if e.errno is None else e.strerror
         raise ConfigError(f"gate.socket: cannot listen at {path}: {why or e}") from None
     return sock
+
+
+def _refuse_shared(folder: str) -> None:
+    seen = os.stat(folder)
+    sticky = seen.st_uid == 0 and seen.st_mode & stat.S_ISVTX  # as /tmp: others may add files, and not replace ours
+    if not sticky and not paths.is_private(seen.st_uid, seen.st_mode, os.getuid()):
+        raise ConfigError(
+            f"gate.socket: others may change {folder}, so they could stand in for the gate; name a folder of your own"
+        )
 
 
 def _remove_dead(path: str) -> None:
@@ -80,7 +91,8 @@ def run(
     :param listener: an inherited listening socket (socket activation); its path is not removed at the end.
     :param ready: called once channels are accepted.
     :param reloader: makes the next settings from those in force, for SIGHUP and ``outgate reload``.
-    :param while_running: a pidfd; the gate ends when that process and every process with a channel has ended.
+    :param while_running: a pidfd, closed here; the gate ends when that process has ended, and every one that has a
+        channel or was given our address.
     """
     notifier = notify.Notifier.from_environ(os.environ, os.getpid())
     own_listener = listener is None
@@ -126,16 +138,30 @@ def _answer_signals(gate: Gate, log: DecisionLog, notifier: notify.Notifier) -> 
 
 
 def _end_with(gate: Gate, pidfd: int) -> None:
-    def stop_when_empty() -> None:
-        if not gate.registry.processes and not gate.registry.leases:
+    """Stop when that process has ended, and every one that has a channel, a socket, or our address from it."""
+    waiting = {pidfd}
+
+    def wait_for(fd: int) -> None:
+        waiting.add(fd)
+        gate.loop.add_reader(fd, ended, fd)
+
+    def ended(fd: int) -> None:
+        gate.loop.remove_reader(fd)
+        waiting.discard(fd)
+        os.close(fd)
+        look()
+
+    def look() -> None:
+        if waiting or gate.registry.processes or gate.registry.leases:
+            return  # the end of each leads back here
+        for pid in users.find(gate.settings.gate.socket):
+            with contextlib.suppress(OSError):  # ended since
+                wait_for(os.pidfd_open(pid))
+        if not waiting:
             gate.loop.stop()
 
-    def ended() -> None:
-        gate.loop.remove_reader(pidfd)
-        gate.on_release = stop_when_empty
-        stop_when_empty()
-
-    gate.loop.add_reader(pidfd, ended)
+    gate.on_release = look
+    wait_for(pidfd)
 
 
 def _feed_watchdog(loop: asyncio.AbstractEventLoop, notifier: notify.Notifier) -> None:

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 _TCP_INFO = 11
 _SIZE = 256
-_NOTSENT = struct.Struct("=I")
-_COUNTERS = struct.Struct("=Q")  # of bytes
+#: The fields at 0 (state), 120 (bytes acked), 128 (received), 144 (not sent), 200 (sent) and 208 (retransmitted).
+_FIELDS = struct.Struct("=B119xQQ8xI52xQQ")
 
 ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = range(
     1, 12
@@ -57,12 +57,7 @@ def parse(info: bytes) -> Reading:
     one off only where a reset came after one FIN. Where nothing was ever acknowledged, the SYN included, there was no
     connection, or connect(2) took it apart: ``notsent`` then is an artefact of tcp_disconnect().
     """
-    state = info[0]
-    (notsent,) = _NOTSENT.unpack_from(info, 144)
-    (acknowledged,) = _COUNTERS.unpack_from(info, 120)
-    (received,) = _COUNTERS.unpack_from(info, 128)
-    (sent,) = _COUNTERS.unpack_from(info, 200)
-    (retransmitted,) = _COUNTERS.unpack_from(info, 208)
+    state, acknowledged, received, notsent, sent, retransmitted = _FIELDS.unpack_from(info)
     if notsent and state in _FIN_QUEUED:
         notsent -= 1
     if state == CLOSE and not acknowledged:

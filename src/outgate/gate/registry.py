@@ -83,6 +83,7 @@ class Lease:
         "connect_ms",
         "cookie",
         "decision",
+        "family",
         "id",
         "inode",
         "number",
@@ -92,11 +93,13 @@ class Lease:
         "state",
     )
 
-    def __init__(self, id: int, process: Process, sock: socket.socket, cookie: int) -> None:
+    def __init__(self, id: int, process: Process, sock: socket.socket, cookie: int, family: int) -> None:
         self.id = id
         self.process = process
         self.sock = sock
         self.cookie = cookie
+        #: 4 or 6.
+        self.family = family
         self.state = life.BORN
         self.inode = 0
         #: Counts dials: a socket whose connect failed may be dialled again, and that is a new line in the log.
@@ -125,10 +128,10 @@ class Registry:
         self.leases: dict[int, Lease] = {}
         self._next = 0
 
-    def add(self, process: Process, sock: socket.socket, cookie: int) -> Lease:
+    def add(self, process: Process, sock: socket.socket, cookie: int, family: int) -> Lease:
         """Enter a born socket."""
         self._next += 1
-        lease = Lease(self._next, process, sock, cookie)
+        lease = Lease(self._next, process, sock, cookie, family)
         self.leases[lease.id] = process.leases[lease.id] = lease
         process.app.held += 1
         process.app.sockets += 1

@@ -38,15 +38,15 @@ async def new(gate: Gate, channel: Channel, process: Process, request: wire.New)
     denied = may_have_sockets(process)
     if denied is not None:
         return denied, []
-    limit = gate.limit(app)
-    if not life.may_hold(app.held, request.count, limit + gate.pool_allowance(app)):
-        return refusal("too-many-leases", app=app.name, used=app.held, limit=limit), []
+    held = app.held + app.closer.waiting  # what waits for its close has a descriptor still
+    if not life.may_hold(held, request.count, gate.held_limit(app)):
+        return refusal("too-many-leases", app=app.name, used=held, limit=gate.limit(app)), []
     owner = (process.uid, process.gid) if gate.is_root and process.uid != 0 else None
     leases = []
     try:
         for _ in range(request.count):
             sock, cookie = births.make(request.family, owner)
-            leases.append(gate.registry.add(process, sock, cookie))
+            leases.append(gate.registry.add(process, sock, cookie, request.family))
     except OSError as e:
         if not leases:
             return refusal("gate-sockets", errno=e.errno), []
@@ -76,20 +76,23 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     limit = gate.limit(app)
     if not life.may_hold(app.open, 1, limit):
         return refusal("too-many-leases", app=app.name, used=app.open, limit=limit)
-    family = 6 if lease.sock.family == socket.AF_INET6 else 4
     try:
-        candidates = await resolve_host(gate, process, request.host, family)
+        candidates = await resolve_host(gate, process, request.host, lease.family)
     except (socket.gaierror, socket.herror) as e:
         return resolver_error(e)
     if lease.state == life.ENDED:
         return refusal("unknown-descriptor")  # closed while the name was looked up
+    if lease.state in (life.OPEN, life.DIALLED):
+        return {"errno": errno.EALREADY}  # dialled by another thread meanwhile
     policy = app.settings.policy
     address, scope, decision = first_permitted(policy, app.name, request.host, request.port, candidates)
     if decision.denied:
         app.denied += 1
         gate.log_decision(process, request.host, request.port, address, decision, lease=None)
         return refusal(decision.code, **decision.facts)
-    target = (address, request.port) if family == 4 else (address, request.port, request.flow, scope or request.scope)
+    target: tuple[Any, ...] = (address, request.port)
+    if lease.family == 6:
+        target += (request.flow, scope or request.scope)
     begun = time.monotonic()
     if gate.fast_open:
         result = dial.begin(lease.sock, target)
@@ -97,10 +100,9 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
         # A duplicate of its own: ours may be closed, and its number be another file's, before the thread is through.
         duplicate = lease.sock.dup()
         result = await gate.loop.run_in_executor(gate.dial_threads(app), dial.wait, duplicate, target)
-        if lease.state == life.ENDED:
-            return refusal("unknown-descriptor")
-    if result not in (0, errno.EINPROGRESS):
-        return {"errno": result}
+        if lease.state not in (life.BORN, life.FAILED):  # closed, or dialled by another thread, meanwhile
+            gate.log_decision(process, request.host, request.port, address, decision, lease=None)
+            return {"errno": errno.EALREADY} if lease.state != life.ENDED else refusal("unknown-descriptor")
     lease.see(life.DIAL)
     lease.number += 1
     lease.begun = begun
@@ -112,6 +114,8 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     app.open += 1
     app.connects += 1
     channel.after_reply(gate.dialled, lease, process)
+    if result not in (0, errno.EINPROGRESS):
+        return {"errno": result}  # the network said no at once: a decision and an end in the log like any other
     return {"lease": gate.lease_name(lease), "addr": [*target, 0, 0][:4], "connected": result == 0}
 
 

@@ -28,7 +28,7 @@ from outgate.gate.registry import App, Lease, Process, Registry
 from outgate.gate.resolver import Resolver
 from outgate.gate.watch import Watch
 
-#: Channels of one user: a request channel per thread in flight, and free ones.
+#: Channels of one user: a request channel per thread in flight, and free ones. Fewer where descriptors are few.
 MOST_CHANNELS = 4096
 
 
@@ -47,7 +47,6 @@ class Gate:
         self.tasks: set[asyncio.Task[Any]] = set()
         self.handlers = requests.HANDLERS
         self.buffer = memoryview(bytearray(messages.MAX_PACKET + 1))
-        self.stray_closer = Closer("strays")
         self.looker = Closer("look")
         self.ending = Ending(self)
         self.fast_open = dial.fast_open_is_on()
@@ -60,13 +59,15 @@ class Gate:
         self._dial_threads: dict[str, ThreadPoolExecutor] = {}
         self._channels: dict[Channel, int] = {}
         self._by_uid: dict[int, int] = {}
+        self._most_channels = min(MOST_CHANNELS, max(8, self.descriptors // 8))
+        self._stray_closers: dict[int, Closer] = {}
         self._ungreeted: set[Channel] = set()
         self._watch = Watch(loop, self._on_dial_ended)
         self._listener = listener
         self._strays = not take_no_fds(listener)
         #: Root and the gate's own user may ask about the gate without being an app.
         self.operator = App(
-            config.AppSettings("", Policy.build("", allow=()), billing=False), self.stray_closer, Resolver("operator")
+            config.AppSettings("", Policy.build("", allow=()), billing=False), Closer("operator"), Resolver("operator")
         )
         self._adopt(settings)
         listener.setblocking(False)
@@ -87,13 +88,20 @@ class Gate:
                 self.loop.call_later(0.1, self._accept_again)
                 return
             peer = peer_of(sock)
-            if self._by_uid.get(peer.uid, 0) >= MOST_CHANNELS:
-                self.stray_closer.put(sock)
+            if self._by_uid.get(peer.uid, 0) >= self._most_channels:
+                self.stray_closer(peer.uid).put(sock)
                 continue
             self._by_uid[peer.uid] = self._by_uid.get(peer.uid, 0) + 1
             channel = Channel(self, sock, peer, self._strays)
             self._channels[channel] = peer.uid
             self._ungreeted.add(channel)
+
+    def stray_closer(self, uid: int) -> Closer:
+        """Return what closes the things of a user that are no app's: channels without a hello, fds that came in."""
+        closer = self._stray_closers.get(uid)
+        if closer is None:
+            closer = self._stray_closers[uid] = Closer(f"strays-{uid}")
+        return closer
 
     def _accept_again(self) -> None:
         with contextlib.suppress(OSError, ValueError):
@@ -180,11 +188,15 @@ class Gate:
 
     def limit(self, app: App) -> int:
         """Return how many sockets the app may have open."""
-        return life.fair_limit(app.settings.open_sockets, self.descriptors, len(self.settings.apps))
+        return min(app.settings.open_sockets, self._share)
 
-    def pool_allowance(self, app: App) -> int:
-        """Return how many born sockets may lie in the pools of the app's processes beyond its limit."""
-        return 2 * messages.POOL * app.processes
+    def held_limit(self, app: App) -> int:
+        """Return how many sockets the gate may hold for the app: its limit, and what lies in its processes' pools."""
+        return min(app.settings.open_sockets + 2 * messages.POOL * app.processes, self._share)
+
+    @property
+    def _share(self) -> int:
+        return life.share(self.descriptors, len(self.settings.apps))
 
     def dial_threads(self, app: App) -> ThreadPoolExecutor:
         """Return the app's threads for connects where fast open is switched off."""
@@ -352,7 +364,8 @@ class Gate:
             app.closer.stop(0.5)
         for pool in self._dial_threads.values():
             pool.shutdown(wait=False, cancel_futures=True)
-        self.stray_closer.stop(0.5)
+        for closer in self._stray_closers.values():
+            closer.stop(0.5)
 
 
 def raise_descriptors() -> int:

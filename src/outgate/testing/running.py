@@ -373,9 +373,7 @@ def _main(argv: Sequence[str]) -> int:
     if spec["config"] is not None:
         settings = config.load(spec["config"])
     else:
-        settings = config.default_settings(
-            spec["users"][0], spec["dev"], spec["allow"], spec["deny"], spec["except_"]
-        )
+        settings = config.default_settings(spec["users"][0], spec["dev"], spec["allow"], spec["deny"], spec["except_"])
         app = settings.apps["default"]
         app = replace(app, uid=tuple(spec["users"]), open_sockets=spec["open_sockets"] or app.open_sockets)
         settings = replace(settings, apps=MappingProxyType({"default": app}))

@@ -1,0 +1,81 @@
+"""What commands print: tables, colour only where it is seen, nothing that a terminal would obey."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from outgate.cli import output
+
+
+class Screen(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    encoding = "utf-8"
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+
+
+def test_colour_on_a_terminal() -> None:
+    """On a terminal a style is a sequence around the text."""
+    assert output.paint("denied", "red", Screen()) == "\x1b[31mdenied\x1b[0m"
+
+
+def test_no_colour_elsewhere() -> None:
+    """In a pipe or a file text is as it is."""
+    assert output.paint("denied", "red", io.StringIO()) == "denied"
+
+
+@pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("TERM", "dumb")])
+def test_colour_is_declined(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """NO_COLOR and a dumb terminal are respected."""
+    monkeypatch.setenv(name, value)
+    assert output.paint("denied", "red", Screen()) == "denied"
+
+
+def test_an_empty_no_color_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_COLOR counts when it is not empty, as its page says."""
+    monkeypatch.setenv("NO_COLOR", "")
+    assert output.is_colourful(Screen())
+
+
+def test_what_a_terminal_would_obey_is_written_out() -> None:
+    """Escape sequences and line ends in data are shown, not sent."""
+    assert output.printable("a\x1b[2Jb\nc → d") == r"a\x1b[2Jb\nc → d"
+
+
+def test_a_locale_without_the_character() -> None:
+    """A character that the stream's encoding lacks is written out in place of a traceback."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    output.say("blog → db", stream)
+    stream.seek(0)
+    assert stream.read() == "blog \\u2192 db\n"
+
+
+def test_table_aligns() -> None:
+    """Columns are as wide as their widest cell, figures to the right, and no line ends in blanks."""
+    rows = [("app", "sent", ""), ("blog", "1,234", "x"), ("b", "7", "")]
+    assert output.table(rows, right=[1]) == ["app    sent", "blog  1,234  x", "b         7"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (7384, "2 h 3 min"), (86400, "1 d"), (90061, "1 d 1 h"), (86401, "1 d")],
+)
+def test_span(seconds: float, text: str) -> None:
+    """A duration is said in its two largest neighbouring units."""
+    assert output.span(seconds) == text
+
+
+def test_failure_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """A failure prints nothing on standard output, which a program may read."""
+    assert output.fail("check", "no", 2) == 2
+    assert capsys.readouterr() == ("", "outgate check: no\n")
