@@ -68,7 +68,15 @@ def test_table_aligns() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (7384, "2 h 3 min"), (86400, "1 d"), (90061, "1 d 1 h"), (86401, "1 d")],
+    [
+        (0, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (7384, "2 h 3 min"),
+        (86400, "1 d"),
+        (90061, "1 d 1 h"),
+        (86401, "1 d"),
+    ],
 )
 def test_span(seconds: float, text: str) -> None:
     """A duration is said in its two largest neighbouring units."""

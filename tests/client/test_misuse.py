@@ -45,18 +45,19 @@ def test_every_case_is_judged_as_that_python_judges_it(version: str) -> None:
 
 # No text here is a name that the native class would look up: it does so before it judges the port.
 _spoilt = st.text(max_size=8).map(lambda text: text + "\0") | st.text("éßа", min_size=64, max_size=70)
+_spoilt_bytes = st.binary(max_size=8).map(lambda raw: raw + b"\0")
 hosts = st.one_of(
     st.sampled_from(d.HOSTS),
     _spoilt,
     _spoilt.map(d.Text),
     _spoilt.map(d.Liar),
-    st.binary(max_size=8).map(lambda raw: raw + b"\0"),
+    _spoilt_bytes,
     st.ip_addresses(network="127.0.0.0/8").map(str),
 )
 numbers = st.one_of(
     st.sampled_from(d.PORTS), st.sampled_from(d.NUMBERS6), st.integers(), st.floats(), st.integers().map(d.Index)
 )
-anything = st.one_of(hosts, numbers, st.none(), st.binary(max_size=4), st.lists(st.integers(), max_size=2))
+anything = st.one_of(hosts, numbers, st.none(), _spoilt_bytes, st.lists(st.integers(), max_size=2))
 addresses = st.one_of(
     st.tuples(hosts, numbers),
     st.tuples(hosts, numbers, numbers, numbers),

@@ -85,7 +85,7 @@ def test_killed_with_many_open(gate: RunningGate) -> None:
 
 
 def test_channels_lost_but_alive(gate: RunningGate) -> None:
-    """A process that loses its channels and lives keeps its sockets and their meter, and is itself again by its token."""
+    """A process that loses its channels and lives keeps its sockets and meter, and is itself again by its token."""
     with peers.echo() as peer:
         with RawChannel(gate.socket) as channel:
             first, second = channel.new(2)

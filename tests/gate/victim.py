@@ -1,7 +1,7 @@
 """Be a client in a process of its own: take a step with the gate, say so, and wait to be killed.
 
-Run as ``python -IS victim.py SOCKET UID STEP HOST PORT``. Says one JSON object on standard output, then waits for the
-end of standard input; with UID other than its own it becomes that user first, which only root can.
+Run as ``python -IS victim.py SOCKET UID STEP HOST PORT TOKEN ID``. Says one JSON object on standard output, then waits
+for the end of standard input; with UID other than its own it becomes that user first, which only root can.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def step(name: str, path: str, address: tuple[str, int]) -> Any:
 def flood(path: str) -> list[Any]:
     """Ask for sockets on one channel after another, each a process of its own, and read no answer."""
     kept = []
-    for _ in range(150):
+    for _ in range(80):
         channel = RawChannel(path)
         channel.post("new", family=4, count=8)
         kept.append(channel)
@@ -74,13 +74,17 @@ def flood(path: str) -> list[Any]:
 
 def main(argv: list[str]) -> None:
     """Do as the arguments say."""
-    path, uid, name, host, port = argv
+    path, uid, name, host, port, token, id = argv
     if int(uid) != os.getuid():
         os.setgroups([])
         os.setresgid(int(uid), int(uid), int(uid))
         os.setresuid(int(uid), int(uid), int(uid))
-    kept = flood(path) if name == "flood" else step(name, path, (host, int(port)))
-    say(step=name)
+    if name == "steal":  # a socket of another process, by its token and id
+        kept: Any = RawChannel(path, token=token)
+        say(reply=kept.connect(int(id), (host, int(port))), closed=kept.ask("close", sock=int(id), shared=False))
+    else:
+        kept = flood(path) if name == "flood" else step(name, path, (host, int(port)))
+        say(step=name)
     sys.stdin.read()
     del kept
 

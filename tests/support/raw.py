@@ -66,8 +66,8 @@ class RawChannel:
         """Return the next reply, or ``None`` at the channel's end. Raises ``TimeoutError`` when neither comes."""
         try:
             packet, ancillary, _, _ = self.sock.recvmsg(1 << 17, _ROOM)
-        except (ConnectionResetError, BrokenPipeError):
-            return None
+        except ConnectionResetError:  # the gate left packets of ours unread; what it said before comes after this error
+            packet, ancillary, _, _ = self.sock.recvmsg(1 << 17, _ROOM)
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 numbers = array.array("i", data[: len(data) - len(data) % 4])

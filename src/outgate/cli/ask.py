@@ -13,7 +13,7 @@ from outgate.core import messages, paths
 TYPE_CHECKING = False  # typing costs "outgate run" more than all of this
 if TYPE_CHECKING:
     from argparse import ArgumentParser
-    from typing import Any, Dict, Tuple
+    from typing import Any, Dict, List, Tuple
 
 
 class NoGate(Exception):

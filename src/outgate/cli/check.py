@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from outgate.cli import output
@@ -81,7 +82,8 @@ def _print(settings: Settings) -> None:
     for line, text in zip(lines, texts, strict=True):
         output.say(output.paint(text, "dim") if line.default else text)
     if settings.host:
-        output.say(f"\nThis host's own addresses are denied like groups.own: {', '.join(settings.host)}")
+        own = ", ".join(str(ip_address(each)) for each in settings.host)
+        output.say(f"\nThis host's own addresses are denied like groups.own: {own}")
     for warning in settings.warnings:
         output.warn(str(warning))
     apps, warnings = len(settings.apps), len(settings.warnings)

@@ -121,22 +121,35 @@ def destination(text: str) -> tuple[str, str, int]:
 
 def _decide(path: str, name: str, transport: str, host: str, port: int) -> dict[str, Any]:
     """Return what a gate with this configuration would answer. Raises ``ConfigError``."""
-    import socket
-
     from outgate.gate import config, explain
     from outgate.gate.host import own_addresses
 
     app = _app(config.load(path, host=own_addresses()), name)
-    if host == "<broadcast>":
-        addresses = ["255.255.255.255"]
-    else:
-        try:
-            found = socket.getaddrinfo(host or "0.0.0.0", None, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as e:
-            return explain.unknown(host, port, f"{host}: {getattr(e, 'strerror', None) or e}")
-        found.sort(key=lambda item: item[0] != socket.AF_INET)  # as the gate tries them
-        addresses = [str(item[4][0]).partition("%")[0] for item in found]
+    addresses, failure = _resolve(host)
+    if not addresses:
+        return explain.unknown(host, port, f"{host}: {failure}")
     return explain.explain(app, transport, host, port, addresses)
+
+
+def _resolve(host: str) -> tuple[list[str], str]:
+    """Return the addresses of a host as the gate would find them, IPv4 first, and why there is none."""
+    import socket
+
+    from outgate.gate.resolver import numeric
+
+    addresses, failure = [], ""
+    for number, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
+        try:
+            known = numeric(host, number)
+            if known is not None:
+                addresses.append(known[0])
+                continue
+            found = socket.getaddrinfo(host, None, family, socket.SOCK_STREAM)
+        except (OSError, UnicodeError) as e:
+            failure = getattr(e, "strerror", None) or "Name or service not known"
+            continue
+        addresses += [str(item[4][0]).partition("%")[0] for item in found]
+    return addresses, failure
 
 
 def _app(settings: Any, name: str) -> AppSettings:

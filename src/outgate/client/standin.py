@@ -89,6 +89,7 @@ def init(self: native, family: int = -1, type: int = -1, proto: int = -1, fileno
         proto = 0
     if family == AF_UNIX:
         native.__init__(self, family, type, proto)
+        _forget_stale(native.fileno(self))
         return
     sys.audit("socket.__new__", self, family, type, proto)
     if family not in (AF_INET, AF_INET6):
@@ -123,10 +124,15 @@ def _init_born(self: native, family: int, kind: int, proto: int) -> None:
     if fd != parked.fd:
         os.close(parked.fd)
     state = State(parked.id, parked.cookie, family, inherit.count)
-    stale = table.get(fd)
+    _forget_stale(fd)
     table[fd] = state
     by_cookie[parked.cookie] = state
-    if stale is not None:  # closed by os.close(), which we do not see
+
+
+def _forget_stale(fd: int) -> None:
+    """Let go of a socket that had this number until ``os.close()``, which we do not see, or ``closerange``."""
+    stale = table.pop(fd, None)
+    if stale is not None:
         _let_go(stale, wait=False)
 
 
@@ -134,9 +140,9 @@ def _init_from(self: native, family: int, type: int, proto: int, fileno: Any) ->
     native.__init__(self, family, type, proto, fileno)
     if type != -1 and _int(type) & SOCK_NONBLOCK:
         native.setblocking(self, False)
-    if self.family not in (AF_INET, AF_INET6):
-        return
     fd = native.fileno(self)
+    if self.family not in (AF_INET, AF_INET6):
+        return _forget_stale(fd)
     known = table.get(fd)
     if known is None and not by_cookie:
         return

@@ -21,6 +21,7 @@ from outgate.gate.server import Gate
 
 #: Channels that may wait to be accepted. net.core.somaxconn caps it.
 _BACKLOG = 1024
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def listen(path: str, mode: int) -> socket.socket:
@@ -95,10 +96,10 @@ def run(
         channel or was given our address.
     """
     notifier = notify.Notifier.from_environ(os.environ, os.getpid())
+    log = DecisionLog(settings.gate.log if settings.gate.log != "-" else sys.stdout.fileno())
     own_listener = listener is None
     if listener is None:
         listener = listen(settings.gate.socket, settings.gate.socket_mode)
-    log = DecisionLog(settings.gate.log if settings.gate.log != "-" else sys.stdout.fileno())
     loop = new_loop()
     gate = Gate(settings, listener, log, loop)
     gate.reloader = reloader
@@ -106,10 +107,15 @@ def run(
     if while_running is not None:
         _end_with(gate, while_running)
     _feed_watchdog(loop, notifier)
-    log.event("start", pid=os.getpid(), policy=settings.number, source=settings.source)
-    notifier.ready(f"{len(settings.apps)} apps, policy {settings.number}")
-    if ready is not None:
-        ready(gate)
+
+    def begin() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        log.event("start", pid=os.getpid(), policy=settings.number, source=settings.source)
+        notifier.ready(f"{len(settings.apps)} apps, policy {settings.number}")
+        if ready is not None:
+            ready(gate)
+
+    loop.call_soon(begin)
     try:
         loop.run_forever()
     finally:
@@ -132,6 +138,8 @@ def _answer_signals(gate: Gate, log: DecisionLog, notifier: notify.Notifier) -> 
             print(f"outgate: reload failed, the old policy stays in force: {outcome['error']}", file=sys.stderr)  # noqa: T201
         notifier.ready(f"policy {gate.settings.number}")
 
+    # Until the loop runs uvloop would lose them: a gate that is told to end as soon as it is ready must do so.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     for number in (signal.SIGTERM, signal.SIGINT):
         gate.loop.add_signal_handler(number, gate.loop.stop)
     gate.loop.add_signal_handler(signal.SIGHUP, reload)

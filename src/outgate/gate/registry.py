@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,8 @@ class Registry:
         self.apps: dict[str, App] = {}
         self.processes: dict[tuple[int, str], Process] = {}
         self.leases: dict[int, Lease] = {}
-        self._next = 0
+        #: Ids begin anywhere: a client may close what an earlier gate made, and must not hit what this one made.
+        self.first = self._next = secrets.randbits(48)
 
     def add(self, process: Process, sock: socket.socket, cookie: int, family: int) -> Lease:
         """Enter a born socket."""

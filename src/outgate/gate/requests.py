@@ -253,6 +253,10 @@ async def why(gate: Gate, channel: Channel, process: Process, request: wire.Why)
 async def stat(gate: Gate, channel: Channel, process: Process, request: wire.Stat) -> Reply:
     """Count sockets and connects, per app; what the others do is the operator's to know."""
     answer = gate.statistics()
+    if process.channels == 1 and not process.leases:  # a command that only asks; it is not in use by that
+        for counts in (answer, answer["apps"].get(process.app.name, {"processes": 1})):
+            counts["processes"] -= 1
+        answer["channels"] -= 1
     if not gate.is_operator(process.uid):
         answer["apps"] = {name: counts for name, counts in answer["apps"].items() if name == process.app.name}
     return {"answer": answer}

@@ -209,7 +209,7 @@ class Gate:
 
     def lease_name(self, lease: Lease) -> str:
         """Return what joins the log lines of a lease: unique over restarts and redials."""
-        return f"{self.boot}-{lease.id}" + (f".{lease.number}" if lease.number > 1 else "")
+        return f"{self.boot}-{lease.id - self.registry.first}" + (f".{lease.number}" if lease.number > 1 else "")
 
     def dialled(self, lease: Lease, process: Process) -> None:
         """Log the decision, and find out how the dial ends."""

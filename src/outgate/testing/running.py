@@ -367,8 +367,6 @@ def _main(argv: Sequence[str]) -> int:
         import resource
 
         resource.setrlimit(resource.RLIMIT_NOFILE, (spec["descriptors"],) * 2)
-    if spec["uid"] is not None and spec["uid"] != os.getuid():
-        _become(spec["uid"])
     resolver.CALLS.update(FixedNames(spec["names"]).calls())
     if spec["config"] is not None:
         settings = config.load(spec["config"])
@@ -383,6 +381,8 @@ def _main(argv: Sequence[str]) -> int:
         fresh = config.reload(replace(previous, gate=settings.gate))  # what is ours here is no change of the file's
         return replace(fresh, gate=replace(mine, log_allowed=fresh.gate.log_allowed))
 
+    if spec["uid"] is not None and spec["uid"] != os.getuid():  # last: Python's own files may be out of its reach
+        _become(spec["uid"])
     return gate_main.run(replace(settings, gate=mine), reloader=reload, while_running=parent)
 
 

@@ -1,0 +1,61 @@
+"""Run the programs beside these tests, natively and through a gate, and hand out how each of their checks ended."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from outgate.testing.running import RunningGate
+
+PROGRAMS = Path(__file__).parent / "programs"
+
+Results = dict[str, "str | None"]
+
+
+def checks_of(program: str) -> list[str]:
+    """Return the names of the checks in a program, in their order."""
+    tree = ast.parse((PROGRAMS / program).read_text("utf-8"))
+    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")]
+
+
+def go(program: str, environ: dict[str, str], python: str = sys.executable) -> Results:
+    """Run all checks of a program in one process; return check → traceback, or ``None`` where it held."""
+    command = [python, "-W", "error", str(PROGRAMS / program)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=55)
+    results: Results = {}
+    for line in done.stdout.splitlines():
+        result = json.loads(line)
+        results[result["check"]] = result["error"]
+    for name in checks_of(program):
+        results.setdefault(name, f"not reached; exit status {done.returncode}\n{done.stderr}")
+    if done.stderr and not any(results.values()):
+        results = dict.fromkeys(results, f"the program said on stderr: {done.stderr}")
+    return results
+
+
+@pytest.fixture(scope="session")
+def gate() -> Iterator[RunningGate]:
+    """A gate with the development policy."""
+    with RunningGate() as running:
+        yield running
+        assert running.faults == []
+
+
+@pytest.fixture(scope="session")
+def results(gate: RunningGate) -> Callable[[str, str], Results]:
+    """Return a function that gives the results of a program, ``"native"`` or through the ``"gate"``."""
+
+    @functools.cache
+    def of(program: str, how: str) -> Results:
+        environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        return go(program, gate.environ(environ) if how == "gate" else environ)
+
+    return of

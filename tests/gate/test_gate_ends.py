@@ -1,0 +1,182 @@
+"""A gate that ends, by SIGKILL or in order: connections live on, new ones fail at once, and a new gate serves again."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from outgate.errors import ConfigError
+from outgate.gate.main import listen
+from outgate.testing.running import RunningGate
+from support import peers
+from support.raw import RawChannel
+
+PREAMBLE = """
+import errno, json, os, socket, sys, threading
+peer = ("127.0.0.1", int(sys.argv[1]))
+def say(**facts):
+    print(json.dumps(facts), flush=True)
+def told():
+    return sys.stdin.readline()
+def echoed(sock, data):
+    sock.sendall(data)
+    return sock.recv(len(data), socket.MSG_WAITALL) == data
+def opened():
+    try:
+        with socket.create_connection(peer) as sock:
+            return "opened" if echoed(sock, b"new") else "broken"
+    except OSError as e:
+        return type(e).__name__ + " " + errno.errorcode[e.errno]
+"""
+
+
+class Program:
+    """An unmodified program that talks with the test on its standard streams."""
+
+    def __init__(self, gate: RunningGate, code: str, *arguments: object) -> None:
+        text = PREAMBLE + textwrap.dedent(code)
+        self.process = gate.program("-c", text, *map(str, arguments), stderr=subprocess.DEVNULL)
+
+    def __enter__(self) -> Program:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def said(self) -> dict[str, Any]:
+        """Return the next thing it says."""
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())  # type: ignore[no-any-return]
+
+    def tell(self) -> None:
+        """Let it go on from ``told()``."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("go on\n")
+        self.process.stdin.flush()
+
+
+@pytest.fixture
+def mortal() -> Iterator[RunningGate]:
+    """A gate that the test may end."""
+    with RunningGate() as gate:
+        yield gate
+        assert gate.faults == []
+
+
+LOADED = """
+    def pump(sock):
+        while not stop.is_set():
+            whole.append(echoed(sock, bytes(100_000)))
+    stop, whole = threading.Event(), []
+    held = [socket.create_connection(peer) for _ in range(20)]
+    threads = [threading.Thread(target=pump, args=(sock,)) for sock in held[:4]]
+    for thread in threads:
+        thread.start()
+    say(ready=True)
+    told()
+    before = len(whole)
+    say(opened=[opened() for _ in range(3)])
+    while len(whole) < before + 8:
+        pass
+    stop.set()
+    for thread in threads:
+        thread.join()
+    say(alive=[echoed(sock, b"still") for sock in held], whole=all(whole))
+    told()
+    say(opened=[opened() for _ in range(10)], held=[echoed(sock, b"and on") for sock in held])
+    for sock in held:
+        sock.close()
+    say(opened=opened())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "ended"])
+def test_under_load(mortal: RunningGate, number: signal.Signals) -> None:
+    """Twenty connections outlive their gate and move every byte, opens fail by name, and a new gate serves the same
+    process again.
+    """
+    with peers.echo() as peer, Program(mortal, LOADED, peer.port) as program:
+        assert program.said() == {"ready": True}
+        assert mortal.stop(number) == (-9 if number == signal.SIGKILL else 0)
+        program.tell()
+        assert program.said() == {"opened": ["GateUnavailable ENETDOWN"] * 3}
+        assert program.said() == {"alive": [True] * 20, "whole": True}
+        mortal.start()
+        program.tell()
+        assert program.said() == {"opened": ["opened"] * 10, "held": [True] * 20}
+        assert program.said() == {"opened": "opened"}
+
+
+def test_killed_while_idle_with_a_stale_pool(mortal: RunningGate) -> None:
+    """A program that notices nothing of its gate's end is served by the next one: a socket of the old one is not."""
+    code = """
+        early = socket.socket()
+        say(ready=True)
+        told()
+        try:
+            early.connect(peer)
+            say(early="connected")
+        except OSError as e:
+            say(early=errno.errorcode[e.errno])
+        say(opened=[opened() for _ in range(10)])
+    """
+    with peers.echo() as peer, Program(mortal, code, peer.port) as program:
+        program.said()
+        mortal.kill()
+        mortal.start()
+        program.tell()
+        assert program.said()["early"] in ("connected", "EBADF")
+        assert program.said() == {"opened": ["opened"] * 10}
+
+
+def test_clean_end_logs_what_is_open(mortal: RunningGate) -> None:
+    """A gate that is told to end reads every meter a last time, and its log says that it was the gate that ended."""
+    code = """
+        sock = socket.create_connection(peer)
+        say(ok=echoed(sock, bytes(777)))
+        told()
+        say(ok=echoed(sock, bytes(777)))
+    """
+    with peers.echo() as peer, Program(mortal, code, peer.port) as program:
+        assert program.said() == {"ok": True}
+        assert mortal.stop() == 0
+        (line,) = mortal.log.all(event="end", port=peer.port)
+        assert (line["sent"], line["received"], line["how"]) == (777, 777, "gate-ended")
+        assert mortal.log.all(event="stop")
+        program.tell()
+        assert program.said() == {"ok": True}
+
+
+def test_request_in_flight(mortal: RunningGate) -> None:
+    """A client whose gate is killed learns it by the end of its channel, not by waiting."""
+    with RawChannel(mortal.socket) as channel:
+        channel.ask("stat")
+        mortal.kill()
+        assert channel.receive() is None
+
+
+def test_path_of_a_hung_gate(mortal: RunningGate) -> None:
+    """The path of a gate that is only stopped is not taken for that of a dead one."""
+    mortal.signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(ConfigError, match="already listening"):
+            listen(mortal.socket, 0o600)
+    finally:
+        mortal.signal(signal.SIGCONT)
+    assert mortal.stats()["pid"] == mortal.pid
+
+
+def test_reload_under_a_client(mortal: RunningGate) -> None:
+    """SIGHUP on a gate without a file gives the policy its next number and keeps clients."""
+    with RawChannel(mortal.socket) as channel:
+        first = channel.ask("stat")["answer"]["policy"]
+        mortal.signal(signal.SIGHUP)
+        mortal.wait_for(event="reload", policy=first + 1)
+        assert channel.ask("stat")["answer"]["policy"] == first + 1
