@@ -101,4 +101,4 @@ def test_run_starts_without_what_it_does_not_need() -> None:
     if done.returncode:  # not installed into the standard place: without -S, and site may import more
         done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert not loaded & {"asyncio", "msgspec", "rich", "socket", "structlog", "tempfile", "uvloop", "outgate.gate"}
+    assert not loaded & {"asyncio", "msgspec", "rich", "socket", "tempfile", "uvloop", "outgate.gate"}

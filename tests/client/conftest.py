@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from outgate.testing.running import RunningGate
 
@@ -50,12 +51,22 @@ def gate() -> Iterator[RunningGate]:
 
 
 @pytest.fixture(scope="session")
-def results(gate: RunningGate) -> Callable[[str, str], Results]:
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Variables that name a certificate for localhost and the authority that made it."""
+    folder = tmp_path_factory.mktemp("certificates")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "authority.pem"))
+    authority.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(folder / "localhost.pem"))
+    return {"TEST_AUTHORITY": str(folder / "authority.pem"), "TEST_CERTIFICATE": str(folder / "localhost.pem")}
+
+
+@pytest.fixture(scope="session")
+def results(gate: RunningGate, certificates: dict[str, str]) -> Callable[[str, str], Results]:
     """Return a function that gives the results of a program, ``"native"`` or through the ``"gate"``."""
 
     @functools.cache
     def of(program: str, how: str) -> Results:
-        environ = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+        environ = {**os.environ, **certificates, "PYTHONDONTWRITEBYTECODE": "1"}
         return go(program, gate.environ(environ) if how == "gate" else environ)
 
     return of

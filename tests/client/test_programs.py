@@ -8,7 +8,7 @@ import pytest
 
 from .conftest import Results, checks_of
 
-PROGRAMS = ("sockets.py", "processes.py")
+PROGRAMS = ("sockets.py", "processes.py", "signals.py", "layers.py")
 
 
 @pytest.mark.parametrize("how", ["native", "gate"])

@@ -538,7 +538,7 @@ def fuzzed() -> Iterator[RunningGate]:
     packets=st.lists(requests(), min_size=1, max_size=5),
     role=st.sampled_from(["request", "request", "request", "anchor", None]),
 )
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_arrives(fuzzed: RunningGate, packets: list[bytes], role: str | None) -> None:
     """Whatever bytes arrive, each packet is answered or the channel is ended with a reason; the gate goes on."""
     with RawChannel(fuzzed.socket, role=role or "request") as channel:

@@ -9,9 +9,9 @@ from outgate.core import paths
 
 TYPE_CHECKING = False  # typing costs "outgate run" more than all of this
 if TYPE_CHECKING:
-    from argparse import Namespace
     from typing import Any, Dict, NoReturn, Tuple
 
+    from outgate.cli.options import Options
     from outgate.gate.config import Settings
 
 #: Seconds a gate may take to say that it is ready; it takes a third of one.
@@ -31,7 +31,7 @@ class CannotStart(Exception):
     """The gate did not start; the text says why and what to do."""
 
 
-def start(options: Namespace) -> Tuple[str, str]:
+def start(options: Options) -> Tuple[str, str]:
     """Start it and return (socket path, what to say of its policy).
 
     :raises CannotStart: a wrong configuration, or whatever else the gate said.
@@ -124,7 +124,7 @@ def _gate_environment() -> Dict[str, str]:
     return environ
 
 
-def _plain(options: Namespace) -> Dict[str, Any]:
+def _plain(options: Options) -> Dict[str, Any]:
     plain = {key: getattr(options, key) for key in ("config", "app", "allow", "deny", "except_", "dev", "log")}
     if plain["config"]:
         plain["config"] = os.path.abspath(plain["config"])
@@ -176,8 +176,6 @@ def main(argv: list[str]) -> int:
         os.write(said, json.dumps(answer).encode() + b"\n")
         os.close(said)
 
-    # structlog looks for rich, for tracebacks in colour that no gate prints; loading it takes a third of our start.
-    sys.modules.setdefault("rich", None)  # type: ignore[arg-type]
     from outgate.errors import ConfigError
     from outgate.gate import config, host
     from outgate.gate import main as gate_main

@@ -8,63 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 
+from outgate.cli.options import Options, attribute, read
 from outgate.core import paths
 
 TYPE_CHECKING = False  # typing costs more than all of this
 if TYPE_CHECKING:
-    from argparse import Namespace
     from typing import Dict, NoReturn, Tuple
-
-_EPILOG = """\
-A gate that runs on this host is used. Without one, or with options that say what the policy is, a gate is started for
-this program alone, with the app "default": public destinations allowed, everything else refused. The program sees an
-empty network (the fence) where the host allows that.
-
-A RULE is [tcp://|udp://](address | CIDR | [IPv6] | group | *)[:ports], as in 10.2.0.0/16:5432 or loopback:8000-8100.
-
-The decision log is JSON lines; --log names the file. Programs that do not load the client (python -I, C libraries,
-other languages) reach nothing inside the fence: they see ENETUNREACH.
-
-exit status: the program's own; 2 nothing was started, and why is said; 126 and 127 as a shell has them.
-
-examples:
-  outgate run -- python agent.py
-  outgate run --except 10.2.0.0/16:5432 -- python report.py     # one exception to the private range
-  outgate run --allow 203.0.113.0/24:443 -- python sync.py      # nothing but this
-  outgate run --config outgate.toml --app blog -- pytest
-  outgate run --log decisions.jsonl -- python agent.py
-  outgate run --dev -- python app.py                            # may listen and connect on loopback
-"""
-
-
-def parser() -> ArgumentParser:
-    """Return the options of ``outgate run``."""
-    p = ArgumentParser(
-        prog="outgate run",
-        usage="outgate run [OPTIONS] -- COMMAND [ARG ...]",
-        description="Run a program; all its sockets go out through the gate.",
-        epilog=_EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    p.add_argument("--config", metavar="FILE", help="start a gate for this program with this configuration")
-    p.add_argument("--app", metavar="NAME", help="which app of --config the program is (default: the only one)")
-    p.add_argument("--allow", metavar="RULE", action="append", default=[], help="allow only this (repeatable)")
-    p.add_argument("--deny", metavar="RULE", action="append", default=[], help="deny this as well (repeatable)")
-    p.add_argument(
-        "--except", metavar="RULE", action="append", default=[], dest="except_", help="except this from denials"
-    )
-    p.add_argument("--dev", action="store_true", help="development: no fence, loopback may be used both ways")
-    p.add_argument("--log", metavar="FILE", help="where the decision log goes, - for standard error's file")
-    p.add_argument("--socket", metavar="PATH", help=f"use the gate that runs there (default: {paths.SOCKET_VARIABLE})")
-    fence = p.add_mutually_exclusive_group()
-    fence.add_argument("--fence", action="store_true", help="fail unless the program can be fenced")
-    fence.add_argument("--unconfined", action="store_true", help="do not fence the program")
-    p.add_argument("-q", "--quiet", action="store_true", help="do not print the line that says what is in force")
-    p.add_argument("command", nargs=REMAINDER, metavar="COMMAND", help="the program and its arguments")
-    return p
 
 
 def fail(text: str, status: int = 2) -> NoReturn:
@@ -75,11 +25,8 @@ def fail(text: str, status: int = 2) -> NoReturn:
 
 def main(argv: list[str]) -> int:
     """Run a program in place of this process. Returns only if nothing was started."""
-    p = parser()
-    options = p.parse_args(argv)
-    command = options.command[1:] if options.command[:1] == ["--"] else options.command
-    if not command:
-        p.error("what to run? outgate run -- COMMAND [ARG ...]")
+    options = read(argv)
+    command = options.command
     _check(options)
     _occupy_standard_fds()
     socket, source = _gate_for(options)
@@ -99,13 +46,13 @@ def main(argv: list[str]) -> int:
         fail(f"{command[0]}: {e.strerror}", 126)
 
 
-def _policy_options(options: Namespace) -> list[str]:
+def _policy_options(options: Options) -> list[str]:
     """Return those options that were given and ask for a gate of the program's own."""
-    given = ("config", "dev", "allow", "deny", "except_", "log")
-    return ["--" + name.rstrip("_") for name in given if getattr(options, name)]
+    asking = ("--config", "--dev", "--allow", "--deny", "--except", "--log")
+    return [option for option in asking if getattr(options, attribute(option))]
 
 
-def _check(options: Namespace) -> None:
+def _check(options: Options) -> None:
     """Refuse options that contradict one another before anything is started."""
     asked = _policy_options(options)
     if options.app and not options.config:
@@ -124,7 +71,7 @@ def _check(options: Namespace) -> None:
         fail(f"{asked[0]}: {inner}")
 
 
-def _gate_for(options: Namespace) -> Tuple[str, str]:
+def _gate_for(options: Options) -> Tuple[str, str]:
     """Return the socket of the gate to use, and what to say of its policy; starts a gate unless one is running."""
     if not _policy_options(options):
         from outgate.cli import ask
@@ -177,7 +124,7 @@ def _given_environment() -> Dict[str, str]:
     return environ
 
 
-def _contain(options: Namespace) -> Tuple[str, bool]:
+def _contain(options: Options) -> Tuple[str, bool]:
     """Fence this process if that was asked for or is possible; say how the program is contained, and if it is."""
     if options.dev:
         return "not fenced (--dev)", False

@@ -13,6 +13,7 @@ import errno
 import os
 import sys
 
+from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
 from outgate.client.packets import ONE_WAY_LIMIT, Channel, Gone
 from outgate.core import messages, paths
 
@@ -102,7 +103,8 @@ def _hello(role: str) -> dict[str, Any]:
     }
 
 
-def _unavailable(code: str, **facts: Any) -> Exception:
+def unavailable(code: str, **facts: Any) -> Exception:
+    """Return the error of a row about the gate itself, with its path."""
     from outgate import errors
 
     facts.setdefault("path", _process.path or paths.socket_path(os.environ, os.getuid()))
@@ -121,15 +123,20 @@ def _open() -> Channel:
                 folder = os.lstat(os.path.dirname(path))
                 if not paths.is_private(folder.st_uid, folder.st_mode, os.getuid()):
                     raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-            channel = Channel(path)
+            mask = sigmask(SIG_BLOCK, ())
+            try:
+                sigmask(SIG_BLOCK, HANDLED)
+                channel = Channel(path)
+            finally:
+                sigmask(SIG_SETMASK, mask)
         except (FileNotFoundError, ConnectionRefusedError, PermissionError, BlockingIOError, NotADirectoryError) as e:
             failure = os.strerror(e.errno or 0)
             if path == candidates[-1]:
-                raise _unavailable("gate-unavailable", path=path, why=failure) from None
+                raise unavailable("gate-unavailable", path=path, why=failure) from None
         else:
             _process.path = path
             return channel
-    raise _unavailable("gate-unavailable", why=failure)
+    raise unavailable("gate-unavailable", why=failure)
 
 
 def ensure_anchor() -> Channel:
@@ -202,35 +209,32 @@ def post(message: dict[str, Any]) -> Channel:
             continue
         except BlockingIOError:
             channel.drop()
-            raise _unavailable("gate-timeout", op=message["op"], limit=ONE_WAY_LIMIT) from None
+            raise unavailable("gate-timeout", op=message["op"], limit=ONE_WAY_LIMIT) from None
         except BaseException:
             channel.drop()
             raise
         return channel
-    raise _unavailable("gate-unavailable", why="it ends every channel")
+    raise unavailable("gate-unavailable", why="it ends every channel")
 
 
-def collect(channel: Channel, op: str, wait: bool = True) -> tuple[dict[str, Any], list[int]]:
+def collect(channel: Channel, op: str) -> tuple[dict[str, Any], list[int]]:
     """Read the reply to a request that :func:`post` sent, with its fds if the operation has any.
 
-    The channel goes back to the free-list, or is dropped on any error, an interruption by a signal among them.
-    With ``wait=False`` raises ``BlockingIOError`` if the reply is not there yet, and the channel stays as it is.
+    The channel goes back to the free-list, or is dropped on any error, an interruption by a signal among them. A reply
+    with fds is only fetched, not waited for: if it is not there yet, ``BlockingIOError`` leaves the channel as it is.
     """
     fds: list[int] = []
     try:
         if op == messages.NEW:
-            packet, fds = channel.receive_fds(op, wait)
+            packet, fds = channel.receive_fds()
         else:
             packet = channel.receive(op)
         reply = decode(packet)
     except BlockingIOError:
-        if not wait:
+        if op == messages.NEW:
             raise
         channel.drop()
-        raise _unavailable("gate-timeout", op=op, limit=messages.LIMITS[op]) from None
-    except Gone:
-        channel.drop()
-        raise
+        raise late(op) from None
     except BaseException:
         for fd in fds:
             os.close(fd)
@@ -240,13 +244,17 @@ def collect(channel: Channel, op: str, wait: bool = True) -> tuple[dict[str, Any
     if hello is not None:
         channel.greeted = True
         _process.dev = bool(hello.get("dev"))
-        if _process.boot != hello.get("boot", ""):
-            _process.boot = hello.get("boot", "")
+        _process.boot = hello.get("boot", "")
     if reply.get("end"):
         channel.drop()
     else:
         give_back(channel)
     return reply, fds
+
+
+def late(op: str) -> Exception:
+    """Return the error of a gate that did not answer within the limit of the operation."""
+    return unavailable("gate-timeout", op=op, limit=messages.LIMITS[op])
 
 
 def request(message: dict[str, Any], repeat: bool = True) -> dict[str, Any]:
@@ -265,7 +273,7 @@ def request(message: dict[str, Any], repeat: bool = True) -> dict[str, Any]:
             forget()
             if repeat and attempt == 0:
                 continue
-            raise _unavailable("gate-unavailable", why="it ended during the request") from None
+            raise unavailable("gate-unavailable", why="it ended during the request") from None
         return checked(reply)
     raise AssertionError("unreachable")
 

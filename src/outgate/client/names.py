@@ -98,7 +98,7 @@ def gethostbyaddr(host: Any) -> tuple[str, list[str], list[str]]:
 def getnameinfo(sockaddr: Any, flags: Any) -> tuple[str, str]:
     """Return (host, service) of a socket address."""
     native = _native["getnameinfo"]
-    flags = _c_int(flags, lambda: native(sockaddr, flags))  # C judges flags before it looks anything up
+    flags = _c_int(flags, lambda: native(("127.0.0.1", 0), flags))
     numeric = native(sockaddr, flags | _NI_NUMERICHOST)  # judges the address, asks nobody
     if flags & _NI_NUMERICHOST:
         return (str(numeric[0]), str(numeric[1]))

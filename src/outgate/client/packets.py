@@ -5,8 +5,9 @@ Nothing here may import :mod:`socket`: this module is what ``socket`` will be bu
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]
+import errno
 import os
+import select
 import sys
 from _socket import (
     AF_UNIX,
@@ -24,11 +25,6 @@ from fcntl import F_DUPFD_CLOEXEC, fcntl
 
 from outgate.core import messages
 
-TYPE_CHECKING = False  # importing typing would cost more than this room together
-if TYPE_CHECKING:
-    from typing import Any
-
-_ALL_SIGNALS = _signal.valid_signals()
 _MSG_CMSG_CLOEXEC = 0x40000000
 _ANCILLARY = CMSG_SPACE(messages.MAX_BORN * 4)
 #: Unread one-way packets wait in the kernel; a gate that is hung must not hang close() for longer than this.
@@ -80,6 +76,14 @@ class Channel:
         else:
             self.sock.detach()
 
+    def __del__(self) -> None:
+        # The last reference goes without drop() where a signal handler raised, and when the interpreter ends.
+        try:
+            if self.sock.fileno() >= 0:
+                self.drop()
+        except Exception:  # not even connected, or the interpreter has taken our modules down before us
+            pass
+
     def send(self, packet: bytes) -> None:
         """Send one packet. Raises :class:`Gone` if the gate has closed the channel."""
         try:
@@ -98,13 +102,15 @@ class Channel:
             raise Gone(sent=True)
         return packet
 
-    def receive_fds(self, op: str, wait: bool = True) -> tuple[bytes, list[int]]:
-        """Wait for one packet and the fds in it. Call it with signals blocked, or a handler that raises loses fds."""
-        if wait:
-            self._set_limit(op)
-        flags = _MSG_CMSG_CLOEXEC | (0 if wait else MSG_DONTWAIT)
+    def receive_fds(self) -> tuple[bytes, list[int]]:
+        """Read one packet and the fds in it, with signals blocked: a handler that raises would lose them.
+
+        Raises :class:`Gone`, or ``BlockingIOError`` if it is not there yet.
+        """
         try:
-            packet, ancillary, _, _ = self.sock.recvmsg(messages.MAX_PACKET, _ANCILLARY, flags)
+            packet, ancillary, _, _ = self.sock.recvmsg(
+                messages.MAX_PACKET, _ANCILLARY, _MSG_CMSG_CLOEXEC | MSG_DONTWAIT
+            )
         except ConnectionResetError:
             raise Gone(sent=True) from None
         fds = [
@@ -116,6 +122,13 @@ class Channel:
         if not packet:
             raise Gone(sent=True)
         return packet, fds
+
+    def wait(self, op: str) -> None:
+        """Wait until there is a reply to read. Raises ``BlockingIOError`` at the operation's limit."""
+        poll = select.poll()
+        poll.register(self.sock.fileno(), select.POLLIN)
+        if not poll.poll(messages.LIMITS[op] * 1000):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     def _set_limit(self, op: str) -> None:
         limit = messages.LIMITS[op]
@@ -154,13 +167,3 @@ def park_fd(fd: int) -> int:
         return fd
     os.close(fd)
     return int(moved)
-
-
-def block_signals() -> Any:
-    """Keep handlers from running between receiving fds and writing them down (C's call: 40 times cheaper)."""
-    return _signal.pthread_sigmask(_signal.SIG_BLOCK, _ALL_SIGNALS)
-
-
-def unblock_signals(before: Any) -> None:
-    """Undo :func:`block_signals`; handlers that were held back run here."""
-    _signal.pthread_sigmask(_signal.SIG_SETMASK, before)

@@ -1,7 +1,7 @@
 """Keep a few sockets ready that the gate made, so that ``socket()`` needs no round trip.
 
-They are parked at high fd numbers; :func:`take` gives each out under the lowest free one, as the kernel would. The
-next batch is asked for before the last is used up, and its reply is read when it is needed.
+They are parked at high fd numbers, and given out under the lowest free one, as the kernel would. The next batch is
+asked for before the last is used up, and its reply is read when it is needed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from _socket import AF_INET, AF_INET6, SOCK_STREAM, SOL_SOCKET
 from _socket import socket as _native
 
 from outgate.client import channel, packets
+from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
 from outgate.core import messages
 
 
@@ -28,79 +29,102 @@ class Parked:
 
 
 _parked: dict[int, list[Parked]] = {AF_INET: [], AF_INET6: []}
-_owed: dict[int, packets.Channel] = {}
+#: Channels on which a batch is on its way.
+_owed: dict[int, list[packets.Channel]] = {AF_INET: [], AF_INET6: []}
 SO_COOKIE = 57
 _WIRE_FAMILY = {AF_INET: 4, AF_INET6: 6}
 #: Ask for more when this few are left: the answer is there before they are used up.
 _LOW = 2
 
 
-def take(family: int) -> Parked:
-    """Return a born socket of the family; its fd still is the parked one.
+def prepare(family: int) -> None:
+    """See to it that a born socket of the family is there, waiting for the gate if need be.
+
+    A signal handler that raises interrupts only the wait, and the batch is still owed to us afterwards.
 
     :raises OSError: EMFILE if this process has no fd left.
     :raises outgate.errors.GateError: if the gate gives this app no sockets, with the reason.
     """
-    parked = _parked[family]
-    if len(parked) <= _LOW:
-        if not parked:
-            _refill(family)
-        elif family in _owed:
-            _receive_owed(family, wait=False)
-        else:
-            _owed[family] = _post(family)
-    while True:
+    parked, owed = _parked[family], _owed[family]
+    if len(parked) > _LOW:
+        return
+    if parked:  # not urgent: what goes wrong here is found again, and said, when the last one is used up
         try:
-            return parked.pop()
-        except IndexError:  # other threads took them
-            _refill(family)
-
-
-def _post(family: int) -> packets.Channel:
-    count = messages.POOL - len(_parked[family])
-    return channel.post({"op": messages.NEW, "family": _WIRE_FAMILY[family], "count": count})
-
-
-def _refill(family: int) -> None:
-    for _ in range(3):
+            if not owed:
+                _ask(family)
+            elif owed[-1].is_ours():
+                _take_in(family, owed.pop())
+            else:
+                owed.pop().drop()
+        except (IndexError, OSError):  # another thread has it; or what is said where it matters
+            pass
+        return
+    ended = 0
+    while not parked:
         try:
-            owed = _owed.pop(family, None) or _post(family)
-            _receive(family, owed, wait=True)
+            batch = owed.pop()
+        except IndexError:
+            _ask(family)
+            continue
+        if not batch.is_ours():  # closerange
+            batch.drop()
+            continue
+        try:
+            batch.wait(messages.NEW)
+        except BlockingIOError:
+            batch.drop()
+            raise channel.late(messages.NEW) from None
+        except BaseException:
+            owed.append(batch)
+            raise
+        if not _take_in(family, batch):
+            ended += 1
+            if ended == 3:
+                raise channel.unavailable("gate-unavailable", why="it ends every channel")
+
+
+def take(family: int) -> Parked | None:
+    """Return a born socket, its fd still the parked one, or ``None`` if other threads took them all."""
+    try:
+        return _parked[family].pop()
+    except IndexError:
+        return None
+
+
+def _ask(family: int) -> None:
+    count = max(1, messages.POOL - len(_parked[family]))
+    mask = sigmask(SIG_BLOCK, ())
+    try:
+        sigmask(SIG_BLOCK, HANDLED)
+        _owed[family].append(channel.post({"op": messages.NEW, "family": _WIRE_FAMILY[family], "count": count}))
+    finally:
+        sigmask(SIG_SETMASK, mask)
+
+
+def _take_in(family: int, batch: packets.Channel) -> bool:
+    """Take in a batch that is owed, or owe it again if it has not come; return whether its gate still lives."""
+    mask = sigmask(SIG_BLOCK, ())
+    try:
+        sigmask(SIG_BLOCK, HANDLED)
+        try:
+            reply, fds = channel.collect(batch, messages.NEW)
+        except BlockingIOError:
+            _owed[family].append(batch)
+            return True
         except packets.Gone:
             channel.forget()
-        else:
-            return
-    from outgate import errors
-
-    raise errors.build("gate-unavailable", {"path": channel.process().path, "why": "it ends every channel"})
-
-
-def _receive_owed(family: int, wait: bool) -> None:
-    owed = _owed.pop(family, None)
-    if owed is None:
-        return
-    try:
-        _receive(family, owed, wait)
-    except BlockingIOError:
-        _owed[family] = owed
-    except packets.Gone:
-        pass  # found again, and said, when the pool is empty
-
-
-def _receive(family: int, owed: packets.Channel, wait: bool) -> None:
-    before = packets.block_signals()
-    try:
-        reply, fds = channel.collect(owed, messages.NEW, wait)
-        ids, cookies = reply.get("ids", ()), reply.get("cookies", ())
-        for fd, id, cookie in zip(fds, ids, cookies):
+            return False
+        ids = reply.get("ids", ())
+        for fd, id, cookie in zip(fds, ids, reply.get("cookies", ())):
             _parked[family].append(Parked(packets.park_fd(fd), id, cookie))
+        channel.checked(reply)
+        for id in ids[len(fds) :]:  # cut off by this process's fd limit (MSG_CTRUNC); the gate still has them
+            channel.one_way({"op": messages.CLOSE, "sock": id, "shared": False})
+        if not fds:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return True
     finally:
-        packets.unblock_signals(before)
-    channel.checked(reply)
-    for id in ids[len(fds) :]:  # cut off by this process's fd limit (MSG_CTRUNC); the gate still has them
-        channel.one_way({"op": messages.CLOSE, "sock": id, "shared": False})
-    if not fds:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        sigmask(SIG_SETMASK, mask)
 
 
 def discard(parked: Parked) -> None:
@@ -122,8 +146,9 @@ def _drop() -> None:
     for parked in _parked.values():
         while parked:
             discard(parked.pop())
-    while _owed:
-        _owed.popitem()[1].drop()
+    for owed in _owed.values():
+        while owed:
+            owed.pop().drop()
 
 
 channel.on_lost.append(_drop)

@@ -36,6 +36,7 @@ from operator import index
 
 from outgate.client import channel, inherit, pool
 from outgate.client.address import parse
+from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
 from outgate.client.state import BORN, CONNECTED, CONNECTING, State, by_cookie, forget_ghosts, table
 from outgate.core import messages
 
@@ -80,7 +81,10 @@ def init(self: native, family: int = -1, type: int = -1, proto: int = -1, fileno
     try:
         family, type, proto = _int(family), _int(type), _int(proto)
     except Exception:
-        native.__init__(self, family, type, proto, -1)  # C has the words, and takes no negative fd
+        try:
+            native.__init__(self, family, type, proto, -1)  # C has the words
+        except ValueError:  # and nothing else to say than that no fd is negative
+            pass
         raise
     if family == -1:
         family = AF_INET
@@ -106,27 +110,40 @@ def init(self: native, family: int = -1, type: int = -1, proto: int = -1, fileno
 
 
 def _init_born(self: native, family: int, kind: int, proto: int) -> None:
-    while True:
-        parked = pool.take(family)
+    done = False
+    while not done:
+        pool.prepare(family)
+        mask = sigmask(SIG_BLOCK, ())  # a handler that raises here would lose the fd
         try:
-            fd = fcntl(parked.fd, F_DUPFD_CLOEXEC, 0)
-        except OSError as e:
-            if e.errno == errno.EBADF:
-                continue  # the program closed all fds, ours among them
-            fd = parked.fd  # no fd left for a lower number: the parked one serves as well
-        try:
-            native.__init__(self, family, kind, proto, fd)
-            if native.getsockopt(self, SOL_SOCKET, _SO_COOKIE, 8) == parked.cookie.to_bytes(8, sys.byteorder):
-                break
-            native.close(self)
-        except OSError:
+            sigmask(SIG_BLOCK, HANDLED)
+            parked = pool.take(family)
+            done = parked is not None and _give_out(self, family, kind, proto, parked)
+        finally:
+            sigmask(SIG_SETMASK, mask)
+
+
+def _give_out(self: native, family: int, kind: int, proto: int, parked: pool.Parked) -> bool:
+    try:
+        fd = fcntl(parked.fd, F_DUPFD_CLOEXEC, 0)
+    except OSError as e:
+        if e.errno == errno.EBADF:
+            return False  # the program closed all fds, ours among them
+        fd = parked.fd  # no fd left for a lower number: the parked one serves as well
+    try:
+        native.__init__(self, family, kind, proto, fd)
+        is_ours = native.getsockopt(self, SOL_SOCKET, _SO_COOKIE, 8) == parked.cookie.to_bytes(8, sys.byteorder)
+    except OSError:
+        is_ours = False
+    if not is_ours:  # the program has a file of its own there
+        native.detach(self)
+        if fd != parked.fd:
             os.close(fd)
+        return False
     if fd != parked.fd:
         os.close(parked.fd)
-    state = State(parked.id, parked.cookie, family, inherit.count)
     _forget_stale(fd)
-    table[fd] = state
-    by_cookie[parked.cookie] = state
+    table[fd] = by_cookie[parked.cookie] = State(parked.id, parked.cookie, family, inherit.count)
+    return True
 
 
 def _forget_stale(fd: int) -> None:
@@ -361,36 +378,55 @@ def _judge(call: str, *args: Any) -> None:
 
 def close(self: native) -> None:
     """Close natively, and tell the gate, whose duplicate would keep the connection open."""
-    state = table.pop(native.fileno(self), None)
+    fd = native.fileno(self)
+    state = table.get(fd)
     if state is None:
         return native.close(self)
     # Natively the port is free, the reset is out, and epoll has forgotten the fd when close() returns; with a
     # duplicate in the gate that holds only after the gate has closed too.
     wait = state.bound or state.lingered or (native.gettimeout(self) == 0 and "select" in sys.modules)
+    held = state.fds
     try:
+        table.pop(fd, None)
         native.close(self)
-    finally:
         _let_go(state, wait)
+    except BaseException:  # a signal handler raised, at any of these steps
+        if native.fileno(self) >= 0:
+            table[fd] = state
+        else:
+            _let_go_again(state, held)
+        raise
     return None
 
 
 def close_fd(fd: Any) -> None:
     """Close an fd (``socket.close``), which may be one of ours."""
     state = table.pop(fd, None) if isinstance(fd, int) else None
+    if state is None:
+        return native_close_fd(fd)
+    held = state.fds
     try:
         native_close_fd(fd)
-    finally:
-        if state is not None:
-            _let_go(state, wait=state.bound or state.lingered)
+        _let_go(state, wait=state.bound or state.lingered)
+    except BaseException:
+        _let_go_again(state, held)
+        raise
 
 
 def finalize(self: native) -> None:
     """Warn and close as C does when the last reference goes, then tell the gate."""
     fd = native.fileno(self)
     state = table.pop(fd, None) if fd >= 0 else None
-    native.__del__(self)  # type: ignore[attr-defined]
-    if state is not None:
+    if state is None:
+        native.__del__(self)  # type: ignore[attr-defined]
+        return
+    held = state.fds
+    try:
+        native.__del__(self)  # type: ignore[attr-defined]
         _let_go(state, wait=False)
+    except BaseException:
+        _let_go_again(state, held)
+        raise
 
 
 def _let_go(state: State, wait: bool) -> None:
@@ -401,8 +437,7 @@ def _let_go(state: State, wait: bool) -> None:
         forget_ghosts()
     else:
         by_cookie.pop(state.cookie, None)
-    shared = state.spawns != inherit.count
-    message = {"op": messages.CLOSE, "sock": state.id, "shared": shared}
+    message = _goodbye(state)
     if not wait:
         channel.one_way(message)
         return
@@ -412,6 +447,20 @@ def _let_go(state: State, wait: bool) -> None:
         channel.request(message)
     except GateError:
         pass  # a gate that has ended holds no duplicate either
+
+
+def _let_go_again(state: State, held: int) -> None:
+    """Do what :func:`_let_go` was interrupted in, which may have been anywhere: telling the gate twice does no harm.
+
+    :param held: how many fds there were before.
+    """
+    state.fds = held - 1
+    if state.fds <= 0:
+        channel.one_way(_goodbye(state))
+
+
+def _goodbye(state: State) -> dict[str, Any]:
+    return {"op": messages.CLOSE, "sock": state.id, "shared": state.spawns != inherit.count}
 
 
 class socket(native):

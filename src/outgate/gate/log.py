@@ -1,8 +1,9 @@
 """Write the decision log: JSON lines, from a bounded queue on a thread of its own.
 
 One line when a connection is decided and one when it ends, joined by the lease. :data:`FIELDS` says what may stand in
-a line; ``docs/log.md`` is made from it. The event loop only ever puts a dict into a queue: a slow, full or broken disk
+a line; ``docs/log.md`` is made from it. The event loop only ever puts a line into a queue: a slow, full or broken disk
 costs lines, which are counted and reported in a ``log-dropped`` line as soon as writing works again, and never time.
+Whoever logs makes the line: on the thread, Python code would take turns with the loop's and cost it more.
 """
 
 import functools
@@ -11,11 +12,10 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
-import structlog
 
 from outgate.errors import ConfigError
 from outgate.gate.logfile import LogFile
@@ -27,8 +27,8 @@ VERSION: Final = 1
 
 #: Lines that wait for the disk. At the worst case of a kilobyte and a half a line this is 12 MiB.
 QUEUE_LIMIT: Final = 8192
-#: Lines rendered between two writes: about a third of a millisecond of the interpreter, which the loop has to share.
-CHUNK: Final = 32
+#: Lines of one write: 200 KiB at the worst case.
+CHUNK: Final = 128
 #: Seconds the writer gathers lines after the first of a batch, so that a busy gate wakes it 50 times a second at most.
 GATHER: Final = 0.02
 #: Seconds between attempts while lines are being lost.
@@ -80,7 +80,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "count": Field("log-dropped", "integer", "lines lost because the log could not be written"),
 }
 
-_ORDER: Final = tuple((name, field.limit) for name, field in FIELDS.items() if name not in ("v", "time"))
+_ORDER: Final = tuple((name, field.limit) for name, field in FIELDS.items() if name not in ("v", "time", "event"))
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "string": (str,),
     "integer": (int,),
@@ -146,35 +146,21 @@ def _plain(value: Any, limit: int) -> Any:
     return round(value, 6) if isinstance(value, float) else value
 
 
-def _prepare(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> dict[str, Any]:
-    """Stamp, clean and order one line (a structlog processor)."""
-    ready: dict[str, Any] = {"v": VERSION, "time": _timestamp(line.pop("time"))}
-    take = line.pop
+_encode: Final = msgspec.json.Encoder(enc_hook=lambda value: clean(str(value))).encode
+
+
+def _line(event: str, moment: float, fields: dict[str, Any]) -> bytes:
+    """Stamp, clean, order and encode one line. Takes the fields out of the dict."""
+    ready: dict[str, Any] = {"v": VERSION, "time": _timestamp(moment), "event": clean(event)}
+    take = fields.pop
     for name, limit in _ORDER:
         value = take(name, None)
         if value is not None:
             ready[name] = value if type(value) is int else _plain(value, limit)
-    for name, value in line.items():  # fields that an event() made up
-        if value is not None:
+    for name, value in fields.items():  # fields that an event() made up
+        if value is not None and name not in ready:
             ready[clean(name, 64)] = _plain(value, 1000)
-    return ready
-
-
-_ENCODER: Final = msgspec.json.Encoder(enc_hook=lambda value: clean(str(value)))
-
-
-def _serialize(line: Any, **_kw: Any) -> bytes:
-    return _ENCODER.encode(line)
-
-
-class _Lines:
-    """What structlog logs to: the lines of one write."""
-
-    def __init__(self) -> None:
-        self.ready: list[bytes] = []
-
-    def info(self, line: bytes) -> None:
-        self.ready.append(line + b"\n")
+    return _encode(ready) + b"\n"
 
 
 class DecisionLog:
@@ -195,20 +181,13 @@ class DecisionLog:
                 f'gate.log: {target} cannot be opened: {why}; name a file this gate may write, or "-" for stdout'
             ) from None
         self._limit = queue_limit
-        self._queue: deque[dict[str, Any] | threading.Event] = deque()
+        self._queue: deque[bytes | threading.Event] = deque()
         self._lock = threading.Lock()  # for the counters and flags that are not on the usual path
         self._wake = threading.Event()
         self._hurry = threading.Event()
         self._dropped = 0
         self._reopen = False
         self._closed = False
-        self._lines = _Lines()
-        self._logger = structlog.wrap_logger(
-            self._lines,
-            processors=[_prepare, structlog.processors.JSONRenderer(serializer=_serialize)],
-            wrapper_class=structlog.make_filtering_bound_logger(0),
-            context_class=dict,
-        ).bind()
         self._thread = threading.Thread(target=self._run, name="outgate-log", daemon=True)
         self._thread.start()
         _LOGS.add(self)
@@ -263,15 +242,18 @@ class DecisionLog:
         return self._dropped + len(self._queue)
 
     def _put(self, event: str, fields: dict[str, Any]) -> None:
-        fields["event"] = event
-        fields["time"] = time.time()
+        moment = time.time()
         if self._closed:
             return
-        if len(self._queue) >= self._limit:
+        try:
+            line = _line(event, moment, fields) if len(self._queue) < self._limit else None
+        except Exception:  # whatever is in it, the program goes on
+            line = None
+        if line is None:
             with self._lock:
                 self._dropped += 1
             return
-        self._queue.append(fields)
+        self._queue.append(line)
         if not self._wake.is_set():
             self._wake.set()
 
@@ -300,18 +282,14 @@ class DecisionLog:
         """Write everything that waits, a chunk at a time; at least once where losses are still to be reported."""
         while self._queue or self._dropped or self._target.torn:
             reported = self._dropped
-            if reported:
-                self._render({"event": "log-dropped", "time": time.time(), "count": reported})
+            lines = [_line("log-dropped", time.time(), {"count": reported})] if reported else []
             marks: list[threading.Event] = []
-            taken = 0
-            while self._queue and taken < CHUNK:
+            while self._queue and len(lines) < CHUNK:
                 item = self._queue.popleft()
                 if isinstance(item, threading.Event):
                     marks.append(item)
-                    continue
-                taken += 1
-                self._render(item)
-            lines, self._lines.ready = self._lines.ready, []
+                else:
+                    lines.append(item)
             lost = self._target.write(lines)
             with self._lock:
                 if lost < len(lines):  # the first line, which reports the losses, is written
@@ -322,14 +300,6 @@ class DecisionLog:
                 mark.set()
             if (lost or self._target.torn) and not self._queue:
                 break  # tried again in a second
-
-    def _render(self, line: dict[str, Any]) -> None:
-        event = line.pop("event")
-        try:
-            self._logger.info(event, **line)
-        except Exception:  # whatever one line holds, the others are written
-            with self._lock:
-                self._dropped += 1
 
     def _forked(self) -> None:
         """In a forked child: the lines that wait, and the thread, are the parent's; this log is closed."""

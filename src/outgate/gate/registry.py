@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 from typing import TYPE_CHECKING, Any
@@ -102,7 +103,8 @@ class Lease:
         #: 4 or 6.
         self.family = family
         self.state = life.BORN
-        self.inode = 0
+        #: What the lists of open files in /proc call it.
+        self.inode = os.fstat(sock.fileno()).st_ino
         #: Counts dials: a socket whose connect failed may be dialled again, and that is a new line in the log.
         self.number = 0
         self.begun = 0.0

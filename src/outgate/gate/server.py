@@ -194,10 +194,6 @@ class Gate:
         """Return how many sockets the gate may hold for the app: its limit, and what lies in its processes' pools."""
         return min(app.settings.open_sockets + 2 * messages.POOL * app.processes, self._share)
 
-    @property
-    def _share(self) -> int:
-        return life.share(self.descriptors, len(self.settings.apps))
-
     def dial_threads(self, app: App) -> ThreadPoolExecutor:
         """Return the app's threads for connects where fast open is switched off."""
         pool = self._dial_threads.get(app.name)
@@ -305,6 +301,7 @@ class Gate:
 
     def _adopt(self, settings: config.Settings) -> None:
         self.settings = settings
+        self._share = life.share(self.descriptors, len(settings.apps))
         for name, app in settings.apps.items():
             known = self.registry.apps.get(name)
             if known is None:

@@ -1,1 +1,1 @@
-"""Public helpers for tests: a running gate, names without a name server, one raw channel."""
+"""Public helpers for tests: a running gate, and names without a name server."""

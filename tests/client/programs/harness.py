@@ -36,19 +36,22 @@ def main(namespace):
     faulthandler.cancel_dump_traceback_later()
 
 
-@contextlib.contextmanager
-def raises(kind, number=None):
-    """Demand this very type of exception, with this errno."""
-    caught = []
-    try:
-        yield caught
-    except BaseException as e:
-        assert isinstance(e, kind), repr(e)
-        if number is not None:
-            assert e.errno == number, "%r: errno is %s" % (e, errno.errorcode.get(e.errno or 0))
-        caught.append(e)
-    else:
-        raise AssertionError("%s was not raised" % (kind,))
+class raises:
+    """Demand this very type of exception, with this errno; ``error`` is it afterwards."""
+
+    def __init__(self, kind, number=None):
+        self.kind, self.number, self.error = kind, number, None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        assert error is not None, f"{self.kind} was not raised"
+        assert isinstance(error, self.kind), repr(error)
+        if self.number is not None:
+            assert error.errno == self.number, f"{error!r}: errno is {errno.errorcode.get(error.errno or 0)}"
+        self.error = error
+        return True
 
 
 def listener(backlog=128):
@@ -91,35 +94,47 @@ def black_hole():
 
 
 class Echo:
-    """A server on a thread that sends back what it gets, over any number of connections."""
+    """A server that sends back what it gets, over any number of connections, on a thread or in a process of its own."""
 
-    def __init__(self):
+    def __init__(self, own_process=False):
         self.sock = listener(512)
         self.address = self.sock.getsockname()
-        self.accepted = 0
         self.poll = select.epoll()  # here, so that no number is taken at a moment of its own
-        self.thread = threading.Thread(target=self._serve, daemon=True)
-        self.thread.start()
+        self.poll.register(self.sock, select.EPOLLIN)
+        if not own_process:
+            threading.Thread(target=self._serve, daemon=True).start()
+            return
+        end, self.parent_lives = os.pipe()
+        if os.fork():
+            os.close(end)
+            self.poll.close()
+            self.sock.close()
+            return
+        os.close(self.parent_lives)
+        self.poll.register(end, select.EPOLLHUP)
+        try:
+            self._serve(end)
+        finally:
+            os._exit(0)
 
-    def _serve(self):
-        poll, peers = self.poll, {}
-        poll.register(self.sock, select.EPOLLIN)
+    def _serve(self, end=None):
+        peers = {}
         while True:
-            for fd, _ in poll.poll():
+            for fd, _ in self.poll.poll():
+                if fd == end:
+                    return
                 if fd == self.sock.fileno():
                     peer, _ = self.sock.accept()
-                    self.accepted += 1
                     peers[peer.fileno()] = peer
-                    poll.register(peer, select.EPOLLIN)
+                    self.poll.register(peer, select.EPOLLIN)
                     continue
                 try:
                     data = peers[fd].recv(65536)
-                except ConnectionResetError:
-                    data = b""
-                if data:
                     peers[fd].sendall(data)
-                else:
-                    poll.unregister(fd)
+                except (ConnectionResetError, BrokenPipeError):
+                    data = b""
+                if not data:
+                    self.poll.unregister(fd)
                     peers.pop(fd).close()
 
 
@@ -134,7 +149,7 @@ def talk(sock, text=b"hello"):
     got = b""
     while len(got) < len(text):
         more = sock.recv(len(text) - len(got))
-        assert more, "closed after %r" % got
+        assert more, f"closed after {got!r}"
         got += more
     assert got == text, got
 
