@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import outgate as outgate_package
 from outgate import __version__
 from outgate.cli.main import COMMANDS, main
 from support.commands import OUTGATE, environment, outgate
@@ -95,10 +97,10 @@ def test_options_are_not_abbreviated() -> None:
 
 
 def test_run_starts_without_what_it_does_not_need() -> None:
-    """What ``outgate run`` imports before it starts a program has none of the gate's libraries in it."""
-    code = "import sys, outgate.cli.main, outgate.cli.run, outgate.cli.embedded, outgate.cli.ask; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
-    if done.returncode:  # not installed into the standard place: without -S, and site may import more
-        done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    """What ``outgate run`` imports before it starts a program has no library of the gate's, no argparse and no json."""
+    source = str(Path(outgate_package.__file__).parents[1])
+    names = "outgate.cli.main, outgate.cli.run, outgate.cli.embedded, outgate.cli.ask, outgate.cli.isolated"
+    code = f"import sys; sys.path.append({source!r}); import {names}; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-IS", "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not loaded & {"asyncio", "msgspec", "rich", "socket", "tempfile", "uvloop", "outgate.gate"}

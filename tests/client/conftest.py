@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -27,15 +27,22 @@ def checks_of(program: str) -> list[str]:
     return [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")]
 
 
-def go(program: str, environ: dict[str, str], python: str = sys.executable) -> Results:
-    """Run all checks of a program in one process; return check → traceback, or ``None`` where it held."""
-    command = [python, "-W", "error", str(PROGRAMS / program)]
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=55)
+def go(
+    program: str,
+    environ: dict[str, str],
+    *,
+    python: str = sys.executable,
+    only: Sequence[str] = (),
+    close_fds: bool = True,
+) -> Results:
+    """Run the checks of a program in one process; return check → traceback, or ``None`` where it held."""
+    command = [python, "-W", "error", str(PROGRAMS / program), *only]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=55, close_fds=close_fds)
     results: Results = {}
     for line in done.stdout.splitlines():
         result = json.loads(line)
         results[result["check"]] = result["error"]
-    for name in checks_of(program):
+    for name in only or checks_of(program):
         results.setdefault(name, f"not reached; exit status {done.returncode}\n{done.stderr}")
     if done.stderr and not any(results.values()):
         results = dict.fromkeys(results, f"the program said on stderr: {done.stderr}")

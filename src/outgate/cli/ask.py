@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from _socket import AF_UNIX, SO_RCVTIMEO, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET
 from _socket import socket as native
 
+from outgate.cli import quickjson
 from outgate.core import messages, paths
 
 TYPE_CHECKING = False  # typing costs "outgate run" more than all of this
@@ -61,7 +61,7 @@ def request(path: str, message: Dict[str, Any]) -> Dict[str, Any]:
     }
     try:
         sock.connect(path)
-        sock.send(json.dumps({**message, "hello": hello}).encode())
+        sock.send(quickjson.dumps({**message, "hello": hello}).encode())
         packet = sock.recv(messages.MAX_PACKET)
     except BlockingIOError:
         raise NoGate(f"the gate at {path} did not answer within {seconds} s") from None
@@ -72,7 +72,7 @@ def request(path: str, message: Dict[str, Any]) -> Dict[str, Any]:
     if not packet:
         raise NoGate(f"the gate at {path} closed the channel")
     try:
-        reply: Dict[str, Any] = json.loads(packet)
+        reply: Dict[str, Any] = quickjson.loads(packet.decode())
         refusal = reply.get("error")
     except (ValueError, AttributeError):
         raise NoGate(f"what answers at {path} is no gate") from None

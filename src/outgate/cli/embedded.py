@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from outgate.cli import quickjson
 from outgate.core import paths
 
 TYPE_CHECKING = False  # typing costs "outgate run" more than all of this
@@ -36,7 +37,6 @@ def start(options: Options) -> Tuple[str, str]:
 
     :raises CannotStart: a wrong configuration, or whatever else the gate said.
     """
-    import json
     import select
 
     folder = _private_folder()
@@ -46,7 +46,7 @@ def start(options: Options) -> Tuple[str, str]:
     os.set_inheritable(said, True)
     os.set_inheritable(pidfd, True)
     plain = _plain(options)
-    argv = [sys.executable, "-I", "-c", _LAUNCH, _folders(), str(said), str(pidfd), socket, json.dumps(plain)]
+    argv = [sys.executable, "-I", "-c", _LAUNCH, _folders(), str(said), str(pidfd), socket, quickjson.dumps(plain)]
     keep = (0, 1, 2, said, pidfd, *_named_fds(plain))
     child = os.fork()
     if child == 0:
@@ -58,7 +58,10 @@ def start(options: Options) -> Tuple[str, str]:
                 os.execve(sys.executable, argv, _gate_environment())
         finally:
             os._exit(127)
-    os.waitpid(child, 0)
+    try:
+        os.waitpid(child, 0)
+    except ChildProcessError:  # whoever started us ignores SIGCHLD: the kernel has waited already
+        pass
     os.close(said)
     os.close(pidfd)
     text = b""
@@ -71,7 +74,7 @@ def start(options: Options) -> Tuple[str, str]:
         text += more
     os.close(ready)
     try:
-        answer = json.loads(text)
+        answer = quickjson.loads(text.decode().rstrip())
     except ValueError:
         _remove(folder)
         raise CannotStart("the gate ended before it was ready; try: outgate serve") from None

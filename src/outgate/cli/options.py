@@ -75,7 +75,9 @@ class Options:
         """Note an option that was given."""
         name = attribute(option)
         before = getattr(self, name)
-        setattr(self, name, True if before is False else [*before, value] if isinstance(before, list) else value)
+        setattr(
+            self, name, True if isinstance(before, bool) else [*before, value] if isinstance(before, list) else value
+        )
 
 
 def attribute(option: str) -> str:
@@ -101,9 +103,10 @@ def read(argv: list[str]) -> Options:
         option = _SHORT.get(option, option)
         if option not in OPTIONS or (equals and not OPTIONS[option][0]):
             _explain(argv)
-        if OPTIONS[option][0] and not equals:
-            _, value = next(words, (0, ""))
-            if not value or (value.startswith("-") and value != "-"):
+        if OPTIONS[option][0]:
+            if not equals:
+                _, value = next(words, (0, ""))
+            if not value or (value.startswith("-") and value != "-" and not equals):
                 _explain(argv)
         options.take(option, value)
     if not options.command or (options.fence and options.unconfined):

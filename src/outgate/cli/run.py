@@ -159,10 +159,10 @@ def _occupy_standard_fds() -> None:
 
 def _restore_signals() -> None:
     """Undo what Python does at its start and exec would hand on: it ignores these two (as subprocess does)."""
-    import signal
+    import _signal  # type: ignore[import-not-found]  # what signal adds is enums, 3 ms of them
 
     for name in ("SIGPIPE", "SIGXFSZ"):
-        signal.signal(getattr(signal, name), signal.SIG_DFL)
+        _signal.signal(getattr(_signal, name), _signal.SIG_DFL)
 
 
 def _warn_about(command: list[str], fenced: bool) -> None:

@@ -21,6 +21,7 @@ new          family (4|6), count                              ids [int], cookies
 connect      sock (id), host, port, flow, scope               lease, addr [ip, port, flow, scope], connected (bool)
 resolve      call, and its arguments                          answer
 close        sock, shared (one-way on the anchor, else waits) {} where it waits
+adopt        cookie                                           sock (id)
 why          host, port, transport, app                       decision
 stat                                                          stats
 reload                                                        policy (number), warnings [str]
@@ -45,12 +46,13 @@ NEW = "new"
 CONNECT = "connect"
 RESOLVE = "resolve"
 CLOSE = "close"
+ADOPT = "adopt"
 WHY = "why"
 STAT = "stat"
 RELOAD = "reload"
 
 #: Seconds a client waits for the answer. Look-ups wait for name servers, which resolv.conf lets take 30 s and more.
-LIMITS = {HELLO: 10.0, NEW: 10.0, CONNECT: 60.0, RESOLVE: 60.0, CLOSE: 5.0, WHY: 60.0, STAT: 10.0, RELOAD: 30.0}
+LIMITS = {HELLO: 10.0, NEW: 10.0, CONNECT: 60.0, RESOLVE: 60.0, CLOSE: 2.0, ADOPT: 10.0, WHY: 60.0, STAT: 10.0, RELOAD: 30.0}
 
 #: Seconds a channel may stay open without its first packet.
 HELLO_LIMIT = 10.0

@@ -189,7 +189,7 @@ class Channel:
         packet = wire.encode(reply)
         if len(packet) > messages.MAX_PACKET:
             packet = wire.encode({"errno": 90, "hello": reply.get("hello")})  # EMSGSIZE
-        if fds and self._unread():
+        if fds and self.has_unread():
             self.end("born sockets asked for while an earlier reply waits to be read")
             return
         try:
@@ -205,7 +205,10 @@ class Channel:
         else:
             self._sock.send(packet, _WRITE)
 
-    def _unread(self) -> bool:
+    def has_unread(self) -> bool:
+        """Tell whether a reply lies unread at the client's end."""
+        if self.closed:
+            return False
         queued = array.array("i", [0])
         fcntl.ioctl(self._fd, termios.TIOCOUTQ, queued)
         return queued[0] > 0

@@ -35,6 +35,8 @@ class Ending:
         self._gate = gate
         #: Let go by their opener, perhaps held by others.
         self._held: dict[int, Lease] = {}
+        #: Whom to tell once it is known whether anybody else holds.
+        self._waiting: dict[int, Callable[[], None]] = {}
         self._pidfds: dict[int, int] = {}
         self._looking = False
         self._again = False
@@ -60,10 +62,19 @@ class Ending:
             closer.put(lambda: _call(loop, call), hurry=True)
         gate.released()
 
-    def look(self, leases: Iterable[Lease]) -> None:
-        """End these leases unless another process holds them; then keep them until it does no more."""
+    def is_let_go(self, lease: Lease) -> bool:
+        """Tell whether its opener has let go of it, and somebody else is known or thought to hold it."""
+        return lease.id in self._held
+
+    def look(self, leases: Iterable[Lease], known: Callable[[], None] | None = None) -> None:
+        """End these leases unless another process holds them; then keep them until it does no more.
+
+        :param known: called on the loop once each is either closed or known to be held.
+        """
         for lease in leases:
             self._held.setdefault(lease.id, lease)
+            if known is not None:
+                self._waiting[lease.id] = known
         self.look_now()
 
     def taken_back(self, process: Process) -> None:
@@ -97,12 +108,17 @@ class Ending:
         slice_ = list(itertools.islice(leases, SLICE))
         for lease in slice_:
             holding = found[lease.inode]
-            if lease.id not in self._held:
-                continue  # ended, or taken back, since
-            if holding:
-                pids |= holding
-            else:
-                self.end(lease, "closed" if lease.process.channels else "process-ended")
+            if lease.id not in self._held:  # ended, or taken back, since
+                if lease.id in self._waiting:
+                    self._waiting.pop(lease.id)()
+                continue
+            known = self._waiting.pop(lease.id, None)
+            if not holding:
+                self.end(lease, "closed" if lease.process.channels else "process-ended", known)
+                continue
+            pids |= holding
+            if known is not None:
+                known()
         if slice_:
             self._gate.loop.call_soon(self._sift, leases, found, pids)
             return

@@ -11,20 +11,30 @@ import os
 from collections.abc import Collection
 
 
-def find(inodes: Collection[int], own: int | None = None) -> dict[int, set[int]]:
+def can_read(pid: int) -> bool:
+    """Tell whether a process lives and its list of open files is ours to read."""
+    try:
+        os.listdir(f"/proc/{pid}/fd")
+    except OSError:
+        return False
+    return True
+
+
+def find(inodes: Collection[int], own: int | None = None, pids: Collection[int] | None = None) -> dict[int, set[int]]:
     """Return inode → pids of the processes that hold it, this one apart.
 
     Processes whose fds may not be read (another user's, or not dumpable) are not seen.
 
     :param inodes: socket inodes (``st_ino``) to look for.
     :param own: the pid to leave out; the caller's unless given.
+    :param pids: the only processes to look at; all unless given.
     """
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: dict[int, set[int]] = {inode: set() for inode in inodes}
     if not wanted:
         return found
     skip = str(own if own is not None else os.getpid())
-    for pid in os.listdir("/proc"):
+    for pid in os.listdir("/proc") if pids is None else map(str, pids):
         if not pid.isdigit() or pid == skip:
             continue
         folder = f"/proc/{pid}/fd"

@@ -11,6 +11,7 @@ from outgate.core import lease as life
 
 if TYPE_CHECKING:
     from outgate.core.policy import Decision
+    from outgate.gate.channel import Channel
     from outgate.gate.closer import Closer
     from outgate.gate.config import AppSettings
     from outgate.gate.resolver import Resolver
@@ -57,7 +58,7 @@ class App:
 class Process:
     """A program's process, joined over its channels by the token it chose."""
 
-    __slots__ = ("app", "channels", "fenced", "gid", "leases", "parents", "pid", "program", "token", "uid")
+    __slots__ = ("adopted", "app", "channels", "fenced", "gid", "leases", "parents", "pid", "program", "token", "uid")
 
     def __init__(self, app: App, token: str, pid: int, uid: int, gid: int) -> None:
         self.app = app
@@ -70,6 +71,8 @@ class Process:
         self.fenced = False
         self.channels = 0
         self.leases: dict[int, Lease] = {}
+        #: Ids of sockets that other processes opened, and that came here in a way we did not see.
+        self.adopted: set[int] = set()
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} {self.program!r} app={self.app.name} leases={len(self.leases)}>"
@@ -82,12 +85,14 @@ class Lease:
         "address",
         "asked",
         "begun",
+        "born_on",
         "connect_ms",
         "cookie",
         "decision",
         "family",
         "id",
         "inode",
+        "name",
         "number",
         "policy",
         "process",
@@ -107,12 +112,16 @@ class Lease:
         self.inode = os.fstat(sock.fileno()).st_ino
         #: Counts dials: a socket whose connect failed may be dialled again, and that is a new line in the log.
         self.number = 0
+        #: Of the last dial, for the log.
+        self.name = ""
         self.begun = 0.0
         self.connect_ms: float | None = None
         self.asked: tuple[str, int] = ("", 0)
         self.address = ""
         self.decision: Decision | None = None
         self.policy = 0
+        #: The channel whose reply carried it, as long as that may be unread.
+        self.born_on: Channel | None = None
 
     def see(self, event: str) -> None:
         """Go to the state that follows."""
@@ -129,14 +138,18 @@ class Registry:
         self.apps: dict[str, App] = {}
         self.processes: dict[tuple[int, str], Process] = {}
         self.leases: dict[int, Lease] = {}
+        self.by_cookie: dict[int, Lease] = {}
         #: Ids begin anywhere: a client may close what an earlier gate made, and must not hit what this one made.
         self.first = self._next = secrets.randbits(48)
 
-    def add(self, process: Process, sock: socket.socket, cookie: int, family: int) -> Lease:
-        """Enter a born socket."""
+    def add(
+        self, process: Process, sock: socket.socket, cookie: int, family: int, channel: Channel | None = None
+    ) -> Lease:
+        """Enter a born socket that leaves over a channel."""
         self._next += 1
         lease = Lease(self._next, process, sock, cookie, family)
-        self.leases[lease.id] = process.leases[lease.id] = lease
+        lease.born_on = channel
+        self.leases[lease.id] = process.leases[lease.id] = self.by_cookie[cookie] = lease
         process.app.held += 1
         process.app.sockets += 1
         return lease
@@ -144,6 +157,7 @@ class Registry:
     def remove(self, lease: Lease) -> None:
         """Strike out a socket that the gate holds no more."""
         del self.leases[lease.id]
+        self.by_cookie.pop(lease.cookie, None)
         process = lease.process
         del process.leases[lease.id]
         process.app.held -= 1
@@ -161,12 +175,14 @@ class Registry:
             process.app.processes -= 1
 
     def find(self, process: Process, id: int) -> Lease | None:
-        """Return a socket that this process, or one it was forked from, has from us."""
+        """Return a socket that this process, or one it was forked from, has from us, or has adopted."""
         lease = process.leases.get(id)
         if lease is None:
             lease = self.leases.get(id)
             owner = lease.process if lease is not None else None
-            if owner is None or owner.uid != process.uid or owner.token not in process.parents:
+            if owner is None or owner.uid != process.uid:
+                return None
+            if owner.token not in process.parents and id not in process.adopted:
                 return None
         return lease
 

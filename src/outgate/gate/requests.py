@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ async def new(gate: Gate, channel: Channel, process: Process, request: wire.New)
     try:
         for _ in range(request.count):
             sock, cookie = births.make(request.family, owner)
-            leases.append(gate.registry.add(process, sock, cookie, request.family))
+            leases.append(gate.registry.add(process, sock, cookie, request.family, channel))
     except OSError as e:
         if not leases:
             return refusal("gate-sockets", errno=e.errno), []
@@ -98,13 +99,16 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
         result = dial.begin(lease.sock, target)
     else:
         # A duplicate of its own: ours may be closed, and its number be another file's, before the thread is through.
-        duplicate = lease.sock.dup()
+        # Not by sock.dup(), which sets O_NONBLOCK to what it thinks it is, on the file that the program shares.
+        duplicate = socket.socket(fileno=os.dup(lease.sock.fileno()))
         result = await gate.loop.run_in_executor(gate.dial_threads(app), dial.wait, duplicate, target)
         if lease.state not in (life.BORN, life.FAILED):  # closed, or dialled by another thread, meanwhile
             gate.log_decision(process, request.host, request.port, address, decision, lease=None)
             return {"errno": errno.EALREADY} if lease.state != life.ENDED else refusal("unknown-descriptor")
     lease.see(life.DIAL)
     lease.number += 1
+    lease.name = gate.lease_name(lease)
+    lease.born_on = None  # the reply that carried it has been read
     lease.begun = begun
     lease.connect_ms = None
     lease.asked = (request.host, request.port)
@@ -116,7 +120,7 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     channel.after_reply(gate.dialled, lease, process)
     if result not in (0, errno.EINPROGRESS):
         return {"errno": result}  # the network said no at once: a decision and an end in the log like any other
-    return {"lease": gate.lease_name(lease), "addr": [*target, 0, 0][:4], "connected": result == 0}
+    return {"lease": lease.name, "addr": [*target, 0, 0][:4], "connected": result == 0}
 
 
 def first_permitted(
@@ -212,11 +216,24 @@ async def close(gate: Gate, channel: Channel, process: Process, request: wire.Cl
         gate.ending.end(lease, "closed", done.set)
         await done.wait()
         return {}
-    if mine:
+    if mine and channel.is_anchor:
         gate.ending.look((lease,))
+    elif mine:
+        known = asyncio.Event()
+        gate.ending.look((lease,), known.set)
+        await known.wait()
     else:
         gate.ending.look_now()  # a child has closed what its parent opened: perhaps it was the last
     return {}
+
+
+async def adopt(gate: Gate, channel: Channel, process: Process, request: wire.Adopt) -> Reply:
+    """Name a socket that came to this process in some way we did not see: inherited over exec, or sent by another."""
+    lease = gate.registry.by_cookie.get(request.cookie)
+    if lease is None or lease.process.app is not process.app:
+        return refusal("unknown-descriptor")
+    process.adopted.add(lease.id)
+    return {"sock": lease.id}
 
 
 async def why(gate: Gate, channel: Channel, process: Process, request: wire.Why) -> Reply:
@@ -274,6 +291,7 @@ HANDLERS: dict[type, Any] = {
     wire.Connect: connect,
     wire.Resolve: resolve,
     wire.Close: close,
+    wire.Adopt: adopt,
     wire.Why: why,
     wire.Stat: stat,
     wire.Reload: reload,

@@ -26,6 +26,7 @@ from outgate.gate.ending import Ending, milliseconds_since
 from outgate.gate.log import DecisionLog
 from outgate.gate.registry import App, Lease, Process, Registry
 from outgate.gate.resolver import Resolver
+from outgate.gate.sweep import Sweep
 from outgate.gate.watch import Watch
 
 #: Channels of one user: a request channel per thread in flight, and free ones. Fewer where descriptors are few.
@@ -63,6 +64,7 @@ class Gate:
         self._stray_closers: dict[int, Closer] = {}
         self._ungreeted: set[Channel] = set()
         self._watch = Watch(loop, self._on_dial_ended)
+        self._sweep = Sweep(self)
         self._listener = listener
         self._strays = not take_no_fds(listener)
         #: Root and the gate's own user may ask about the gate without being an app.
@@ -245,7 +247,7 @@ class Gate:
     ) -> None:
         """Write the line of a decision."""
         self.log.decision(
-            lease=self.lease_name(lease) if lease is not None else "",
+            lease=lease.name if lease is not None else "",
             app=process.app.name,
             pid=process.pid,
             uid=process.uid,
@@ -275,7 +277,7 @@ class Gate:
         app.received += reading.received
         connected = lease.connect_ms is not None and how != "failed"
         self.log.end(
-            lease=self.lease_name(lease),
+            lease=lease.name,
             app=app.name,
             pid=process.pid,
             uid=process.uid,
@@ -348,6 +350,7 @@ class Gate:
     def stop(self) -> None:
         """Stop serving: programs keep their direct connections, and learn of our end by their channels'."""
         self._housekeeping.cancel()
+        self._sweep.stop()
         self.loop.remove_reader(self._listener.fileno())
         self._listener.close()
         self.ending.stop()

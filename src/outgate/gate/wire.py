@@ -64,6 +64,13 @@ class Close(msgspec.Struct, frozen=True, tag_field="op", tag=messages.CLOSE):
     hello: Greeting | None = None
 
 
+class Adopt(msgspec.Struct, frozen=True, tag_field="op", tag=messages.ADOPT):
+    """Ask whether a socket of unknown origin is one of ours."""
+
+    cookie: int
+    hello: Greeting | None = None
+
+
 class Why(msgspec.Struct, frozen=True, tag_field="op", tag=messages.WHY):
     """Ask for a decision without a dial."""
 
@@ -86,7 +93,7 @@ class Reload(msgspec.Struct, frozen=True, tag_field="op", tag=messages.RELOAD):
     hello: Greeting | None = None
 
 
-Request = Union[Hello, New, Connect, Resolve, Close, Why, Stat, Reload]
+Request = Union[Hello, New, Connect, Resolve, Close, Adopt, Why, Stat, Reload]
 
 _decoder = msgspec.json.Decoder(Request)
 _encoder = msgspec.json.Encoder()

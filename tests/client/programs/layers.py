@@ -82,9 +82,8 @@ def check_wrap_before_refused_connect():
 
 def check_untrusted_certificate():
     """A certificate that is not trusted is refused by the program, and its socket is closed."""
-    with raises(ssl.SSLCertVerificationError):
-        with socket.create_connection(TLS) as sock:
-            ssl.create_default_context().wrap_socket(sock, server_hostname="localhost")
+    with raises(ssl.SSLCertVerificationError), socket.create_connection(TLS) as sock:
+        ssl.create_default_context().wrap_socket(sock, server_hostname="localhost")
 
 
 def check_many_tls():
@@ -143,9 +142,8 @@ def check_asyncio_errors():
     async def work():
         with raises(ConnectionRefusedError):
             await asyncio.open_connection(*closed_address())
-        with black_hole() as nowhere:
-            with raises(asyncio.TimeoutError):
-                await asyncio.wait_for(asyncio.open_connection(*nowhere), 0.05)
+        with black_hole() as nowhere, raises(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.open_connection(*nowhere), 0.05)
         await _stream_talk(("localhost", ECHO.address[1]), happy_eyeballs_delay=0.01)
 
     asyncio.run(work())

@@ -1,0 +1,77 @@
+"""Notice sockets that nobody holds any more, though nobody said so.
+
+A program may close an fd where the client does not see it: in C, by a file object on the number, by ``closerange`` of
+somebody else's. Without us the far end would know at once; with our duplicate open it would never. And a reply with
+born sockets may be lost with its channel.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from outgate.core import lease as life
+from outgate.gate import holders
+from outgate.gate.registry import Lease
+
+if TYPE_CHECKING:
+    from outgate.gate.server import Gate
+
+#: Seconds between sweeps. A socket ends when two in a row have found nobody: in between it may have been under way.
+INTERVAL = 5.0
+
+
+class Sweep:
+    """Goes through the leases now and then."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._suspects: set[int] = set()
+        self._timer: asyncio.TimerHandle = gate.loop.call_later(INTERVAL, self.begin)
+
+    def begin(self) -> None:
+        """Look for the holders of every socket that should have one, on the looker's thread."""
+        leases = [lease for lease in self._gate.registry.leases.values() if self._is_due(lease)]
+        loop = self._gate.loop
+
+        def find() -> None:
+            unheld = find_unheld({lease.inode: lease.process.pid for lease in leases})
+            try:
+                loop.call_soon_threadsafe(self._found, leases, unheld)
+            except RuntimeError:  # the loop has ended meanwhile
+                pass
+
+        if leases:
+            self._gate.looker.put(find)
+        else:
+            self._found([], set())
+
+    def _is_due(self, lease: Lease) -> bool:
+        if lease.state == life.DIALLED or self._gate.ending.is_let_go(lease):
+            return False
+        return lease.born_on is None or not lease.born_on.has_unread()
+
+    def _found(self, leases: list[Lease], unheld: set[int]) -> None:
+        suspects = {lease.id for lease in leases if lease.inode in unheld and lease.state != life.ENDED}
+        for lease in leases:
+            if lease.id in suspects and lease.id in self._suspects and self._is_due(lease):
+                self._gate.ending.end(lease, "closed")
+        self._suspects = suspects
+        self._timer = self._gate.loop.call_later(INTERVAL, self.begin)
+
+    def stop(self) -> None:
+        """Sweep no more."""
+        self._timer.cancel()
+
+
+def find_unheld(opener: dict[int, int]) -> set[int]:
+    """Return the inodes that no process holds.
+
+    :param opener: inode → pid of the process that opened it. Where that one's files may not be read nothing is known,
+        and its sockets count as held.
+    """
+    readable = {pid for pid in set(opener.values()) if holders.can_read(pid)}
+    known = {inode for inode, pid in opener.items() if pid in readable}
+    near = holders.find(known, pids=readable)
+    missing = {inode for inode, pids in near.items() if not pids}
+    return {inode for inode, pids in holders.find(missing).items() if not pids}
