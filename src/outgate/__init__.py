@@ -15,14 +15,18 @@ def install() -> "list[str]":
     """
     import sys
 
-    if "_socket" not in sys.modules:
-        from outgate.client.install import module
+    fresh = "_socket" not in sys.modules
+    import _socket  # under "outgate run" this brings the stand-in already
 
+    from outgate.client.install import module, patch
+    from outgate.client.standin import socket as stand_in
+
+    if _socket.socket is stand_in:
+        return []
+    if fresh:
         sys.modules["_socket"] = module()
         return []
     import warnings
-
-    from outgate.client.install import patch
 
     missed = patch()
     for sentence in missed:

@@ -433,6 +433,8 @@ class Terminal:
 def test_job_control(tmp_path: Path) -> None:
     """On a terminal the program is the foreground job: Ctrl-Z stops it, SIGCONT continues it, Ctrl-C interrupts it."""
     code = """
+import signal
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Python's own handler may come just before a read that then waits
 print("foreground", os.tcgetpgrp(0) == os.getpgrp() == os.getpid(), os.environ["OUTGATE_SOCKET"], "end", flush=True)
 while True:
     print("got", input(), flush=True)

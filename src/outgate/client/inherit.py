@@ -10,13 +10,12 @@ import os
 import sys
 
 from outgate.client import channel
-from outgate.client.state import table
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-#: Goes up with every fork, spawn, dup of one of our fds, and fd sent in ancillary data.
+#: Goes up with every fork, spawn, and fd sent in ancillary data.
 count = 0
 
 
@@ -40,25 +39,12 @@ def _counted(native: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _counted_dup(native: Callable[..., Any]) -> Callable[..., Any]:
-    def call(fd: Any, *args: Any, **kwargs: Any) -> Any:
-        if fd in table:
-            bump()
-        return native(fd, *args, **kwargs)
-
-    call.__name__ = native.__name__
-    call.__doc__ = native.__doc__
-    return call
-
-
 def watch() -> None:
     """Start counting. Called once, when the stand-in is installed."""
     os.register_at_fork(before=bump, after_in_child=_after_fork_in_child)
     for name in ("posix_spawn", "posix_spawnp"):
         if hasattr(os, name):
             setattr(os, name, _counted(getattr(os, name)))
-    for name in ("dup", "dup2"):
-        setattr(os, name, _counted_dup(getattr(os, name)))
     # subprocess and multiprocessing fork in C, behind register_at_fork.
     import _posixsubprocess
 

@@ -6,7 +6,7 @@ import _socket as _native_module
 import sys
 from types import ModuleType
 
-from outgate.client import inherit, names, standin
+from outgate.client import closing, inherit, names, standin
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 #: What a patched ``socket.socket`` gets; ``__init__`` and ``_real_close`` are added by hand.
 _METHODS = ("connect", "connect_ex", "bind", "listen", "_accept", "sendto", "sendmsg", "setsockopt", "__del__")
-_FUNCTIONS = {**names.STAND_INS, "close": standin.close_fd}
+_FUNCTIONS = {**names.STAND_INS, "close": closing.close_fd}
 
 _watching = False
 
@@ -24,6 +24,7 @@ def _watch_once() -> None:
     if not _watching:
         _watching = True
         inherit.watch()
+        closing.watch()
 
 
 def module() -> ModuleType:
@@ -83,4 +84,4 @@ def _init(self: Any, family: int = -1, type: int = -1, proto: int = -1, fileno: 
 
 
 def _real_close(self: Any, _ss: Any = None) -> None:
-    standin.close(self)
+    closing.close(self)

@@ -13,6 +13,7 @@ from _socket import (
     AF_UNIX,
     CMSG_SPACE,
     MSG_DONTWAIT,
+    MSG_PEEK,
     SCM_RIGHTS,
     SO_RCVTIMEO,
     SO_SNDTIMEO,
@@ -37,7 +38,7 @@ class _Quiet(_native):
     __slots__ = ()
 
     def __del__(self) -> None:
-        pass
+        self.close()
 
 
 class Gone(Exception):
@@ -68,6 +69,15 @@ class Channel:
             return os.fstat(self.sock.fileno()).st_ino == self.inode
         except OSError:
             return False
+
+    def has_ended(self) -> bool:
+        """Tell whether the gate has closed it, without waiting and without taking a packet."""
+        try:
+            return not self.sock.recv(1, MSG_PEEK | MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def drop(self) -> None:
         """Close the channel, or let go of its number if the program uses that for something else by now."""

@@ -11,6 +11,7 @@ import os
 import sys
 from _socket import AF_INET, AF_INET6, SOCK_STREAM, SOL_SOCKET
 from _socket import socket as _native
+from _thread import RLock
 
 from outgate.client import channel, packets
 from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
@@ -33,6 +34,8 @@ _parked: dict[int, list[Parked]] = {AF_INET: [], AF_INET6: []}
 _owed: dict[int, list[packets.Channel]] = {AF_INET: [], AF_INET6: []}
 SO_COOKIE = 57
 _WIRE_FAMILY = {AF_INET: 4, AF_INET6: 6}
+#: One refill at a time. Re-entrant: a signal handler may want a socket while its thread waits for one.
+_locks = {AF_INET: RLock(), AF_INET6: RLock()}
 #: Ask for more when this few are left: the answer is there before they are used up.
 _LOW = 2
 
@@ -45,10 +48,14 @@ def prepare(family: int) -> None:
     :raises OSError: EMFILE if this process has no fd left.
     :raises outgate.errors.GateError: if the gate gives this app no sockets, with the reason.
     """
+    if not channel.is_gate_alive():
+        channel.forget()  # what a dead gate made cannot be dialled
     parked, owed = _parked[family], _owed[family]
     if len(parked) > _LOW:
         return
     if parked:  # not urgent: what goes wrong here is found again, and said, when the last one is used up
+        if not _locks[family].acquire(False):
+            return  # another thread sees to it
         try:
             if not owed:
                 _ask(family)
@@ -56,9 +63,18 @@ def prepare(family: int) -> None:
                 _take_in(family, owed.pop())
             else:
                 owed.pop().drop()
-        except (IndexError, OSError):  # another thread has it; or what is said where it matters
+        except (IndexError, OSError, packets.Gone):  # what is said where it matters
             pass
+        finally:
+            _locks[family].release()
         return
+    with _locks[family]:  # one thread asks, the others find what came
+        _fill(family)
+
+
+def _fill(family: int) -> None:
+    """Wait until there is a born socket."""
+    parked, owed = _parked[family], _owed[family]
     ended = 0
     while not parked:
         try:
@@ -151,4 +167,10 @@ def _drop() -> None:
             owed.pop().drop()
 
 
+def _after_fork_in_child() -> None:
+    for family in _locks:
+        _locks[family] = RLock()  # another thread of the parent may have held it
+
+
 channel.on_lost.append(_drop)
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -52,7 +52,17 @@ STAT = "stat"
 RELOAD = "reload"
 
 #: Seconds a client waits for the answer. Look-ups wait for name servers, which resolv.conf lets take 30 s and more.
-LIMITS = {HELLO: 10.0, NEW: 10.0, CONNECT: 60.0, RESOLVE: 60.0, CLOSE: 2.0, ADOPT: 10.0, WHY: 60.0, STAT: 10.0, RELOAD: 30.0}
+LIMITS = {
+    HELLO: 10.0,
+    NEW: 10.0,
+    CONNECT: 60.0,
+    RESOLVE: 60.0,
+    CLOSE: 2.0,
+    ADOPT: 10.0,
+    WHY: 60.0,
+    STAT: 10.0,
+    RELOAD: 30.0,
+}
 
 #: Seconds a channel may stay open without its first packet.
 HELLO_LIMIT = 10.0

@@ -90,9 +90,9 @@ def check_many_tls():
     """Thirty TLS connections on eight threads each hear their own echo."""
 
     def one(number):
-        with socket.create_connection(TLS, timeout=PATIENCE) as sock:
-            with TRUST.wrap_socket(sock, server_hostname="localhost") as secure:
-                talk(secure, b"%d" % number * 100)
+        sock = socket.create_connection(TLS, timeout=PATIENCE)
+        with TRUST.wrap_socket(sock, server_hostname="localhost") as secure:
+            talk(secure, b"%d" % number * 100)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(one, range(30)))
@@ -216,7 +216,7 @@ def check_http():
             assert client.getresponse().read() == b"hello"
         client.close()
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open("http://127.0.0.1:%d/" % server.server_address[1], timeout=PATIENCE) as answer:
+        with opener.open(f"http://127.0.0.1:{server.server_address[1]}/", timeout=PATIENCE) as answer:
             assert answer.read() == b"hello"
         server.shutdown()
         thread.join()

@@ -1,0 +1,188 @@
+"""Close sockets natively, and tell the gate, whose duplicate would keep the connection open.
+
+A program closes fds in many ways: by the object, by ``socket.close`` and ``os.close``, by ``dup2`` onto them. What is
+closed in C is not seen here; the gate finds it when it sweeps.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from _socket import close as native_close_fd
+from _socket import socket as native
+from _warnings import warn
+
+from outgate.client import channel, inherit
+from outgate.client.state import BORN, State, by_cookie, forget_ghosts, table
+from outgate.core import messages
+
+TYPE_CHECKING = False  # importing typing would cost more than this room together
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+
+def close(self: native) -> None:
+    """Close natively, and tell the gate, whose duplicate would keep the connection open."""
+    fd = native.fileno(self)
+    state = table.get(fd)
+    if state is None:
+        return native.close(self)
+    # Natively the port is free, the reset is out, and epoll has forgotten the fd when close() returns; with a
+    # duplicate in the gate that holds only after the gate has closed too.
+    wait = state.bound or state.lingered or native.gettimeout(self) == 0
+    held = state.fds
+    try:
+        table.pop(fd, None)
+        native.close(self)
+        let_go(state, wait)
+    except BaseException:  # a signal handler raised, at any of these steps
+        if native.fileno(self) >= 0:
+            table[fd] = state
+        else:
+            _let_go_again(state, held)
+        raise
+    return None
+
+
+def close_fd(fd: Any) -> None:
+    """Close an fd (``socket.close``), which may be one of ours."""
+    state = table.pop(fd, None) if isinstance(fd, int) else None
+    if state is None:
+        return native_close_fd(fd)
+    held = state.fds
+    try:
+        native_close_fd(fd)
+        let_go(state, wait=state.bound or state.lingered)
+    except BaseException:
+        _let_go_again(state, held)
+        raise
+
+
+def finalize(self: native) -> None:
+    """Warn and close as C does when the last reference goes, then tell the gate."""
+    fd = native.fileno(self)
+    state = table.pop(fd, None) if fd >= 0 else None
+    if state is None:
+        native.__del__(self)  # type: ignore[attr-defined]
+        return
+    held = state.fds
+    try:
+        try:
+            warn(f"unclosed {self!r}", ResourceWarning, 2, self)  # C would name this file for the program's
+            native.close(self)
+        except (Warning, OSError):
+            native.__del__(self)  # type: ignore[attr-defined]  # C reports what a finalizer may not raise
+        let_go(state, wait=False)
+    except BaseException:
+        _let_go_again(state, held)
+        raise
+
+
+def forget_stale(fd: int) -> None:
+    """Let go of a socket that had this number until it was closed where we do not look."""
+    stale = table.pop(fd, None)
+    if stale is not None:
+        let_go(stale, wait=False)
+
+
+def let_go(state: State, wait: bool, certainly_last: bool = False) -> None:
+    """Note that one fd of a socket is closed, and with the last one tell the gate.
+
+    :param wait: until the gate has closed too, or knows that another process holds the socket.
+    :param certainly_last: it must be closed there even if something was started meanwhile that may hold it.
+    """
+    state.fds -= 1
+    if state.fds > 0:
+        return
+    if state.phase == BORN:
+        forget_ghosts()
+    else:
+        by_cookie.pop(state.cookie, None)
+    message = _goodbye(state)
+    if certainly_last:
+        message["shared"] = False
+    if not wait or sys.is_finalizing():
+        try:
+            channel.one_way(message)
+        except ImportError:  # the interpreter ends, and with it everything of its process
+            pass
+        return
+    from outgate.errors import GateError
+
+    try:
+        channel.request(message)
+    except GateError:
+        pass  # a gate that has ended holds no duplicate either
+
+
+def _let_go_again(state: State, held: int) -> None:
+    """Do what :func:`let_go` was interrupted in, which may have been anywhere: telling the gate twice does no harm.
+
+    :param held: how many fds there were before.
+    """
+    state.fds = held - 1
+    if state.fds <= 0:
+        channel.one_way(_goodbye(state))
+
+
+def _goodbye(state: State) -> dict[str, Any]:
+    return {"op": messages.CLOSE, "sock": state.id, "shared": state.spawns != inherit.count}
+
+
+# --- what the os module does to fds -----------------------------------------------------------------------------------
+
+
+def watch() -> None:
+    """Notice what the functions of :mod:`os` do to our fds. Called once, when the stand-in is installed."""
+    for name, replacement in (("close", _close), ("closerange", _closerange), ("dup", _dup), ("dup2", _dup2)):
+        native = getattr(os, name)
+        ours = replacement(native)
+        ours.__name__ = ours.__qualname__ = name
+        ours.__doc__ = native.__doc__
+        setattr(os, name, ours)
+
+
+def _close(native: Callable[..., Any]) -> Callable[..., Any]:
+    def close(fd: Any) -> None:
+        native(fd)
+        if fd in table:
+            forget_stale(fd)
+
+    return close
+
+
+def _closerange(native: Callable[..., Any]) -> Callable[..., Any]:
+    def closerange(fd_low: Any, fd_high: Any, /) -> None:
+        native(fd_low, fd_high)
+        for fd in [fd for fd in table if fd_low <= fd < fd_high]:
+            forget_stale(fd)
+
+    return closerange
+
+
+def _dup(native: Callable[..., Any]) -> Callable[..., Any]:
+    def dup(fd: Any, /) -> Any:
+        new = native(fd)
+        if table:
+            _note_duplicate(fd, new)
+        return new
+
+    return dup
+
+
+def _dup2(native: Callable[..., Any]) -> Callable[..., Any]:
+    def dup2(fd: Any, fd2: Any, inheritable: bool = True) -> Any:
+        new = native(fd, fd2, inheritable)
+        if table and fd != new:
+            _note_duplicate(fd, new)
+        return new
+
+    return dup2
+
+
+def _note_duplicate(fd: int, new: int) -> None:
+    forget_stale(new)
+    state = table.get(fd)
+    if state is not None:
+        table[new] = state
+        state.fds += 1

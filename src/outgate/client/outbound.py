@@ -1,0 +1,137 @@
+"""Refuse what is not an outbound connection, at the call and without a packet."""
+
+from __future__ import annotations
+
+import errno
+from _socket import AF_INET, AF_UNIX, AI_NUMERICHOST, SO_LINGER, SOCK_STREAM, SOL_SOCKET, gaierror, getaddrinfo
+from _socket import socket as native
+from operator import index
+
+from outgate.client import channel, inherit
+from outgate.client.address import parse
+from outgate.client.closing import let_go
+from outgate.client.state import by_cookie, table
+
+TYPE_CHECKING = False  # importing typing would cost more than this room together
+if TYPE_CHECKING:
+    from typing import Any
+
+MSG_FASTOPEN = 0x20000000
+
+
+def refusal(code: str, **facts: Any) -> Exception:
+    """Return the exception of a row of the error table."""
+    from outgate import errors
+
+    return errors.build(code, facts)
+
+
+def c_int(value: Any) -> int:
+    """Return a number as C's ``int`` takes it. Raises as ``__index__`` does, or ``OverflowError``."""
+    number = value if type(value) is int else int(index(value))
+    if -0x80000000 <= number <= 0x7FFFFFFF:
+        return number
+    raise OverflowError("out of the range of a C int")
+
+
+def bind(self: native, address: Any) -> None:
+    """Bind to the wildcard or loopback with port 0; anything else is for servers.
+
+    :raises outgate.errors.OutboundOnly: for an address or a port (App Engine: no bind to specific ones).
+    """
+    state = table.get(native.fileno(self))
+    if state is None:
+        return native.bind(self, address)
+    host, port, flow, scope = parse(state.family, address, "bind")
+    if not _may_bind(state.family, host) or (port != 0 and not channel.process().dev):
+        raise refusal("bind", host=host, port=port)
+    native.bind(self, (host, port) if state.family == AF_INET else (host, port, flow, scope))
+    state.bound = True
+    return None
+
+
+def _may_bind(family: int, host: str) -> bool:
+    if host in ("", "localhost"):
+        return True
+    try:
+        number: Any = getaddrinfo(host, None, family, SOCK_STREAM, 0, AI_NUMERICHOST)[0][4][0]
+    except gaierror:
+        return False
+    return number in ("0.0.0.0", "::", "::1") or number.startswith(("127.", "::ffff:127."))
+
+
+def listen(self: native, *backlog: Any) -> None:
+    """Refuse to listen, or under ``--dev`` give the lease back and listen natively.
+
+    :raises outgate.errors.OutboundOnly: always, outside ``--dev``.
+    """
+    fd = native.fileno(self)
+    state = table.get(fd)
+    if state is not None:
+        if not channel.process().dev:
+            if backlog:
+                _judge("listen", *backlog)
+            raise refusal("listen", call="listen", hint="outgate run --dev lets a program listen on loopback")
+        del table[fd]  # the gate's duplicate would keep the port taken after close
+        by_cookie.pop(state.cookie, None)
+        let_go(state, wait=True, certainly_last=True)
+    return native.listen(self, *backlog)
+
+
+def accept(self: native) -> tuple[int, Any]:
+    """Refuse to accept on a socket of the gate's; inherited listening sockets are native."""
+    if native.fileno(self) in table:
+        raise refusal("listen", call="accept", hint="outgate run --dev lets a program listen on loopback")
+    accepted: tuple[int, Any] = native._accept(self)  # type: ignore[attr-defined]
+    return accepted
+
+
+def sendto(self: native, *args: Any) -> int:
+    """Send natively; MSG_FASTOPEN would connect behind the gate's back and is refused."""
+    state = table.get(native.fileno(self))
+    if state is not None and len(args) == 3 and args[1] and _has_fast_open(args[1]):
+        _judge("send", args[0], args[1])
+        parse(state.family, args[2], "sendto", b"")
+        raise refusal("fast-open")
+    return native.sendto(self, *args)
+
+
+def sendmsg(self: native, *args: Any) -> int:
+    """Send natively; refuse MSG_FASTOPEN, and notice fds that leave for another process."""
+    state = table.get(native.fileno(self))
+    if state is not None and 3 <= len(args) <= 4 and args[2] and _has_fast_open(args[2]):
+        if len(args) > 3 and args[3] is not None:
+            parse(state.family, args[3], "sendmsg", (), (), 0)
+        _judge("sendmsg", *args[:3])
+        raise refusal("fast-open")
+    sent: int = native.sendmsg(self, *args)
+    if len(args) > 1 and args[1]:
+        inherit.bump()
+    return sent
+
+
+def setsockopt(self: native, *args: Any) -> None:
+    """Set an option natively; close must be exact about SO_LINGER, so remember that it was touched."""
+    native.setsockopt(self, *args)
+    if args[1] == SO_LINGER and args[0] == SOL_SOCKET:
+        state = table.get(native.fileno(self))
+        if state is not None:
+            state.lingered = True
+
+
+def _has_fast_open(flags: Any) -> bool:
+    try:
+        return bool(c_int(flags) & MSG_FASTOPEN)
+    except Exception:  # whatever __index__ raised: C meets it too
+        return False
+
+
+def _judge(call: str, *args: Any) -> None:
+    """Let C refuse what is wrong with arguments, on a socket without an fd: nothing can come of it."""
+    sock = native(AF_UNIX)
+    sock.close()
+    try:
+        getattr(native, call)(sock, *args)
+    except OSError as e:
+        if e.errno != errno.EBADF:
+            raise
