@@ -32,10 +32,12 @@ lint: $(READY) ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The suite comes last, so that its closing line is the last thing printed.
+.PHONY: integration
+integration: $(READY) ## real servers in network namespaces, and other Python versions (root, Debian packages)
+	$(PYTEST) -m 'integration or pythons'
+
 .PHONY: check
-check: lint ## what CI runs: lint, types, fast and integration tests (these want root and Debian packages)
-	$(PYTEST)
+check: lint test integration ## what CI runs: lint, types, fast and integration tests
 
 .PHONY: check-full
 check-full: check ## check, and other Python versions, more examples per property, the benchmark

@@ -76,7 +76,9 @@ class World:
 
     def __enter__(self) -> World:
         self.scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="outgate-bench-"))
-        self.target = self._start([sys.executable, str(ROOT / "bench" / "target.py")], stdin=subprocess.PIPE)
+        self.target = self._start(
+            [sys.executable, str(ROOT / "bench" / "target.py")], stdin=subprocess.PIPE, start_new_session=True
+        )
         self.ports: dict[str, list[int]] = json.loads(self._line(self.target))
         self.gate = self._stack.enter_context(self.start_gate("gate"))
         return self
@@ -102,12 +104,15 @@ class World:
 
     @contextlib.contextmanager
     def start_gate(self, name: str, core: int | None = None) -> Iterator[Gate]:
-        """Run a gate of its own for a while, all its threads on one core if one is named."""
+        """Run a gate of its own for a while, all its threads on one core if one is named.
+
+        In a session of its own, as ``outgate run`` starts it: the kernel shares processors out by session (autogroup).
+        """
         path = f"{self.scratch}/{name}.sock"
         pidfd = os.pidfd_open(os.getpid())
         argv = [sys.executable, "-m", "bench.gate", str(pidfd), path]
         with pinned(0, core):  # for the child to inherit
-            process = self._start(argv, cwd=ROOT, pass_fds=(pidfd,))
+            process = self._start(argv, cwd=ROOT, pass_fds=(pidfd,), start_new_session=True)
         os.close(pidfd)
         try:
             self._line(process)

@@ -183,7 +183,12 @@ class Served:
         """Tell it to end and return its exit status and what else it printed on standard error."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        _, errors = self.process.communicate(timeout=PATIENCE)
+        try:
+            _, errors = self.process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate()
+            raise
         return self.process.returncode, errors
 
     def log(self) -> list[dict[str, Any]]:

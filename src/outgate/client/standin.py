@@ -47,6 +47,10 @@ if TYPE_CHECKING:
 __all__ = ["native", "socket"]
 
 _SO_COOKIE = 57
+#: Set on every socket that a gate makes, and by hardly anybody else.
+_TCP_FASTOPEN_NO_COOKIE = 34
+#: What no lease has for its number: the gate refuses a connect of it as unknown.
+_NO_LEASE = 0
 _TYPE_FLAGS = SOCK_NONBLOCK | SOCK_CLOEXEC
 _SOCK_RAW, _SOCK_PACKET = 3, 10
 
@@ -158,7 +162,7 @@ def _init_from(self: native, family: int, type: int, proto: int, fileno: Any) ->
     else:
         table.pop(fd, None)
         if not _is_in_use(self):
-            _adopt(fd, cookie, self.family)
+            _adopt(self, cookie)
     if known is not None:
         let_go(known, wait=False)
 
@@ -174,15 +178,18 @@ def _is_in_use(self: native) -> bool:
     return True
 
 
-def _adopt(fd: int, cookie: int, family: int) -> None:
+def _adopt(self: native, cookie: int) -> None:
     """Ask the gate about an unconnected socket of unknown origin: it may be one of its own, whose connect it judges."""
     from outgate.errors import GateError
 
     try:
-        reply = channel.request({"op": messages.ADOPT, "cookie": cookie})
+        id = channel.request({"op": messages.ADOPT, "cookie": cookie})["sock"]
     except GateError:
-        return  # somebody else's: the network it was made in decides what it reaches
-    table[fd] = by_cookie[cookie] = State(reply["sock"], cookie, family, inherit.count - 1)
+        if not native.getsockopt(self, IPPROTO_TCP, _TCP_FASTOPEN_NO_COOKIE):
+            return  # somebody else's: the network it was made in decides what it reaches
+        id = _NO_LEASE  # made by a gate, which has let go of it
+    fd = native.fileno(self)
+    table[fd] = by_cookie[cookie] = State(id, cookie, self.family, inherit.count - 1)
 
 
 # --- connect ----------------------------------------------------------------------------------------------------------
@@ -218,10 +225,13 @@ def connect(self: native, address: Any) -> None:
 def _begin(self: native, state: State, address: Address) -> int:
     """Have the gate dial, and return the errno of a non-blocking connect: 0, EINPROGRESS, or what the network said."""
     host, port, flow, scope = address
-    reply = channel.request(
-        {"op": messages.CONNECT, "sock": state.id, "host": host, "port": port, "flow": flow, "scope": scope},
-        repeat=False,
-    )
+    request = {"op": messages.CONNECT, "sock": state.id, "host": host, "port": port, "flow": flow, "scope": scope}
+    try:
+        reply = channel.request(request, repeat=False)
+    except OSError as e:
+        if getattr(e, "code", "") != "unknown-descriptor":
+            raise
+        raise channel.unavailable("gate-unavailable", why="the one that made this socket has ended") from None
     refused = channel.last_error(reply)
     if isinstance(refused, gaierror):
         raise refused

@@ -25,11 +25,22 @@ def _chain():
             sys.modules["sitecustomize"] = ours
 
 
+def _package_spec():
+    from importlib.util import spec_from_file_location
+
+    package = os.path.dirname(os.path.dirname(_HERE))
+    return spec_from_file_location(
+        "outgate", os.path.join(package, "__init__.py"), submodule_search_locations=[package]
+    )
+
+
 class _Finder(object):
-    """Find _socket: the interpreter's own, with the stand-in put in its place."""
+    """Find _socket: the interpreter's own, with the stand-in put in its place; and outgate, for its exceptions."""
 
     @classmethod
     def find_spec(cls, fullname, path=None, target=None):
+        if fullname == "outgate":
+            return _package_spec()
         if fullname != "_socket":
             return None
         sys.meta_path.remove(cls)
@@ -57,14 +68,10 @@ class _Loader(object):
 
 def _client():
     """Import outgate.client.install from the tree this file is in."""
-    package = os.path.dirname(os.path.dirname(_HERE))
-    known = sys.modules.get("outgate")
-    if known is None:
-        from importlib.util import module_from_spec, spec_from_file_location
+    if "outgate" not in sys.modules:
+        from importlib.util import module_from_spec
 
-        spec = spec_from_file_location(
-            "outgate", os.path.join(package, "__init__.py"), submodule_search_locations=[package]
-        )
+        spec = _package_spec()
         known = module_from_spec(spec)
         sys.modules["outgate"] = known
         spec.loader.exec_module(known)
