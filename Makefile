@@ -24,7 +24,7 @@ demo: $(READY) ## show the main job: a gate, three unmodified programs, one refu
 
 .PHONY: test
 test: $(READY) ## the fast suite: no root, no packages, under a minute
-	$(PYTEST) -m 'not integration and not pythons'
+	$(PYTEST) -m 'not integration and not pythons and not slow'
 
 .PHONY: lint
 lint: $(READY) ## style and types
@@ -33,8 +33,8 @@ lint: $(READY) ## style and types
 	$(BIN)/mypy
 
 .PHONY: integration
-integration: $(READY) ## real servers in network namespaces, and other Python versions (root, Debian packages)
-	$(PYTEST) -m 'integration or pythons'
+integration: $(READY) ## real servers in namespaces, other Pythons, slow tests (root, Debian packages)
+	$(PYTEST) -m 'integration or pythons or slow'
 
 .PHONY: check
 check: lint test integration ## what CI runs: lint, types, fast and integration tests

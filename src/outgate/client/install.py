@@ -50,31 +50,34 @@ def patch() -> list[str]:
         return []
     _watch_once()
     cls: Any = socket.socket
-    natives = {getattr(_native_module, name): ours for name, ours in _FUNCTIONS.items()}
     for name in _METHODS:
         setattr(cls, name, standin.socket.__dict__[name])
     cls.__init__ = _init
     cls._real_close = _real_close
     cls.__outgate__ = True
+    replaced = {id(getattr(_native_module, name)): ours for name, ours in _FUNCTIONS.items()}
     for name, ours in _FUNCTIONS.items():
         setattr(_native_module, name, ours)
     for loaded in list(sys.modules.values()):
-        if getattr(loaded, "__name__", "").startswith("outgate."):
-            continue  # what is native in our own modules is meant so
-        for name, value in list(getattr(loaded, "__dict__", {}).items()):
-            try:
-                ours = natives.get(value)
-            except TypeError:  # not hashable
-                continue
-            if ours is not None and loaded is not socket.__dict__.get("_socket"):
-                if name == "getaddrinfo" and loaded is socket:
-                    continue
-                setattr(loaded, name, ours)
+        _replace_in(getattr(loaded, "__dict__", {}), replaced)
+    native_module: Any = _native_module
+    native_module.socket = native_module.SocketType = standin.socket  # what is built on C's class from now on
     return [
         f"{sub.__module__}.{sub.__qualname__} was built on the native socket class before and stays native"
         for sub in standin.native.__subclasses__()
         if sub is not cls and not sub.__module__.startswith("outgate.") and sub is not standin.socket
     ]
+
+
+def _replace_in(namespace: dict[str, Any], replaced: dict[int, Any]) -> None:
+    """Put our functions where a module holds native ones. By identity: a stranger's ``__eq__`` may do anything."""
+    name = namespace.get("__name__")
+    if type(name) is str and name.startswith("outgate."):
+        return  # what is native in our own modules is meant so
+    for key, value in list(namespace.items()):
+        ours = replaced.get(id(value))
+        if ours is not None:
+            namespace[key] = ours
 
 
 def _init(self: Any, family: int = -1, type: int = -1, proto: int = -1, fileno: Any = None) -> None:

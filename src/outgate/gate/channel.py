@@ -104,9 +104,6 @@ class Channel:
         try:
             request = wire.decode(view[:size])
             self._greet(request)
-            problem = wire.problem(request)
-            if problem is not None:
-                raise ProtocolError(problem)
         except ProtocolError as e:
             self.end(str(e))
             return
@@ -142,9 +139,6 @@ class Channel:
         elif self.process is not None:
             raise ProtocolError("a second hello")
         else:
-            problem = wire.greeting_problem(hello)
-            if problem is not None:
-                raise ProtocolError(problem)
             asks = isinstance(request, (wire.Why, wire.Stat, wire.Reload))
             self.process = self._gate.join(self, hello, asks)
             self.is_anchor = hello.role == "anchor"

@@ -1,24 +1,31 @@
-"""Read requests and write replies: the typed side of :mod:`outgate.core.messages`."""
+"""Read requests and write replies: the typed side of :mod:`outgate.core.messages`.
+
+What a value may be is said in its type, so that decoding judges it and says what is wrong, and where.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 import msgspec
+from msgspec import Meta
 
 from outgate.core import messages
 from outgate.errors import ProtocolError
 
-_HOST = msgspec.Meta(max_length=messages.MAX_HOST)
+#: A name or an address; C would take what stands before a NUL for the whole.
+Host = Annotated[str, Meta(max_length=messages.MAX_HOST, pattern=r"\A[^\x00]*\Z")]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Token = Annotated[str, Meta(min_length=16, max_length=64)]
 
 
 class Greeting(msgspec.Struct, frozen=True):
     """What a client says of itself with its first packet on a channel."""
 
     v: tuple[int, int]
-    role: str
-    token: str
-    parents: list[str] = []
+    role: Literal["anchor", "request"]
+    token: Token
+    parents: Annotated[list[Token], Meta(max_length=8)] = []
     python: str = ""
     program: str = ""
 
@@ -32,8 +39,8 @@ class Hello(msgspec.Struct, frozen=True, tag_field="op", tag=messages.HELLO):
 class New(msgspec.Struct, frozen=True, tag_field="op", tag=messages.NEW):
     """Ask for born sockets."""
 
-    family: int
-    count: int
+    family: Literal[4, 6]
+    count: Annotated[int, Meta(ge=1, le=messages.MAX_BORN)]
     hello: Greeting | None = None
 
 
@@ -41,10 +48,10 @@ class Connect(msgspec.Struct, frozen=True, tag_field="op", tag=messages.CONNECT)
     """Ask to dial."""
 
     sock: int
-    host: str
-    port: int
-    flow: int = 0
-    scope: int = 0
+    host: Host
+    port: Port
+    flow: Annotated[int, Meta(ge=0, le=0xFFFFF)] = 0
+    scope: Annotated[int, Meta(ge=0, le=0xFFFFFFFF)] = 0
     hello: Greeting | None = None
 
 
@@ -74,8 +81,8 @@ class Adopt(msgspec.Struct, frozen=True, tag_field="op", tag=messages.ADOPT):
 class Why(msgspec.Struct, frozen=True, tag_field="op", tag=messages.WHY):
     """Ask for a decision without a dial."""
 
-    host: str
-    port: int
+    host: Host
+    port: Port
     transport: Literal["tcp", "udp"] = "tcp"
     app: str = ""
     hello: Greeting | None = None
@@ -114,49 +121,3 @@ def decode(packet: bytes | bytearray | memoryview) -> Request:
 def encode(reply: dict[str, Any]) -> bytes:
     """Return the packet of a reply."""
     return _encoder.encode(reply)
-
-
-def problem(request: Request) -> str | None:
-    """Return what is wrong with a well-formed request's values, or ``None``. Pure."""
-    match request:
-        case New(family=family, count=count):
-            if family not in (4, 6):
-                return f"family must be 4 or 6, not {family}"
-            if not 1 <= count <= messages.MAX_BORN:
-                return f"count must be 1 to {messages.MAX_BORN}, not {count}"
-        case Connect(host=host, port=port, flow=flow, scope=scope):
-            return (
-                _host_problem(host)
-                or _port_problem(port)
-                or _range(flow, 0xFFFFF, "flow")
-                or _range(scope, 0xFFFFFFFF, "scope")
-            )
-        case Why(host=host, port=port):
-            return _host_problem(host) or _port_problem(port)
-    return None
-
-
-def greeting_problem(hello: Greeting) -> str | None:
-    """Return what is wrong with a greeting, or ``None``; a version mismatch is not judged here."""
-    if hello.role not in ("anchor", "request"):
-        return f"role must be anchor or request, not {hello.role!r}"
-    for token in (hello.token, *hello.parents):
-        if not 16 <= len(token) <= 64:
-            return "a token has 16 to 64 characters"
-    if len(hello.parents) > 8:
-        return "more than 8 parents"
-    return None
-
-
-def _host_problem(host: str) -> str | None:
-    if len(host) > messages.MAX_HOST:
-        return f"host is longer than {messages.MAX_HOST} characters"
-    return "host has a null character" if "\0" in host else None
-
-
-def _port_problem(port: int) -> str | None:
-    return _range(port, 65535, "port")
-
-
-def _range(value: int, top: int, name: str) -> str | None:
-    return None if 0 <= value <= top else f"{name} must be 0 to {top}, not {value}"

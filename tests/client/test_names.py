@@ -1,0 +1,180 @@
+"""Look-ups: the gate's answer is the host's own, numbers are no look-up, and forbidden addresses are left out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from outgate.testing.running import RunningGate
+from support.commands import Served, environment, serving
+
+#: Names of this host that are answered by its files, never by a name server.
+LOCAL = (
+    "localhost",
+    "LOCALHOST",
+    b"localhost",
+    bytearray(b"localhost"),
+    "127.0.0.1",
+    "0x7f.1",
+    "::1",
+    "fe80::1%lo",
+    None,
+    "",
+)
+
+ASK = """
+import json, socket, sys
+calls = eval(sys.argv[1])
+answers = []
+for name, arguments in calls:
+    try:
+        answer = getattr(socket, name)(*arguments)
+        kinds = [type(part).__name__ for part in answer[0]] if isinstance(answer, list) and answer else type(answer).__name__
+        answers.append([repr(answer), kinds])
+    except Exception as e:
+        answers.append([type(e).__name__, str(e), getattr(e, "errno", None)])
+print(json.dumps(answers))
+"""
+
+
+def ask(calls: list[tuple[str, tuple[Any, ...]]], environ: dict[str, str]) -> list[Any]:
+    """Make these calls of the socket module in a program, and return what each returned or raised."""
+    command = [sys.executable, "-c", ASK, repr(calls)]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30)
+    assert done.stderr == ""
+    answers: list[Any] = json.loads(done.stdout)
+    return answers
+
+
+@pytest.fixture(scope="module")
+def real_gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """A gate that asks the C library, as a host's gate does."""
+    config = "[gate]\n[apps.default]\nbilling = true\ntrusted = true\nexcept = ['127.0.0.0/8', '::1']\n"
+    with serving(tmp_path_factory.mktemp("gate"), config) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def names_gate() -> Iterator[RunningGate]:
+    """A gate with the default policy, whose resolver knows a few names with public and forbidden addresses."""
+    names = {
+        "public.test": ["192.0.1.7", "2a00::7"],
+        "mixed.test": ["10.0.0.5", "192.0.1.8", "169.254.169.254", "fd00::1", "2a00::8"],
+        "inside.test": ["10.0.0.5", "fd00::1"],
+        "four.test": ["192.0.1.9"],
+    }
+    with RunningGate(dev=False, names=names) as gate:
+        yield gate
+        assert gate.faults == []
+
+
+def test_local_names_are_answered_as_natively(real_gate: Served) -> None:
+    """For names of the hosts file, numbers and mistakes every look-up function returns and raises what it does natively."""
+    import socket as s
+
+    calls: list[tuple[str, tuple[Any, ...]]] = []
+    for host in LOCAL:
+        for port in (80, "80", "http", b"http", None, "nosuchservice", 70000):
+            calls.append(("getaddrinfo", (host, port)))
+        for family in (s.AF_INET, s.AF_INET6, s.AF_UNIX, 99):
+            for kind in (0, s.SOCK_STREAM, s.SOCK_DGRAM, s.SOCK_RAW, 77):
+                calls.append(("getaddrinfo", (host, 80, int(family), int(kind))))
+        for flags in (
+            s.AI_CANONNAME,
+            s.AI_PASSIVE,
+            s.AI_NUMERICHOST,
+            s.AI_NUMERICSERV,
+            s.AI_V4MAPPED | s.AI_ALL,
+            1 << 20,
+        ):
+            calls.append(("getaddrinfo", (host, 80, 0, int(s.SOCK_STREAM), 0, int(flags))))
+        calls.append(("gethostbyname", (host,)))
+    calls += [(name, (host,)) for name in ("gethostbyname_ex", "gethostbyaddr") for host in ("localhost", "127.0.0.1")]
+    calls += [("gethostbyaddr", ("::1",)), ("getfqdn", ("localhost",)), ("gethostname", ())]
+    for flags in (0, s.NI_NUMERICHOST, s.NI_NUMERICSERV, s.NI_NUMERICHOST | s.NI_NUMERICSERV, s.NI_NAMEREQD):
+        for address in (("127.0.0.1", 80), ("::1", 22, 0, 0), ("fe80::1", 80, 0, 1)):
+            if address[0] != "fe80::1" or flags & s.NI_NUMERICHOST:
+                calls.append(("getnameinfo", (address, int(flags))))
+    calls += [("if_nameindex", ()), ("if_nametoindex", ("lo",)), ("if_indextoname", (1,))]
+    calls += [("if_nametoindex", ("nosuch",)), ("if_indextoname", (99_999,)), ("if_nametoindex", ("x" * 300,))]
+    native = ask(calls, environment())
+    through_the_gate = ask(calls, environment(real_gate))
+    different = [(call, n, g) for call, n, g in zip(calls, native, through_the_gate, strict=True) if n != g]
+    assert different == []
+
+
+def test_numbers_ask_nobody() -> None:
+    """Numeric hosts in every spelling, None and the empty host are answered where there is no gate at all."""
+    calls = [
+        ("getaddrinfo", (host, 80))
+        for host in LOCAL
+        if host is None or b"ocalhost" not in bytes(str(host), "ascii").lower()
+    ]
+    calls += [("gethostbyname", (host,)) for host in ("127.0.0.1", "0x7f.1", "1", "")]
+    calls += [("gethostbyname_ex", ("127.0.0.1",)), ("getnameinfo", (("127.0.0.1", 80), 1)), ("inet_aton", ("127.1",))]
+    environ = environment()
+    native = ask(calls, environ)
+    with RunningGate() as gate:
+        ours = {**gate.environ(environ), "OUTGATE_SOCKET": "/nowhere/gate.sock"}
+    assert ask(calls, ours) == native
+    (without,) = ask([("getaddrinfo", ("localhost", 80))], ours)
+    assert without[0] == "GateUnavailable"
+
+
+def test_forbidden_addresses_are_left_out(names_gate: RunningGate) -> None:
+    """Of a name's addresses the program sees those that the policy permits, by every function."""
+    import socket as s
+
+    calls: list[tuple[str, tuple[Any, ...]]] = [
+        ("getaddrinfo", ("mixed.test", 80, 0, int(s.SOCK_STREAM))),
+        ("getaddrinfo", ("Mixed.Test.", 80, int(s.AF_INET), int(s.SOCK_STREAM))),
+        ("gethostbyname", ("mixed.test",)),
+        ("gethostbyname_ex", ("mixed.test",)),
+        ("getaddrinfo", ("public.test", "http", 0, int(s.SOCK_STREAM), 0, int(s.AI_CANONNAME))),
+    ]
+    both, four, first, full, public = (answer[0] for answer in ask(calls, names_gate.environ()))
+    assert ("192.0.1.8" in both, "2a00::8" in both) == (True, True)
+    assert "192.0.1.8" in four
+    assert first == "'192.0.1.8'"
+    assert "['192.0.1.8']" in full
+    assert ("192.0.1.7" in public, "2a00::7" in public) == (True, True)
+    for answer in (both, four, first, full):
+        assert not any(bad in answer for bad in ("10.0.0.5", "169.254", "fd00"))
+
+
+def test_a_name_with_forbidden_addresses_only_is_refused(names_gate: RunningGate) -> None:
+    """Where none is left the look-up raises PolicyDenied, with errno EACCES, the class and the cure."""
+    calls = [
+        ("getaddrinfo", ("inside.test", 80)),
+        ("gethostbyname", ("inside.test",)),
+        ("create_connection", (("inside.test", 80),)),
+    ]
+    for kind, text, number in ask(calls, names_gate.environ()):
+        assert (kind, number) == ("PolicyDenied", 13)
+        assert "inside.test" in text
+        assert "10.0.0.5 (private)" in text
+        assert "to permit: " in text
+
+
+def test_unknown_names_are_gaierrors(names_gate: RunningGate) -> None:
+    """A name that nobody knows, or not in this family, raises gaierror with the resolver's number, from connect too."""
+    import socket as s
+
+    calls: list[tuple[str, tuple[Any, ...]]] = [
+        ("getaddrinfo", ("unknown.test", 80)),
+        ("gethostbyname", ("unknown.test",)),
+        ("gethostbyname_ex", ("unknown.test",)),
+        ("create_connection", (("unknown.test", 80),)),
+        ("getaddrinfo", ("four.test", 80, int(s.AF_INET6))),
+        ("getaddrinfo", ("a..b", 80)),
+        ("getaddrinfo", ("a" * 64 + ".test", 80)),
+    ]
+    *unknown, empty_label, long_label = ask(calls, names_gate.environ())
+    for kind, text, number in unknown:
+        assert (kind, number) == ("gaierror", s.EAI_NONAME), (kind, text)
+    assert empty_label[0] == long_label[0] == "UnicodeError"
