@@ -17,7 +17,7 @@ if str(_ROOT) not in sys.path:
 
 from bench import facts, report  # noqa: E402
 from bench.cases import CASES, Row  # noqa: E402
-from bench.world import World  # noqa: E402
+from bench.world import Failed, World  # noqa: E402
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,6 +47,9 @@ def main(argv: list[str] | None = None) -> int:
                     rows.extend(case(world))
     except KeyboardInterrupt:
         return 130
+    except Failed as failure:
+        print(f"bench: {failure}", file=sys.stderr)
+        return 1
     report.show(machine, rows)
     path = options.json or _ROOT / "bench" / "results" / time.strftime("%Y%m%d-%H%M%S.json")
     report.write(path, machine, rows, time.monotonic() - begun)

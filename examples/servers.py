@@ -7,9 +7,7 @@ import threading
 from pathlib import Path
 
 MESSAGE = b"From: gate@demo.test\r\nSubject: It works\r\n\r\nThis mail came through a socket of the gate's.\r\n"
-ARTICLE = (
-    b"From: gate@demo.test\r\nSubject: Outbound\r\nMessage-ID: <1@demo.test>\r\n\r\nNo listen sockets here.\r\n"
-)
+ARTICLE = b"From: gate@demo.test\r\nSubject: Outbound\r\nMessage-ID: <1@demo.test>\r\n\r\nNo listen sockets here.\r\n"
 
 
 class LineServer(socketserver.StreamRequestHandler):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import socket as s
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,22 +13,13 @@ from typing import Any
 
 import pytest
 
-from outgate.testing.running import RunningGate
-from support.commands import Served, environment, serving
+from outgate.testing.running import RunningGate, ThreadGate
 
-#: Names of this host that are answered by its files, never by a name server.
-LOCAL = (
-    "localhost",
-    "LOCALHOST",
-    b"localhost",
-    bytearray(b"localhost"),
-    "127.0.0.1",
-    "0x7f.1",
-    "::1",
-    "fe80::1%lo",
-    None,
-    "",
-)
+Calls = list[tuple[str, tuple[Any, ...]]]
+
+NUMBERS = ("127.0.0.1", "0x7f.1", b"127.1", "::1", "fe80::1%lo", None, "")
+#: Answered by the hosts file, never by a name server, as long as it is not asked for IPv6 alone.
+NAMES = ("localhost", "LOCALHOST", b"localhost")
 
 ASK = """
 import json, socket, sys
@@ -34,7 +28,7 @@ answers = []
 for name, arguments in calls:
     try:
         answer = getattr(socket, name)(*arguments)
-        kinds = [type(part).__name__ for part in answer[0]] if isinstance(answer, list) and answer else type(answer).__name__
+        kinds = [type(part).__name__ for part in (answer[0] if isinstance(answer, list) else [answer])]
         answers.append([repr(answer), kinds])
     except Exception as e:
         answers.append([type(e).__name__, str(e), getattr(e, "errno", None)])
@@ -42,7 +36,7 @@ print(json.dumps(answers))
 """
 
 
-def ask(calls: list[tuple[str, tuple[Any, ...]]], environ: dict[str, str]) -> list[Any]:
+def ask(calls: Calls, environ: dict[str, str]) -> list[Any]:
     """Make these calls of the socket module in a program, and return what each returned or raised."""
     command = [sys.executable, "-c", ASK, repr(calls)]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30)
@@ -51,12 +45,27 @@ def ask(calls: list[tuple[str, tuple[Any, ...]]], environ: dict[str, str]) -> li
     return answers
 
 
-@pytest.fixture(scope="module")
-def real_gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A gate that asks the C library, as a host's gate does."""
-    config = "[gate]\n[apps.default]\nbilling = true\ntrusted = true\nexcept = ['127.0.0.0/8', '::1']\n"
-    with serving(tmp_path_factory.mktemp("gate"), config) as served:
-        yield served
+def near_calls() -> Calls:
+    """Return look-ups that this host answers from its own files and tables, and mistakes that nobody is asked for."""
+    calls: Calls = []
+    ports = (80, "80", "http", b"http", None, "nosuchservice", 70000)
+    families, kinds = (s.AF_INET, s.AF_UNIX, 99), (0, s.SOCK_STREAM, s.SOCK_DGRAM, s.SOCK_RAW, 77)
+    flags = (s.AI_CANONNAME, s.AI_PASSIVE, s.AI_NUMERICHOST, s.AI_NUMERICSERV, 1 << 20, -1)
+    calls += [("getaddrinfo", pair) for pair in itertools.product(NUMBERS + NAMES, ports)]
+    calls += [("getaddrinfo", (h, 80, int(f), int(k))) for h in NUMBERS + NAMES for f in families for k in kinds]
+    calls += [("getaddrinfo", (h, 80, 0, 1, 0, int(f))) for h in NUMBERS + NAMES for f in flags]
+    calls += [
+        ("getaddrinfo", (h, 80, int(s.AF_INET6), 1, 0, f)) for h in NUMBERS for f in (0, s.AI_V4MAPPED | s.AI_ALL)
+    ]
+    calls += [("gethostbyname", (h,)) for h in NUMBERS + NAMES]
+    calls += [(name, (h,)) for name in ("gethostbyname_ex", "gethostbyaddr") for h in ("localhost", "127.0.0.1")]
+    calls += [("getfqdn", ("localhost",)), ("gethostname", ())]
+    numeric, service = int(s.NI_NUMERICHOST), int(s.NI_NUMERICSERV)
+    calls += [("getnameinfo", (("127.0.0.1", 80), f)) for f in (0, numeric, service, numeric | service, s.NI_NAMEREQD)]
+    calls += [("getnameinfo", (address, numeric)) for address in (("::1", 22, 0, 0), ("fe80::1", 80, 0, 1), ("x", 80))]
+    calls += [("if_nameindex", ()), ("if_nametoindex", ("lo",)), ("if_indextoname", (1,))]
+    calls += [("if_nametoindex", ("nosuch",)), ("if_indextoname", (99_999,)), ("if_nametoindex", ("x" * 300,))]
+    return [(name, tuple(int(a) if isinstance(a, int) else a for a in given)) for name, given in calls]
 
 
 @pytest.fixture(scope="module")
@@ -73,64 +82,29 @@ def names_gate() -> Iterator[RunningGate]:
         assert gate.faults == []
 
 
-def test_local_names_are_answered_as_natively(real_gate: Served) -> None:
-    """For names of the hosts file, numbers and mistakes every look-up function returns and raises what it does natively."""
-    import socket as s
-
-    calls: list[tuple[str, tuple[Any, ...]]] = []
-    for host in LOCAL:
-        for port in (80, "80", "http", b"http", None, "nosuchservice", 70000):
-            calls.append(("getaddrinfo", (host, port)))
-        for family in (s.AF_INET, s.AF_INET6, s.AF_UNIX, 99):
-            for kind in (0, s.SOCK_STREAM, s.SOCK_DGRAM, s.SOCK_RAW, 77):
-                calls.append(("getaddrinfo", (host, 80, int(family), int(kind))))
-        for flags in (
-            s.AI_CANONNAME,
-            s.AI_PASSIVE,
-            s.AI_NUMERICHOST,
-            s.AI_NUMERICSERV,
-            s.AI_V4MAPPED | s.AI_ALL,
-            1 << 20,
-        ):
-            calls.append(("getaddrinfo", (host, 80, 0, int(s.SOCK_STREAM), 0, int(flags))))
-        calls.append(("gethostbyname", (host,)))
-    calls += [(name, (host,)) for name in ("gethostbyname_ex", "gethostbyaddr") for host in ("localhost", "127.0.0.1")]
-    calls += [("gethostbyaddr", ("::1",)), ("getfqdn", ("localhost",)), ("gethostname", ())]
-    for flags in (0, s.NI_NUMERICHOST, s.NI_NUMERICSERV, s.NI_NUMERICHOST | s.NI_NUMERICSERV, s.NI_NAMEREQD):
-        for address in (("127.0.0.1", 80), ("::1", 22, 0, 0), ("fe80::1", 80, 0, 1)):
-            if address[0] != "fe80::1" or flags & s.NI_NUMERICHOST:
-                calls.append(("getnameinfo", (address, int(flags))))
-    calls += [("if_nameindex", ()), ("if_nametoindex", ("lo",)), ("if_indextoname", (1,))]
-    calls += [("if_nametoindex", ("nosuch",)), ("if_indextoname", (99_999,)), ("if_nametoindex", ("x" * 300,))]
-    native = ask(calls, environment())
-    through_the_gate = ask(calls, environment(real_gate))
-    different = [(call, n, g) for call, n, g in zip(calls, native, through_the_gate, strict=True) if n != g]
-    assert different == []
+def test_local_names_are_answered_as_natively() -> None:
+    """For names of the hosts file, numbers, interfaces and mistakes each look-up ends as it does natively."""
+    calls = near_calls()
+    native = ask(calls, dict(os.environ))
+    with ThreadGate() as gate:  # which asks the C library
+        through_the_gate = ask(calls, gate.environ())
+        assert gate.faults == []
+    assert [(call, n, g) for call, n, g in zip(calls, native, through_the_gate, strict=True) if n != g] == []
 
 
-def test_numbers_ask_nobody() -> None:
+def test_numbers_ask_nobody(names_gate: RunningGate) -> None:
     """Numeric hosts in every spelling, None and the empty host are answered where there is no gate at all."""
-    calls = [
-        ("getaddrinfo", (host, 80))
-        for host in LOCAL
-        if host is None or b"ocalhost" not in bytes(str(host), "ascii").lower()
-    ]
+    calls: Calls = [("getaddrinfo", (host, 80)) for host in NUMBERS]
     calls += [("gethostbyname", (host,)) for host in ("127.0.0.1", "0x7f.1", "1", "")]
     calls += [("gethostbyname_ex", ("127.0.0.1",)), ("getnameinfo", (("127.0.0.1", 80), 1)), ("inet_aton", ("127.1",))]
-    environ = environment()
-    native = ask(calls, environ)
-    with RunningGate() as gate:
-        ours = {**gate.environ(environ), "OUTGATE_SOCKET": "/nowhere/gate.sock"}
-    assert ask(calls, ours) == native
-    (without,) = ask([("getaddrinfo", ("localhost", 80))], ours)
-    assert without[0] == "GateUnavailable"
+    without_a_gate = {**names_gate.environ(), "OUTGATE_SOCKET": "/nowhere/gate.sock"}
+    assert ask(calls, without_a_gate) == ask(calls, dict(os.environ))
+    assert ask([("getaddrinfo", ("localhost", 80))], without_a_gate)[0][0] == "GateUnavailable"
 
 
 def test_forbidden_addresses_are_left_out(names_gate: RunningGate) -> None:
     """Of a name's addresses the program sees those that the policy permits, by every function."""
-    import socket as s
-
-    calls: list[tuple[str, tuple[Any, ...]]] = [
+    calls: Calls = [
         ("getaddrinfo", ("mixed.test", 80, 0, int(s.SOCK_STREAM))),
         ("getaddrinfo", ("Mixed.Test.", 80, int(s.AF_INET), int(s.SOCK_STREAM))),
         ("gethostbyname", ("mixed.test",)),
@@ -163,9 +137,7 @@ def test_a_name_with_forbidden_addresses_only_is_refused(names_gate: RunningGate
 
 def test_unknown_names_are_gaierrors(names_gate: RunningGate) -> None:
     """A name that nobody knows, or not in this family, raises gaierror with the resolver's number, from connect too."""
-    import socket as s
-
-    calls: list[tuple[str, tuple[Any, ...]]] = [
+    calls: Calls = [
         ("getaddrinfo", ("unknown.test", 80)),
         ("gethostbyname", ("unknown.test",)),
         ("gethostbyname_ex", ("unknown.test",)),

@@ -86,7 +86,7 @@ def test_no_request(gate: RunningGate, canary: RawChannel, name: str, greeted: b
         (hello(token="t" * 65), "token"),
         (hello(token=7), "not a request"),
         (hello(parents=["p" * 32] * 9), "parents"),
-        (hello(parents=["p"]), "token"),
+        (hello(parents=["p"]), "parents"),
         (hello(program=["x"]), "not a request"),
     ],
 )

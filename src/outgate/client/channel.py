@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from posix import close as close_natively  # os.close looks for the program's sockets
 
 from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
 from outgate.client.packets import ONE_WAY_LIMIT, Channel, Gone
@@ -255,7 +256,7 @@ def collect(channel: Channel, op: str) -> tuple[dict[str, Any], list[int]]:
         raise late(op) from None
     except BaseException:
         for fd in fds:
-            os.close(fd)
+            close_natively(fd)
         channel.drop()
         raise
     hello = reply.get("hello")

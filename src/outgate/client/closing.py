@@ -142,20 +142,31 @@ def watch() -> None:
         setattr(os, name, ours)
 
 
+# The entry goes before the native close: afterwards the number may be another thread's new socket.
+
+
 def _close(native: Callable[..., Any]) -> Callable[..., Any]:
     def close(fd: Any) -> None:
-        native(fd)
-        if fd in table:
-            forget_stale(fd)
+        state = table.pop(fd, None) if isinstance(fd, int) else None
+        try:
+            native(fd)
+        finally:
+            if state is not None:
+                let_go(state, wait=False)
 
     return close
 
 
 def _closerange(native: Callable[..., Any]) -> Callable[..., Any]:
     def closerange(fd_low: Any, fd_high: Any, /) -> None:
-        native(fd_low, fd_high)
-        for fd in [fd for fd in table if fd_low <= fd < fd_high]:
-            forget_stale(fd)
+        within = range(fd_low, fd_high) if isinstance(fd_low, int) and isinstance(fd_high, int) else ()
+        states = [table.pop(fd, None) for fd in list(table) if fd in within]
+        try:
+            native(fd_low, fd_high)
+        finally:
+            for state in states:
+                if state is not None:
+                    let_go(state, wait=False)
 
     return closerange
 

@@ -23,11 +23,8 @@ from _signal import pthread_sigmask as sigmask
 
 __all__ = ["HANDLED", "SIG_BLOCK", "SIG_SETMASK", "sigmask"]
 
-#: Those that programs handle; every one costs. The rest is the kernel's own, or made by a program's faults.
+#: Those whose handlers may well raise. Every one costs time; the rest is the kernel's own, or of a program's faults.
 HANDLED = frozenset(
     getattr(_signal, "SIG" + name)
-    for name in (
-        *("HUP", "INT", "QUIT", "USR1", "USR2", "PIPE", "ALRM", "TERM", "CHLD", "CONT", "TSTP", "TTIN", "TTOU", "URG"),
-        *("XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO"),
-    )
+    for name in ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "CHLD", "VTALRM", "PROF", "WINCH", "IO")
 )

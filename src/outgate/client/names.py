@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
 _AI_NUMERICHOST = _socket.AI_NUMERICHOST
-_NI_NUMERICHOST = _socket.NI_NUMERICHOST
+_NI_NUMERICHOST, _NI_NAMEREQD = _socket.NI_NUMERICHOST, _socket.NI_NAMEREQD
 _EAI_NONAME = _socket.EAI_NONAME
 
 _native: dict[str, Any] = {
@@ -37,8 +37,12 @@ _native: dict[str, Any] = {
 }
 
 
+def _message(call: str, *args: Any) -> dict[str, Any]:
+    return {"op": messages.RESOLVE, "call": call, "args": list(args)}
+
+
 def _ask(call: str, *args: Any) -> Any:
-    reply = channel.request({"op": messages.RESOLVE, "call": call, "args": list(args)})
+    reply = channel.request(_message(call, *args))
     error = channel.last_error(reply)
     if error is not None:
         raise error
@@ -99,7 +103,8 @@ def getnameinfo(sockaddr: Any, flags: Any) -> tuple[str, str]:
     """Return (host, service) of a socket address."""
     native = _native["getnameinfo"]
     flags = _c_int(flags, lambda: native(("127.0.0.1", 0), flags))
-    numeric = native(sockaddr, flags | _NI_NUMERICHOST)  # judges the address, asks nobody
+    # Judges the address, and asks nobody; that a name is required would make it fail.
+    numeric = native(sockaddr, (flags & ~_NI_NAMEREQD) | _NI_NUMERICHOST if not flags & _NI_NUMERICHOST else flags)
     if flags & _NI_NUMERICHOST:
         return (str(numeric[0]), str(numeric[1]))
     rest = [index(number) for number in tuple.__getitem__(sockaddr, slice(1, None))]
@@ -111,8 +116,11 @@ def if_nametoindex(name: Any) -> int:
     """Return the index of a network interface of the gate's host."""
     try:
         return int(_native["if_nametoindex"](name))  # lo is the same everywhere; also judges the argument
-    except OSError:
-        return int(_ask("if_nametoindex", os.fsencode(name).decode("utf-8", "replace")))
+    except OSError as unknown:
+        reply = channel.request(_message("if_nametoindex", os.fsencode(name).decode("utf-8", "replace")))
+        if "answer" in reply:
+            return int(reply["answer"])
+        raise unknown
 
 
 def if_indextoname(index: Any) -> str:

@@ -23,6 +23,7 @@ from _socket import (
 )
 from _socket import socket as _native
 from fcntl import F_DUPFD_CLOEXEC, fcntl
+from posix import close as close_natively  # os.close looks for the program's sockets
 
 from outgate.core import messages
 
@@ -175,5 +176,5 @@ def park_fd(fd: int) -> int:
         moved = fcntl(fd, F_DUPFD_CLOEXEC, _high())
     except OSError:
         return fd
-    os.close(fd)
+    close_natively(fd)
     return int(moved)

@@ -12,6 +12,7 @@ import sys
 from _socket import AF_INET, AF_INET6, SOCK_STREAM, SOL_SOCKET
 from _socket import socket as _native
 from _thread import RLock
+from posix import close as close_natively  # os.close looks for the program's sockets
 
 from outgate.client import channel, packets
 from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
@@ -155,7 +156,7 @@ def discard(parked: Parked) -> None:
         ours = False
     sock.detach()
     if ours:
-        os.close(parked.fd)
+        close_natively(parked.fd)
 
 
 def _drop() -> None:

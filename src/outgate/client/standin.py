@@ -28,6 +28,7 @@ from _socket import (
 from _socket import socket as native
 from _socket import timeout as timed_out
 from fcntl import F_DUPFD_CLOEXEC, fcntl
+from posix import close as close_natively  # os.close looks for the program's sockets
 from select import POLLOUT, poll
 
 from outgate.client import channel, inherit, pool
@@ -132,10 +133,10 @@ def _give_out(self: native, family: int, kind: int, proto: int, parked: pool.Par
     if not is_ours:  # the program has a file of its own there
         native.detach(self)
         if fd != parked.fd:
-            os.close(fd)
+            close_natively(fd)
         return False
     if fd != parked.fd:
-        os.close(parked.fd)
+        close_natively(parked.fd)
     forget_stale(fd)
     table[fd] = by_cookie[parked.cookie] = State(parked.id, parked.cookie, family, inherit.count)
     return True

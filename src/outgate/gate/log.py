@@ -81,9 +81,7 @@ FIELDS: Final[Mapping[str, Field]] = {
 }
 
 _ORDER: Final = tuple((name, field.limit) for name, field in FIELDS.items() if name not in ("v", "time", "event"))
-#: Where all texts of a line together are no longer than this, none is too long. (The limits below it are of fields
-#: with a vocabulary of the gate's own.)
-_SHORT: Final = 253
+_FREQUENT: Final = ("decision", "end", "both")
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "string": (str,),
     "integer": (int,),
@@ -151,19 +149,37 @@ def _plain(value: Any, limit: int) -> Any:
 
 _encode: Final = msgspec.json.Encoder(enc_hook=lambda value: clean(str(value))).encode
 
+#: Lines of the two frequent events as types: encoding one takes a fifth of the time that a dict does. A field that is
+#: not given is left out.
+_Line: Final = msgspec.defstruct(
+    "_Line",
+    [("v", int), ("time", str), ("event", str)]
+    + [
+        (name, Any, msgspec.field(default=msgspec.UNSET)) for name, field in FIELDS.items() if field.events in _FREQUENT
+    ],
+)
+#: What a program chose itself, or what is made of that; the other texts are the gate's own.
+_CHOSEN: Final = tuple((name, FIELDS[name].limit) for name in ("program", "host", "rule", "reason"))
+
 
 def _line(event: str, moment: float, fields: dict[str, Any]) -> bytes:
-    """Stamp, clean, order and encode one line. Takes the fields out of the dict.
-
-    The fields of a decision and of an end come in the order of the table. This runs on the event loop, twice for each
-    connection, so it looks at all texts at once and at each only where something may have to be cleaned.
-    """
-    ready: dict[str, Any] = {"v": VERSION, "time": _timestamp(moment), "event": event}
+    """Stamp, clean, order and encode one line. May change the dict."""
     if event in ("decision", "end"):
-        texts = "".join([value for value in fields.values() if type(value) is str])
-        if len(texts) <= _SHORT and texts.isprintable() and None not in fields.values():
-            return _encode(ready | fields) + b"\n"
-    ready["event"] = clean(event)
+        for name, limit in _CHOSEN:
+            text = fields.get(name)
+            if text is not None:
+                fields[name] = _plain(text, limit)
+        if None in fields.values():
+            fields = {name: value for name, value in fields.items() if value is not None}
+        try:
+            return _encode(_Line(VERSION, _timestamp(moment), event, **fields)) + b"\n"
+        except (TypeError, ValueError):  # a field that is not in the table, or text that is no UTF-8
+            pass
+    return _other_line(event, moment, fields)
+
+
+def _other_line(event: str, moment: float, fields: dict[str, Any]) -> bytes:
+    ready: dict[str, Any] = {"v": VERSION, "time": _timestamp(moment), "event": clean(event)}
     take = fields.pop
     for name, limit in _ORDER:
         value = take(name, None)

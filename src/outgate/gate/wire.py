@@ -13,10 +13,14 @@ from msgspec import Meta
 from outgate.core import messages
 from outgate.errors import ProtocolError
 
-#: A name or an address; C would take what stands before a NUL for the whole.
-Host = Annotated[str, Meta(max_length=messages.MAX_HOST, pattern=r"\A[^\x00]*\Z")]
+Host = Annotated[str, Meta(max_length=messages.MAX_HOST)]
 Port = Annotated[int, Meta(ge=0, le=65535)]
 Token = Annotated[str, Meta(min_length=16, max_length=64)]
+
+
+def _refuse_null(host: str) -> None:
+    if "\0" in host:  # C would take what stands before it for the whole
+        raise ValueError("host has a null character")
 
 
 class Greeting(msgspec.Struct, frozen=True):
@@ -54,6 +58,9 @@ class Connect(msgspec.Struct, frozen=True, tag_field="op", tag=messages.CONNECT)
     scope: Annotated[int, Meta(ge=0, le=0xFFFFFFFF)] = 0
     hello: Greeting | None = None
 
+    def __post_init__(self) -> None:
+        _refuse_null(self.host)
+
 
 class Resolve(msgspec.Struct, frozen=True, tag_field="op", tag=messages.RESOLVE):
     """Ask for a look-up."""
@@ -86,6 +93,9 @@ class Why(msgspec.Struct, frozen=True, tag_field="op", tag=messages.WHY):
     transport: Literal["tcp", "udp"] = "tcp"
     app: str = ""
     hello: Greeting | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_null(self.host)
 
 
 class Stat(msgspec.Struct, frozen=True, tag_field="op", tag=messages.STAT):

@@ -437,6 +437,27 @@ def check_closed_behind_our_back():
             talk(sock)
 
 
+def check_closed_behind_our_back_in_threads():
+    """Threads that close by os.close() what they detached do not touch each other's connections."""
+    failures = []
+
+    def work(number):
+        try:
+            for turn in range(60):
+                sock = socket.create_connection(ECHO.address, timeout=PATIENCE)
+                talk(sock, b"%d/%d" % (number, turn))
+                os.close(sock.detach())
+        except BaseException as e:
+            failures.append(e)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures[:3]
+
+
 def check_number_becomes_a_file():
     """A number that was a socket's and is a file's now is left alone by close."""
     client = socket.create_connection(ECHO.address)
