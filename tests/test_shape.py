@@ -26,7 +26,7 @@ def _words(text: str) -> frozenset[str]:
 
 ROOMS = ("errors", "core", "client", "gate", "guard", "dev", "cli", "testing")
 #: The two modules of the core that are loaded into other people's interpreters with the client.
-SHARED = ("core.messages", "core.paths")
+SHARED = ("core.messages", "core.paths", "core.quickjson")
 #: Room → what it may import besides itself: rooms, or single modules of one. The front is ``outgate`` itself, which
 #: everybody may import for its version.
 ARROWS: dict[str, tuple[str, ...]] = {

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from outgate.cli import quickjson
-from outgate.core import paths
+from outgate.core import paths, quickjson
 
 TYPE_CHECKING = False  # typing costs "outgate run" more than all of this
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from posix import close as close_natively  # os.close looks for the program's so
 
 from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
 from outgate.client.packets import ONE_WAY_LIMIT, Channel, Gone
-from outgate.core import messages, paths
+from outgate.core import messages, paths, quickjson
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ _free: list[Channel] = []
 _anchor: list[Channel] = []
 #: Called when everything the gate had given us is void: its end, or a fork.
 on_lost: list[Any] = []
-_json: list[Any] = []
 
 
 def process() -> Process:
@@ -84,24 +83,14 @@ def is_gate_alive() -> bool:
     return anchor is None or not anchor.has_ended()
 
 
-def _codec() -> Any:
-    if not _json:
-        import json  # 5 ms: only for programs that make a socket
-
-        _json.append(json.JSONEncoder(separators=(",", ":"), check_circular=False).encode)
-        _json.append(json.JSONDecoder().raw_decode)  # a quarter of the time of json.loads, which guesses encodings
-    return _json
-
-
 def encode(message: dict[str, Any]) -> bytes:
     """Return a packet for the message."""
-    text: str = _codec()[0](message)
-    return text.encode("ascii")
+    return quickjson.dumps(message).encode("ascii")
 
 
 def decode(packet: bytes) -> dict[str, Any]:
     """Return the message in a packet."""
-    message: dict[str, Any] = _codec()[1](packet.decode())[0]
+    message: dict[str, Any] = quickjson.loads(packet.decode())
     return message
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from outgate.core import messages
 from outgate.errors import GateError, OutgateError, ProtocolError
-from outgate.gate import eager, wire
+from outgate.gate import eager, requests, wire
 from outgate.gate.registry import Process
 
 if TYPE_CHECKING:
@@ -111,8 +111,19 @@ class Channel:
             self._send({"error": {"code": e.code, "facts": dict(e.facts)}, "end": True})
             self.close(e.code)
             return
+        if self.is_anchor:
+            if isinstance(request, wire.Close):
+                self._let_go(request)
+            return
         self._busy = True
         eager.run(self._answer(request), self._gate.loop, self._gate.tasks)
+
+    def _let_go(self, request: wire.Close) -> None:
+        assert self.process is not None
+        try:
+            requests.let_go(self._gate, self.process, request)
+        except Exception as e:
+            self._gate.fault(e, request)
 
     def _receive(self) -> tuple[int, memoryview]:
         buffer = self._gate.buffer
@@ -143,8 +154,8 @@ class Channel:
             self.process = self._gate.join(self, hello, asks)
             self.is_anchor = hello.role == "anchor"
             self.process.channels += 1
-        if isinstance(request, wire.Hello) and hello is None:
-            raise ProtocolError("hello without a greeting")
+        if isinstance(request, wire.Hello) and (hello is None or not self.is_anchor):
+            raise ProtocolError("hello is what opens an anchor")
         if self.is_anchor and not isinstance(request, (wire.Hello, wire.Close)):
             raise ProtocolError("an anchor carries one-way packets only")
 
@@ -152,9 +163,6 @@ class Channel:
         fds: list[int] = []
         process = self.process
         assert process is not None
-        if isinstance(request, wire.Hello):
-            self._busy = False
-            return
         gate = self._gate
         try:
             reply = await gate.handlers[type(request)](gate, self, process, request)
@@ -170,7 +178,7 @@ class Channel:
             self.end("a fault of the gate's own; its log has it")
             return
         self._busy = False
-        if not self.closed and not self.is_anchor:
+        if not self.closed:
             if request.hello is not None:
                 reply["hello"] = gate.greeting(process)
             self._send(reply, fds)

@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
@@ -202,29 +203,27 @@ def _allowed(gate: Gate, process: Process, host: str, answer: list[Any], address
     return refusal(refused.code, **refused.facts)
 
 
-async def close(gate: Gate, channel: Channel, process: Process, request: wire.Close) -> Reply | None:
-    """End a lease, or look who else holds it. Waits for the close itself where an answer is expected."""
-    lease = gate.registry.leases.get(request.sock)
-    mine = lease is not None and lease.process is process
-    if lease is None or (not mine and lease.process.app is not process.app):
-        return {}
-    if mine and not request.shared:
-        if channel.is_anchor:
-            gate.ending.end(lease, "closed")
-            return {}
-        done = asyncio.Event()
-        gate.ending.end(lease, "closed", done.set)
+async def close(gate: Gate, channel: Channel, process: Process, request: wire.Close) -> Reply:
+    """End a lease, and answer when its socket is closed or somebody else is known to hold it."""
+    done = asyncio.Event()
+    if let_go(gate, process, request, done.set):
         await done.wait()
-        return {}
-    if mine and channel.is_anchor:
-        gate.ending.look((lease,))
-    elif mine:
-        known = asyncio.Event()
-        gate.ending.look((lease,), known.set)
-        await known.wait()
-    else:
-        gate.ending.look_now()  # a child has closed what its parent opened: perhaps it was the last
     return {}
+
+
+def let_go(gate: Gate, process: Process, request: wire.Close, done: Callable[[], None] | None = None) -> bool:
+    """End a lease, or look who else holds it, and tell whether there was one; one-way packets end here."""
+    lease = gate.registry.leases.get(request.sock)
+    if lease is None or lease.process.app is not process.app:
+        return False
+    if lease.process is not process:
+        gate.ending.look_now()  # a child has closed what its parent opened: perhaps it was the last
+        return False
+    if request.shared:
+        gate.ending.look((lease,), done)
+    else:
+        gate.ending.end(lease, "closed", done)
+    return True
 
 
 async def adopt(gate: Gate, channel: Channel, process: Process, request: wire.Adopt) -> Reply:
