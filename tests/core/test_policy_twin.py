@@ -11,6 +11,8 @@ from outgate.core.policy import Ask, Decision, Policy, could_allow, decide
 from support.examples import at_least, words
 from support.slow_policy import SlowPolicy
 
+pytestmark = pytest.mark.slow  # ten seconds of a minute that the fast suite has
+
 MANY = at_least(150)
 MOST = at_least(300)
 
