@@ -40,6 +40,22 @@ def add_socket_option(parser: ArgumentParser) -> None:
     )
 
 
+def parser(command: str, description: str, epilog: str) -> ArgumentParser:
+    """Return the options of a command that asks a gate one thing: ``--socket`` and ``--json``."""
+    from argparse import ArgumentParser, RawDescriptionHelpFormatter
+
+    p = ArgumentParser(
+        prog=f"outgate {command}",
+        description=description,
+        epilog=epilog,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_socket_option(p)
+    p.add_argument("--json", action="store_true", help="print one JSON object")
+    return p
+
+
 def request(path: str, message: Dict[str, Any]) -> Dict[str, Any]:
     """Send one request over a channel of its own and return the whole reply.
 

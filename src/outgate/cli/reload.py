@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
-
 from outgate.cli import ask, output
 from outgate.core import messages
 
@@ -19,23 +17,9 @@ examples:
 """
 
 
-def parser() -> ArgumentParser:
-    """Return the options of ``outgate reload``."""
-    p = ArgumentParser(
-        prog="outgate reload",
-        description="Have the gate read its configuration again.",
-        epilog=_EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    ask.add_socket_option(p)
-    p.add_argument("--json", action="store_true", help="print one JSON object")
-    return p
-
-
 def main(argv: list[str]) -> int:
     """Ask the gate to reload, and say what came of it."""
-    options = parser().parse_args(argv)
+    options = ask.parser("reload", "Have the gate read its configuration again.", _EPILOG).parse_args(argv)
     try:
         _, reply = ask.find({"op": messages.RELOAD}, options.socket)
     except (ask.NoGate, ask.Refused) as e:

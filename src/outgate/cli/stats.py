@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import Any
 
 from outgate.cli import ask, output
@@ -26,23 +25,9 @@ examples:
 _COLUMNS = ("processes", "sockets", "connects", "denied", "open", "held", "ended", "sent", "received")
 
 
-def parser() -> ArgumentParser:
-    """Return the options of ``outgate stats``."""
-    p = ArgumentParser(
-        prog="outgate stats",
-        description="Show sockets, connects and bytes per app.",
-        epilog=_EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    ask.add_socket_option(p)
-    p.add_argument("--json", action="store_true", help="print one JSON object")
-    return p
-
-
 def main(argv: list[str]) -> int:
     """Ask the gate for its counts and print them."""
-    options = parser().parse_args(argv)
+    options = ask.parser("stats", "Show sockets, connects and bytes per app.", _EPILOG).parse_args(argv)
     try:
         path, reply = ask.find({"op": messages.STAT}, options.socket)
     except (ask.NoGate, ask.Refused) as e:

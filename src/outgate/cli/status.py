@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import Any
 
 from outgate.cli import ask, output
@@ -18,23 +17,11 @@ examples:
 """
 
 
-def parser() -> ArgumentParser:
-    """Return the options of ``outgate status``."""
-    p = ArgumentParser(
-        prog="outgate status",
-        description="Say whether a gate answers, which policy it has, and which app you are to it.",
-        epilog=_EPILOG,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    ask.add_socket_option(p)
-    p.add_argument("--json", action="store_true", help="print one JSON object")
-    return p
-
-
 def main(argv: list[str]) -> int:
     """Ask the gate how it is. Returns 0 if it answered at all, be it with a refusal of this user."""
-    options = parser().parse_args(argv)
+    options = ask.parser(
+        "status", "Say whether a gate answers, which policy it has, and which app you are to it.", _EPILOG
+    ).parse_args(argv)
     try:
         path, reply = ask.find({"op": messages.STAT}, options.socket)
     except ask.NoGate as e:
