@@ -7,6 +7,7 @@ from typing import Any
 from outgate.cli import ask, output
 from outgate.core import messages
 
+_DESCRIPTION = "Say whether a gate answers, which policy it has, and which app you are to it."
 _EPILOG = """\
 exit status: 0 a gate answers, 1 none does, 2 a wrong call.
 
