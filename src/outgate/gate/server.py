@@ -357,6 +357,7 @@ class Gate:
         for channel in list(self._channels):
             channel.close("gate-ended")
         self.ending.stop()
+        self._end_tasks()
         self._watch.close()
         self.operator.resolver.stop()
         for app in self.registry.apps.values():
@@ -366,6 +367,14 @@ class Gate:
             pool.shutdown(wait=False, cancel_futures=True)
         for closer in self._stray_closers.values():
             closer.stop(0.5)
+
+    def _end_tasks(self) -> None:
+        """Cancel the requests that wait for something, and let them end; the loop has stopped."""
+        tasks = list(self.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            self.loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
 
 
 def raise_descriptors() -> int:
