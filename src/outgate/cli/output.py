@@ -52,6 +52,14 @@ def warn(text: str) -> None:
     say(f"outgate: {paint('warning', 'yellow', sys.stderr)}: {printable(text)}", sys.stderr)
 
 
+def unanswered(command: str, error: Exception, as_json: bool) -> int:
+    """Say that a gate gave no answer, as people or as programs read it, and return the exit status 1."""
+    if not as_json:
+        return fail(command, str(error), 1)
+    print_json({"ok": False, "error": str(error)})
+    return 1
+
+
 def fail(command: str, text: str, status: int) -> int:
     """Say on standard error why a command failed, and return its exit status."""
     say(f"outgate {command}: {printable(text)}", sys.stderr)

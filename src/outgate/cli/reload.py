@@ -23,10 +23,7 @@ def main(argv: list[str]) -> int:
     try:
         _, reply = ask.find({"op": messages.RELOAD}, options.socket)
     except (ask.NoGate, ask.Refused) as e:
-        if options.json:
-            output.print_json({"ok": False, "error": str(e)})
-            return 1
-        return output.fail("reload", str(e), 1)
+        return output.unanswered("reload", e, options.json)
     answer = reply["answer"]
     if options.json:
         output.print_json(answer)

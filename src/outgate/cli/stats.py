@@ -31,10 +31,7 @@ def main(argv: list[str]) -> int:
     try:
         path, reply = ask.find({"op": messages.STAT}, options.socket)
     except (ask.NoGate, ask.Refused) as e:
-        if options.json:
-            output.print_json({"ok": False, "error": str(e)})
-            return 1
-        return output.fail("stats", str(e), 1)
+        return output.unanswered("stats", e, options.json)
     answer = reply["answer"]
     if options.json:
         output.print_json({"ok": True, "socket": path, **answer})

@@ -26,10 +26,7 @@ def main(argv: list[str]) -> int:
     try:
         path, reply = ask.find({"op": messages.STAT}, options.socket)
     except ask.NoGate as e:
-        if options.json:
-            output.print_json({"ok": False, "error": str(e)})
-            return 1
-        return output.fail("status", str(e), 1)
+        return output.unanswered("status", e, options.json)
     except ask.Refused as e:
         if options.json:
             output.print_json({"ok": True, "socket": e.path, "refused": str(e)})

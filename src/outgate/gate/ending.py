@@ -13,6 +13,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
@@ -57,9 +58,9 @@ class Ending:
         gate.registry.remove(lease)
         closer = lease.process.app.closer
         closer.put(lease.sock)
-        if closed is not None:
-            loop, call = gate.loop, closed
-            closer.put(lambda: _call(loop, call), hurry=True)
+        for waits in (closed, self._waiting.pop(lease.id, None)):
+            if waits is not None:
+                closer.put(partial(_call, gate.loop, waits), hurry=True)
         gate.released()
 
     def is_let_go(self, lease: Lease) -> bool:
@@ -112,13 +113,12 @@ class Ending:
                 if lease.id in self._waiting:
                     self._waiting.pop(lease.id)()
                 continue
-            known = self._waiting.pop(lease.id, None)
             if not holding:
-                self.end(lease, "closed" if lease.process.channels else "process-ended", known)
+                self.end(lease, "closed" if lease.process.channels else "process-ended")
                 continue
             pids |= holding
-            if known is not None:
-                known()
+            if lease.id in self._waiting:
+                self._waiting.pop(lease.id)()
         if slice_:
             self._gate.loop.call_soon(self._sift, leases, found, pids)
             return
