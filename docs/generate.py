@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from outgate import errors
-from outgate.gate import keys, log
+from outgate.gate import keys
+from outgate.gate.lines import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -146,7 +147,7 @@ def log_page() -> str:
                     f"{field.limit} characters" if field.type == "string" else "",
                     field.meaning,
                 )
-                for name, field in log.FIELDS.items()
+                for name, field in FIELDS.items()
             ],
         )
     )

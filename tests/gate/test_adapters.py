@@ -21,11 +21,16 @@ def listener():
         yield sock
 
 
+def duplicate_of(sock):
+    """Return another socket object on the same open file, as the program has one."""
+    return socket.socket(fileno=os.dup(sock.fileno()))
+
+
 @pytest.mark.parametrize(("family", "number"), [(4, socket.AF_INET), (6, socket.AF_INET6)])
 def test_a_born_socket_is_fresh_and_has_its_cookie(family, number):
     """A born socket is an unconnected TCP socket of the family, blocking, and the cookie is the kernel's."""
     sock, cookie = births.make(family)
-    with sock:
+    with contextlib.closing(sock):
         assert (sock.family, sock.type) == (number, socket.SOCK_STREAM)
         assert sock.getblocking()
         assert sock.getsockopt(socket.SOL_SOCKET, 57, 8) == cookie.to_bytes(8, sys.byteorder)
@@ -36,7 +41,7 @@ def test_a_born_socket_is_fresh_and_has_its_cookie(family, number):
 def test_a_root_gate_gives_the_socket_to_the_app():
     """Firewall rules by owner see the app's uid and gid."""
     sock, _ = births.make(4, (12345, 54321))
-    with sock:
+    with contextlib.closing(sock):
         seen = os.fstat(sock.fileno())
         assert (seen.st_uid, seen.st_gid) == (12345, 54321)
 
@@ -44,7 +49,7 @@ def test_a_root_gate_gives_the_socket_to_the_app():
 def test_a_dial_does_not_wait_on_a_blocking_socket(listener):
     """The dial answers EINPROGRESS though the file blocks, and connect(2) of the other holder harvests it."""
     sock, _ = births.make(4)
-    with sock, sock.dup() as program:
+    with contextlib.closing(sock), duplicate_of(sock) as program:
         assert dial.begin(sock, listener.getsockname()) in (0, errno.EINPROGRESS)
         assert sock.getblocking()
         program.connect(listener.getsockname())
@@ -58,7 +63,7 @@ def test_a_second_dial_harvests_the_refusal_of_the_first():
         closed.bind(("127.0.0.1", 0))
         address = closed.getsockname()
     sock, _ = births.make(4)
-    with sock:
+    with contextlib.closing(sock):
         assert dial.begin(sock, address) == errno.EINPROGRESS
         assert dial.begin(sock, address) == errno.ECONNREFUSED
 
@@ -66,8 +71,8 @@ def test_a_second_dial_harvests_the_refusal_of_the_first():
 def test_a_waiting_dial_closes_its_own_duplicate(listener):
     """Where fast open is off a thread connects; the duplicate it was given is closed, the socket is connected."""
     sock, _ = births.make(4)
-    with sock:
-        duplicate = sock.dup()
+    with contextlib.closing(sock):
+        duplicate = duplicate_of(sock)
         assert dial.wait(duplicate, listener.getsockname()) == 0
         assert duplicate.fileno() == -1
         assert sock.getpeername() == listener.getsockname()
@@ -236,7 +241,7 @@ def test_select_is_not_fooled_by_the_gates_own_epoll(listener):
     ended = []
     watch = Watch(loop, lambda lease: (ended.append(lease), loop.stop()))
     sock, cookie = births.make(4)
-    with sock:
+    with contextlib.closing(sock):
         lease = Lease(1, None, sock, cookie, 4)
         dial.begin(sock, listener.getsockname())
         watch.add(lease)

@@ -103,7 +103,8 @@ class Channel:
             return
         try:
             request = wire.decode(view[:size])
-            self._greet(request)
+            if request.hello is not None or self.process is None or self.is_anchor:
+                self._greet(request)
         except ProtocolError as e:
             self.end(str(e))
             return
@@ -154,9 +155,8 @@ class Channel:
             self.process = self._gate.join(self, hello, asks)
             self.is_anchor = hello.role == "anchor"
             self.process.channels += 1
-        if isinstance(request, wire.Hello) and (hello is None or not self.is_anchor):
-            raise ProtocolError("hello is what opens an anchor")
-        if self.is_anchor and not isinstance(request, (wire.Hello, wire.Close)):
+        opens = hello is not None and isinstance(request, wire.Hello)
+        if self.is_anchor and not opens and not isinstance(request, wire.Close):
             raise ProtocolError("an anchor carries one-way packets only")
 
     async def _answer(self, request: wire.Request) -> None:
@@ -165,7 +165,10 @@ class Channel:
         assert process is not None
         gate = self._gate
         try:
-            reply = await gate.handlers[type(request)](gate, self, process, request)
+            handler = gate.handlers.get(type(request))
+            if handler is None:
+                raise ProtocolError("hello is what opens an anchor")
+            reply = await handler(gate, self, process, request)
             if isinstance(reply, tuple):
                 reply, fds = reply
         except ProtocolError as e:

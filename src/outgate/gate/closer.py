@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import queue
-import socket
 import struct
 import threading
+from _socket import SO_LINGER, SOL_SOCKET
+from _socket import socket as native
 from collections.abc import Callable
 from typing import Union
 
@@ -19,7 +20,7 @@ _OFF = struct.pack("ii", 0, 0)
 #: taking of turns with it; a close that comes alone is done at once.
 GATHER = 0.001
 
-Closable = Union[socket.socket, int]
+Closable = Union[native, int]
 
 
 class Closer:
@@ -54,7 +55,7 @@ class Closer:
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
-            close_now(item) if isinstance(item, (socket.socket, int)) else item()
+            close_now(item) if isinstance(item, (native, int)) else item()
             if self._queue.empty():
                 self._hurry.wait(GATHER)
                 self._hurry.clear()
@@ -69,13 +70,13 @@ def close_now(item: Closable) -> None:
         if isinstance(item, int):
             fd = item
             try:
-                item = socket.socket(fileno=fd)
+                item = native(fileno=fd)
             except OSError:  # no socket
                 os.close(fd)
                 return
-        on, seconds = struct.unpack("ii", item.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8))
+        on, seconds = struct.unpack("ii", item.getsockopt(SOL_SOCKET, SO_LINGER, 8))
         if on and seconds:
-            item.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _OFF)
+            item.setsockopt(SOL_SOCKET, SO_LINGER, _OFF)
         item.close()
     except OSError:
         pass  # ECONNRESET from a socket that is gone: closed all the same

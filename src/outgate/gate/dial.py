@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from _socket import socket as native
 from typing import Any
 
 _MSG_FASTOPEN = 0x20000000
@@ -19,7 +20,7 @@ def fast_open_is_on() -> bool:
         return False
 
 
-def begin(sock: socket.socket, address: tuple[Any, ...]) -> int:
+def begin(sock: native, address: tuple[Any, ...]) -> int:
     """Begin to connect and return 0, EINPROGRESS, or why not.
 
     O_NONBLOCK belongs to the open file that the program shares, so it is neither trusted nor touched: a zero-length

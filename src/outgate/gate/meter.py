@@ -6,8 +6,9 @@ kills: ``bytes_sent - bytes_retrans + notsent`` is what the program wrote, to th
 
 from __future__ import annotations
 
-import socket
 import struct
+from _socket import IPPROTO_TCP
+from _socket import socket as native
 from typing import NamedTuple
 
 _TCP_INFO = 11
@@ -23,7 +24,8 @@ _FIN_QUEUED = frozenset((FIN_WAIT1, CLOSING, LAST_ACK))
 #: The peer's FIN has come in, and counts as one byte received.
 _FIN_RECEIVED = frozenset((CLOSE_WAIT, LAST_ACK, CLOSING, TIME_WAIT))
 _SYN_AND_FIN = 2
-_PENDING = frozenset((SYN_SENT, SYN_RECV))
+#: The handshake goes on.
+PENDING = frozenset((SYN_SENT, SYN_RECV))
 
 
 class Reading(NamedTuple):
@@ -33,20 +35,15 @@ class Reading(NamedTuple):
     sent: int
     received: int
 
-    @property
-    def is_pending(self) -> bool:
-        """The handshake goes on."""
-        return self.state in _PENDING
 
-    @property
-    def is_closed(self) -> bool:
-        """Never connected, failed, or ended by a reset."""
-        return self.state == CLOSE
+def state(sock: native) -> int:
+    """Return the TCP state of a socket alone, without taking its error from the program (SO_ERROR would)."""
+    return sock.getsockopt(IPPROTO_TCP, _TCP_INFO, 1)[0]
 
 
-def read(sock: socket.socket) -> Reading:
+def read(sock: native) -> Reading:
     """Return the counters of a socket."""
-    return parse(sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _SIZE))
+    return parse(sock.getsockopt(IPPROTO_TCP, _TCP_INFO, _SIZE))
 
 
 def parse(info: bytes) -> Reading:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-import socket
+from _socket import socket as native
 from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
@@ -100,7 +100,7 @@ class Lease:
         "state",
     )
 
-    def __init__(self, id: int, process: Process, sock: socket.socket, cookie: int, family: int) -> None:
+    def __init__(self, id: int, process: Process, sock: native, cookie: int, family: int) -> None:
         self.id = id
         self.process = process
         self.sock = sock
@@ -143,7 +143,7 @@ class Registry:
         self.first = self._next = secrets.randbits(48)
 
     def add(
-        self, process: Process, sock: socket.socket, cookie: int, family: int, channel: Channel | None = None
+        self, process: Process, sock: native, cookie: int, family: int, channel: Channel | None = None
     ) -> Lease:
         """Enter a born socket that leaves over a channel."""
         self._next += 1

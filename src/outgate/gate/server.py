@@ -19,7 +19,7 @@ from outgate.core import lease as life
 from outgate.core import messages
 from outgate.core.policy import Decision, Policy
 from outgate.errors import ConfigError, build
-from outgate.gate import config, dial, meter, requests, wire
+from outgate.gate import config, dial, meter, record, requests, wire
 from outgate.gate.channel import Channel, network_namespace, peer_of, take_no_fds
 from outgate.gate.closer import Closer
 from outgate.gate.ending import Ending, milliseconds_since
@@ -221,17 +221,18 @@ class Gate:
                 self._watch.add(lease)
 
     def settle(self, lease: Lease) -> None:
-        """Look once how a dial or connection stands, without taking its error from the program (SO_ERROR would)."""
-        reading = meter.read(lease.sock)
-        if reading.is_pending:
+        """Look once how a dial or connection stands."""
+        state = meter.state(lease.sock)
+        if state in meter.PENDING:
             return
-        self.unwatch(lease)
-        if lease.state == life.DIALLED:
+        self._watch.discard(lease)
+        dialled = lease.state == life.DIALLED
+        if dialled:
             lease.connect_ms = milliseconds_since(lease.begun)
-        if reading.is_closed:
-            self.log_end(lease, reading, "failed" if lease.state == life.DIALLED else "reset")
+        if state == meter.CLOSE:
+            self.log_end(lease, meter.read(lease.sock), "failed" if dialled else "reset")
             lease.see(life.RESET)
-        elif lease.state == life.DIALLED:
+        elif dialled:
             lease.see(life.CONNECTED)
 
     def _on_dial_ended(self, lease: Lease) -> None:
@@ -246,23 +247,8 @@ class Gate:
         self, process: Process, host: str, port: int, address: str, decision: Decision, lease: Lease | None
     ) -> None:
         """Write the line of a decision."""
-        self.log.decision(
-            lease=lease.name if lease is not None else "",
-            app=process.app.name,
-            pid=process.pid,
-            uid=process.uid,
-            program=process.program,
-            host=host,
-            port=port,
-            transport="tcp",
-            address=address,
-            **{"class": decision.address_class},
-            verdict=decision.verdict,
-            rule=decision.rule,
-            reason=decision.reason,
-            policy=decision.policy,
-            path="direct",
-        )
+        name = lease.name if lease is not None else ""
+        record.decided(self.log, process, host, port, address, decision, name)
 
     def log_end(self, lease: Lease, reading: meter.Reading, how: str) -> None:
         """Write the line of a lease's end and add its bytes to the app's."""
@@ -270,34 +256,12 @@ class Gate:
         if decision is None:
             return  # never dialled, or the end of its last dial is in the log already
         lease.decision = None
-        app, process = lease.process.app, lease.process
+        app = lease.process.app
         app.open -= 1
         app.leases_ended += 1
         app.sent += reading.sent
         app.received += reading.received
-        connected = lease.connect_ms is not None and how != "failed"
-        self.log.end(
-            lease=lease.name,
-            app=app.name,
-            pid=process.pid,
-            uid=process.uid,
-            program=process.program,
-            host=lease.asked[0],
-            port=lease.asked[1],
-            transport="tcp",
-            address=lease.address,
-            **{"class": decision.address_class},
-            verdict=decision.verdict,
-            rule=decision.rule,
-            policy=lease.policy,
-            path="direct",
-            connected=connected,
-            connect_ms=lease.connect_ms,
-            sent=reading.sent,
-            received=reading.received,
-            duration=round(time.monotonic() - lease.begun, 6),
-            how=how,
-        )
+        record.ended(self.log, lease, decision, reading, how)
 
     # --- the gate as a whole ------------------------------------------------------------------------------------------
 
