@@ -14,8 +14,11 @@ COMMANDS = {
     "serve": "run the gate as a daemon for all apps of a host",
     "why": "say which rule decides a destination, without connecting",
     "check": "read a configuration and say what was understood",
+    "policy": "hold a policy against a table of expectations, without a gate",
+    "learn": "make a small policy of what a decision log says was reached",
     "status": "say whether a gate answers (exit status 0)",
     "stats": "show sockets, connects and bytes per app",
+    "doctor": "say what this host can hold, prove it, and name what to change",
     "reload": "have the gate read its configuration again",
 }
 

@@ -1,0 +1,162 @@
+"""Look what this host has: the thin readers behind the questions of :mod:`outgate.guard.features`.
+
+Nothing here judges, and nothing here alters this process or the host.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from outgate.guard import features, launch
+from outgate.guard.features import Check, Loaded
+from outgate.guard.obstacles import read_setting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from outgate.guard.fence import Fence, FenceUnavailable
+
+__all__ = ["checks", "landlock_abi", "loaded_by", "pythons", "reachable_daemons", "takes_pass_rights"]
+
+#: Seconds an interpreter may take to say whether it loaded the client.
+_LIMIT = 10.0
+
+#: socket(7), since Linux 6.16.
+_SO_PASSRIGHTS = 83
+#: landlock_create_ruleset(2); the number is the same on every architecture but alpha.
+_SYS_LANDLOCK_CREATE_RULESET = 444
+_LANDLOCK_VERSION = 1
+
+#: Sockets of daemons that start programs, dial or log in for whoever may write to them. ``{uid}`` is the user's.
+_DAEMONS = (
+    "/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/run/podman/podman.sock",
+    "/run/user/{uid}/docker.sock",
+    "/run/user/{uid}/podman/podman.sock",
+    "/run/crio/crio.sock",
+    "/var/lib/lxd/unix.socket",
+    "/var/lib/incus/unix.socket",
+    "/run/libvirt/libvirt-sock",
+    "/run/user/{uid}/bus",
+    "/run/user/{uid}/systemd/private",
+)
+
+#: What an interpreter is asked. ``-c`` and nothing else: any option could be the one that keeps the client out.
+_ASK = "import sys, _socket; print('%d %d %d' % (sys.version_info[:2] + ('outgate.client.standin' in sys.modules,)))"
+
+
+def checks(verdict: Fence | FenceUnavailable, autoload_dir: str, environ: Mapping[str, str]) -> Iterator[Check]:
+    """Ask this host every question, one after the other.
+
+    :param verdict: what :func:`outgate.guard.fence.probe` returned.
+    :param autoload_dir: the folder that ``outgate run`` puts in front of PYTHONPATH.
+    :param environ: of the programs that would be started.
+    """
+    running = os.uname().release
+    yield features.python(sys.version_info[:3])
+    yield features.kernel(running)
+    yield features.event_loop(_uvloop())
+    yield features.autoload([loaded_by(path, autoload_dir, environ) for path in pythons(environ)])
+    yield features.descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    yield features.fast_open(read_setting("/proc/sys/net/ipv4/tcp_fastopen"))
+    yield features.pass_rights(takes_pass_rights())
+    yield features.fence(verdict)
+    yield features.user_namespaces(read_setting)
+    yield features.user(os.geteuid())
+    yield features.tracing(read_setting("/proc/sys/kernel/yama/ptrace_scope"))
+    yield features.daemons(reachable_daemons(environ, os.geteuid()))
+    mount = features.cgroup2_mount(_whole("/proc/self/mounts"))
+    yield features.seal(mount, features.capabilities(_whole("/proc/self/status")))
+    yield features.guard(read_setting("/proc/sys/kernel/seccomp/actions_avail"), running)
+    yield features.landlock(landlock_abi())
+
+
+def pythons(environ: Mapping[str, str]) -> list[str]:
+    """Return what ``python3`` and ``python`` mean on the PATH, each program once."""
+    found: dict[str, str] = {}
+    for name in ("python3", "python"):
+        for folder in os.get_exec_path(dict(environ)):
+            path = os.path.join(folder, name)
+            if os.path.isfile(path) and os.access(path, os.X_OK):
+                found.setdefault(os.path.realpath(path), path)
+                break
+    return list(found.values())
+
+
+def loaded_by(path: str, autoload_dir: str, environ: Mapping[str, str]) -> Loaded:
+    """Start an interpreter as ``outgate run`` would and tell whether it loaded the client; no gate is asked.
+
+    :param path: the interpreter.
+    :param autoload_dir: the folder that is put in front of PYTHONPATH.
+    :param environ: the environment to start from.
+    """
+    # No socket is made, so nothing asks at that address.
+    injected = launch.environment(environ, "/nonexistent/outgate.sock", autoload_dir)
+    try:
+        done = subprocess.run(
+            [path, "-c", _ASK], env=injected, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_LIMIT
+        )
+        major, minor, client = map(int, done.stdout.split())
+    except subprocess.TimeoutExpired:
+        return Loaded(path, None, False, f"no answer within {_LIMIT:g} s")
+    except OSError as e:
+        return Loaded(path, None, False, e.strerror or str(e))
+    except ValueError:
+        return Loaded(path, None, False, _last_line(done.stderr) or f"exit status {done.returncode}")
+    return Loaded(path, (major, minor), bool(client), _last_line(done.stderr))
+
+
+def reachable_daemons(environ: Mapping[str, str], uid: int) -> list[str]:
+    """Return those of the well-known sockets that are there and that this user may write to."""
+    paths = [path.format(uid=uid) for path in _DAEMONS]
+    agent = environ.get("SSH_AUTH_SOCK", "")
+    if agent:
+        paths.append(agent)
+    return [path for path in paths if os.access(path, os.W_OK)]
+
+
+def takes_pass_rights() -> bool:
+    """Whether this kernel's Unix sockets know SO_PASSRIGHTS."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as sock:
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)
+        except OSError:
+            return False
+    return True
+
+
+def landlock_abi() -> int:
+    """Return the version of Landlock that this kernel has in force, 0 for none."""
+    import ctypes
+
+    found = ctypes.CDLL(None, use_errno=True).syscall(
+        ctypes.c_long(_SYS_LANDLOCK_CREATE_RULESET), None, ctypes.c_size_t(0), ctypes.c_uint(_LANDLOCK_VERSION)
+    )
+    return max(0, int(found))
+
+
+def _uvloop() -> str:
+    try:
+        import uvloop
+    except ImportError:
+        return ""
+    return str(getattr(uvloop, "__version__", "of unknown version"))
+
+
+def _whole(path: str) -> str:
+    """Return the text of a file under /proc, however long; ``""`` where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
