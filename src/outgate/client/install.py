@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: What a patched ``socket.socket`` gets; ``__init__`` and ``_real_close`` are added by hand.
-_METHODS = ("connect", "connect_ex", "bind", "listen", "_accept", "sendto", "sendmsg", "setsockopt", "__del__")
+_METHODS = ("connect", "connect_ex", "bind", "listen", "_accept", "sendto", "sendmsg", "setsockopt", "getsockopt")
 _FUNCTIONS = {**names.STAND_INS, "close": closing.close_fd}
 
 _watching = False
@@ -50,7 +50,7 @@ def patch() -> list[str]:
         return []
     _watch_once()
     cls: Any = socket.socket
-    for name in _METHODS:
+    for name in (*_METHODS, "__del__"):
         setattr(cls, name, standin.socket.__dict__[name])
     cls.__init__ = _init
     cls._real_close = _real_close

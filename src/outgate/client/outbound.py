@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-from _socket import AF_INET, AF_UNIX, AI_NUMERICHOST, SO_LINGER, SOCK_STREAM, SOL_SOCKET, gaierror, getaddrinfo
+from _socket import AF_INET, AI_NUMERICHOST, SOCK_STREAM, gaierror, getaddrinfo
 from _socket import socket as native
-from operator import index
 
 from outgate.client import channel, inherit
 from outgate.client.address import parse
+from outgate.client.calls import c_int, judge, refusal
 from outgate.client.closing import let_go
+from outgate.client.options import freeze_ancillary, judge_message
 from outgate.client.state import by_cookie, table
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
@@ -17,21 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
 MSG_FASTOPEN = 0x20000000
-
-
-def refusal(code: str, **facts: Any) -> Exception:
-    """Return the exception of a row of the error table."""
-    from outgate import errors
-
-    return errors.build(code, facts)
-
-
-def c_int(value: Any) -> int:
-    """Return a number as C's ``int`` takes it. Raises as ``__index__`` does, or ``OverflowError``."""
-    number = value if type(value) is int else int(index(value))
-    if -0x80000000 <= number <= 0x7FFFFFFF:
-        return number
-    raise OverflowError("out of the range of a C int")
 
 
 def bind(self: native, address: Any) -> None:
@@ -70,7 +55,7 @@ def listen(self: native, *backlog: Any) -> None:
     if state is not None:
         if not channel.process().dev:
             if backlog:
-                _judge("listen", *backlog)
+                judge("listen", *backlog)
             raise refusal("listen", call="listen", hint="outgate run --dev lets a program listen on loopback")
         del table[fd]  # the gate's duplicate would keep the port taken after close
         by_cookie.pop(state.cookie, None)
@@ -90,33 +75,28 @@ def sendto(self: native, *args: Any) -> int:
     """Send natively; MSG_FASTOPEN would connect behind the gate's back and is refused."""
     state = table.get(native.fileno(self))
     if state is not None and len(args) == 3 and args[1] and _has_fast_open(args[1]):
-        _judge("send", args[0], args[1])
+        judge("send", args[0], args[1])
         parse(state.family, args[2], "sendto", b"")
         raise refusal("fast-open")
     return native.sendto(self, *args)
 
 
 def sendmsg(self: native, *args: Any) -> int:
-    """Send natively; refuse MSG_FASTOPEN, and notice fds that leave for another process."""
+    """Send natively; refuse MSG_FASTOPEN and what beside the data would move the path, and notice fds that leave.
+
+    :raises outgate.errors.GateError: for ancillary data that the table of options does not permit.
+    """
     state = table.get(native.fileno(self))
-    if state is not None and 3 <= len(args) <= 4 and args[2] and _has_fast_open(args[2]):
-        if len(args) > 3 and args[3] is not None:
-            parse(state.family, args[3], "sendmsg", (), (), 0)
-        _judge("sendmsg", *args[:3])
-        raise refusal("fast-open")
+    if state is not None:
+        args, refused = freeze_ancillary(state.family, args)
+        fast_open = 3 <= len(args) <= 4 and args[2] and _has_fast_open(args[2])
+        if refused is not None or fast_open:
+            judge_message(state.family, args)
+            raise refusal("fast-open") if refused is None else refusal(refused.code, **refused.facts)
     sent: int = native.sendmsg(self, *args)
     if len(args) > 1 and args[1]:
         inherit.bump()
     return sent
-
-
-def setsockopt(self: native, *args: Any) -> None:
-    """Set an option natively; close must be exact about SO_LINGER, so remember that it was touched."""
-    native.setsockopt(self, *args)
-    if args[1] == SO_LINGER and args[0] == SOL_SOCKET:
-        state = table.get(native.fileno(self))
-        if state is not None:
-            state.lingered = True
 
 
 def _has_fast_open(flags: Any) -> bool:
@@ -124,14 +104,3 @@ def _has_fast_open(flags: Any) -> bool:
         return bool(c_int(flags) & MSG_FASTOPEN)
     except Exception:  # whatever __index__ raised: C meets it too
         return False
-
-
-def _judge(call: str, *args: Any) -> None:
-    """Let C refuse what is wrong with arguments, on a socket without an fd: nothing can come of it."""
-    sock = native(AF_UNIX)
-    sock.close()
-    try:
-        getattr(native, call)(sock, *args)
-    except OSError as e:
-        if e.errno != errno.EBADF:
-            raise

@@ -1,4 +1,4 @@
-"""Stand in for ``_socket.socket``: creation, connect, bind, listen and close are ours, the rest is the kernel's.
+"""Stand in for ``_socket.socket``: creation, connect, bind, listen, options and close are ours, the rest the kernel's.
 
 :func:`connect` is the one to read first: it is what happens in a program when it connects.
 
@@ -33,9 +33,11 @@ from select import POLLOUT, poll
 
 from outgate.client import channel, inherit, pool
 from outgate.client.address import parse
+from outgate.client.calls import c_int, refusal
 from outgate.client.closing import close, finalize, forget_stale, let_go
 from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
-from outgate.client.outbound import accept, bind, c_int, listen, refusal, sendmsg, sendto, setsockopt
+from outgate.client.options import getsockopt, setsockopt
+from outgate.client.outbound import accept, bind, listen, sendmsg, sendto
 from outgate.client.state import BORN, CONNECTED, CONNECTING, State, by_cookie, table
 from outgate.core import messages
 
@@ -220,13 +222,21 @@ def connect(self: native, address: Any) -> None:
         raise OSError(number, os.strerror(number))
     if timeout is not None and not _is_writable(self, timeout):
         raise timed_out("timed out")
-    return _harvest(self, state)
+    try:
+        return _harvest(self, state)
+    except BlockingIOError as e:
+        if e.errno != errno.EALREADY:
+            raise
+    # SO_SNDTIMEO has ended the wait; to the program this was its first connect.
+    raise OSError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
 
 
 def _begin(self: native, state: State, address: Address) -> int:
     """Have the gate dial, and return the errno of a non-blocking connect: 0, EINPROGRESS, or what the network said."""
     host, port, flow, scope = address
-    request = {"op": messages.CONNECT, "sock": state.id, "host": host, "port": port, "flow": flow, "scope": scope}
+    request = {"op": messages.CONNECT, "sock": state.id, "host": host, "port": port}
+    if flow or scope:
+        request["flow"], request["scope"] = flow, scope
     try:
         reply = channel.request(request, repeat=False)
     except OSError as e:
@@ -251,7 +261,8 @@ def connect_ex(self: native, address: Any) -> int:
         return native.connect_ex(self, address)
     parsed = parse(state.family, address, "connect_ex")
     sys.audit("socket.connect", self, address)
-    if state.phase == BORN:
+    is_first = state.phase == BORN
+    if is_first:
         from outgate.errors import GateError
 
         try:
@@ -268,6 +279,8 @@ def connect_ex(self: native, address: Any) -> int:
         if timeout is not None and not _is_writable(self, timeout):
             return errno.EAGAIN  # as C does
     number = native.connect_ex(self, state.dialled)  # type: ignore[arg-type]
+    if is_first and number == errno.EALREADY:  # SO_SNDTIMEO, as in connect()
+        number = errno.EINPROGRESS
     _note(state, number)
     return number
 
@@ -299,7 +312,7 @@ def _is_writable(self: native, timeout: float) -> bool:
 
 
 class socket(native):
-    """A socket of the gate's: the C class with creation, connect, bind, listen and close replaced."""
+    """A socket of the gate's: the C class with creation, connect, bind, listen, options and close replaced."""
 
     __slots__ = ()
 
@@ -312,6 +325,7 @@ class socket(native):
     sendto = sendto
     sendmsg = sendmsg
     setsockopt = setsockopt
+    getsockopt = getsockopt  # type: ignore[assignment]  # typeshed tells int from bytes by the arguments
     close = close
     __del__ = finalize
 

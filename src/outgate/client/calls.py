@@ -1,0 +1,38 @@
+"""What the methods of the stand-in share: refusals, and C's own judgement of arguments."""
+
+from __future__ import annotations
+
+import errno
+from _socket import AF_UNIX
+from _socket import socket as native
+from operator import index
+
+TYPE_CHECKING = False  # importing typing would cost more than this room together
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def refusal(code: str, **facts: Any) -> Exception:
+    """Return the exception of a row of the error table."""
+    from outgate import errors
+
+    return errors.build(code, facts)
+
+
+def c_int(value: Any) -> int:
+    """Return a number as C's ``int`` takes it. Raises as ``__index__`` does, or ``OverflowError``."""
+    number = value if type(value) is int else int(index(value))
+    if -0x80000000 <= number <= 0x7FFFFFFF:
+        return number
+    raise OverflowError("out of the range of a C int")
+
+
+def judge(call: str, *args: Any) -> None:
+    """Let C refuse what is wrong with arguments, on a socket without an fd: nothing can come of it."""
+    sock = native(AF_UNIX)
+    sock.close()
+    try:
+        getattr(native, call)(sock, *args)
+    except OSError as e:
+        if e.errno != errno.EBADF:
+            raise
