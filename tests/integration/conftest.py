@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from support import corp as company
+from support.corp import Corp
 from support.world import World, missing
 
 
@@ -29,3 +33,28 @@ def world(_make_world: Callable[[], World]) -> World:
     if reason:
         pytest.skip(reason)
     return _make_world()
+
+
+@pytest.fixture(scope="session")
+def _make_corp(_make_world: Callable[[], World]) -> Callable[[], Corp]:
+    """Add the company to the world at its first use."""
+    return functools.cache(lambda: Corp(_make_world()))
+
+
+@pytest.fixture
+def corp(world: World, _make_corp: Callable[[], Corp]) -> Iterator[Corp]:
+    """The world with a company in it, whose name server is asked while the test runs."""
+    made = _make_corp()
+    made.use()
+    # As Debian's installer writes it: the host has a full name, at an address of its loopback.
+    hosts = f"127.0.0.1 localhost\n::1 localhost\n127.0.1.1 worker.{company.CORP} {socket.gethostname()}\n"
+    world.near.file("hosts", hosts)
+    yield made
+    world.near.file("hosts", "127.0.0.1 localhost\n::1 localhost\n")
+    world.use_resolver()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Return where this test's decision log goes."""
+    return tmp_path / "decisions.jsonl"

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from support.fenced import PROGRAMS, events, run
 from support.servers import dovecot, inn, nginx
 from support.world import DOMAIN, FORBIDDEN, MAIL, METADATA, NEWS, PRIVATE4, PRIVATE6, TRAP_PORT, WWW, ZONE, World
 
-PROGRAMS = Path(__file__).parent / "programs"
 _LOGIN = (dovecot.USER, dovecot.PASSWORD)
 
 
@@ -84,23 +84,6 @@ def test_the_program_works_natively(world: World, case: Case) -> None:
 
 
 # -- through the gate, with no configuration -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    """Return where this test's decision log goes."""
-    return tmp_path / "decisions.jsonl"
-
-
-def run(world: World, log: Path, *words: str) -> Any:
-    """Run a command under ``outgate run``, in the fence."""
-    return world.outgate("run", "--fence", "--log", str(log), "--", *words)
-
-
-def events(log: Path, kind: str) -> list[dict[str, Any]]:
-    """Return the events of one kind from a decision log."""
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
-    return [line for line in lines if line.get("event") == kind]
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

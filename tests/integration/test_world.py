@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from outgate.core.addresses import classify
+from support.corp import Corp
 from support.world import DOMAIN, FORBIDDEN, MAIL, NEWS, PUBLIC, TRAP_PORT, WWW, ZONE, World
 
 
@@ -87,6 +88,8 @@ def test_every_server_address_is_public_and_every_trap_is_not() -> None:
 def test_a_second_world_leaves_nothing_behind(world: World) -> None:
     """After a world has ended, its namespaces, processes and files are gone."""
     with World() as second:
+        company = Corp(second)
+        company.openssh, company.redis
         names, folder = (second.near.name, second.far.name), second.folder
         pids = second.far.pids()
         assert len(pids) >= len(second.servers)

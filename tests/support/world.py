@@ -28,7 +28,7 @@ import trustme
 
 from support import peers
 from support.namespaces import Namespace, ip, join
-from support.servers import dnsmasq, dovecot, inn, nginx
+from support.servers import dnsmasq, dovecot, inn, nginx, postgresql
 from support.servers.process import Server
 from support.sniffer import Watch
 
@@ -62,7 +62,8 @@ ZONE = {
 }
 
 _PROGRAMS = ("ip", "innd", "rnews", "dovecot", "nginx", "dnsmasq", "curl", "setpriv")
-_PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/news/bin"
+_PROGRAMS += ("named", "master", "initdb", "redis-server", "sshd", "ssh")  # of support/corp.py
+_PATH = f"/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/news/bin:/usr/lib/postfix/sbin:{postgresql.programs()}"
 _SOURCE = Path(__file__).parents[2] / "src"
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class World:
     :ivar far: where servers run.
     :ivar folder: configuration, logs and data, removed at the end.
     :ivar ca: path of the certificate authority that signed the servers' certificates.
+    :ivar authority: that authority, for more certificates.
     :ivar trap: the peer that accepts on :data:`FORBIDDEN` addresses, by address.
     """
 
@@ -174,13 +176,17 @@ class World:
         with Watch(self.near.socket, "lo", mark) as watch:
             yield watch
 
+    def use_resolver(self, address: str = FAR4, options: str = "timeout:2 attempts:1") -> None:
+        """Let programs in ``near``, those that run already too, ask this name server from now on (resolv.conf(5))."""
+        self.near.file("resolv.conf", f"nameserver {address}\noptions {options}\n")
+
     # -- making it -----------------------------------------------------------------------------------------------
 
     def _make_namespaces(self) -> None:
         self.near = self._namespace("near")
         self.far = self._namespace("far")
         near, far = self.near.name, self.far.name
-        self.near.file("resolv.conf", f"nameserver {FAR4}\noptions timeout:2 attempts:1\n")
+        self.use_resolver()
         self.far.file("resolv.conf", f"nameserver {FAR4}\noptions timeout:2 attempts:1\n")
         join(self.near, self.far)
         for address in (f"{NEAR4}/24", f"{NEAR6}/64"):
@@ -197,14 +203,19 @@ class World:
         return made
 
     def _make_certificates(self) -> None:
-        authority = trustme.CA()
+        self.authority = trustme.CA()
         self.ca = self.folder / "ca.pem"
-        authority.cert_pem.write_to_path(str(self.ca))
-        certificate = authority.issue_cert(*ZONE, *PUBLIC)
-        self.certificate, self.key = self.folder / "cert.pem", self.folder / "key.pem"
-        for number, blob in enumerate(certificate.cert_chain_pems):
-            blob.write_to_path(str(self.certificate), append=number > 0)
-        certificate.private_key_pem.write_to_path(str(self.key))
+        self.authority.cert_pem.write_to_path(str(self.ca))
+        self.certificate, self.key = self.issue(self.folder, *ZONE, *PUBLIC)
+
+    def issue(self, folder: Path, *identities: str) -> tuple[Path, Path]:
+        """Make a certificate for names and addresses; return the paths of its chain and of its key."""
+        issued = self.authority.issue_cert(*identities)
+        chain, key = folder / "cert.pem", folder / "key.pem"
+        for number, blob in enumerate(issued.cert_chain_pems):
+            blob.write_to_path(str(chain), append=number > 0)
+        issued.private_key_pem.write_to_path(str(key))
+        return chain, key
 
     def tls(self) -> ssl.SSLContext:
         """Return a context that trusts the world's CA, for use in the test's own process."""
@@ -212,19 +223,23 @@ class World:
 
     def _set_traps(self) -> None:
         for address in FORBIDDEN:
-            listener = self.far.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((address, TRAP_PORT))
-            self.trap[address] = self._stack.enter_context(peers.echo(listener=listener))
+            self.trap[address] = self.listen(self.far, address, TRAP_PORT)
+
+    def listen(self, namespace: Namespace, address: str, port: int) -> peers.Peer:
+        """Have a peer that echoes on an address of a namespace until the world ends."""
+        listener = namespace.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        return self._stack.enter_context(peers.echo(listener=listener))
 
     def _start_servers(self) -> None:
         folders = {name: self.folder / name for name in ("dnsmasq", "inn", "dovecot", "nginx")}
         for folder in folders.values():
             folder.mkdir()
-        self._keep("dnsmasq", dnsmasq.start(self.far, folders["dnsmasq"], FAR4, ZONE))
-        self._keep("dovecot", dovecot.start(self.far, folders["dovecot"], self.certificate, self.key))
-        self._keep("nginx", nginx.start(self.far, folders["nginx"], WWW, self.certificate, self.key))
-        self._keep("inn", inn.start(self.far, folders["inn"]))
+        self.keep("dnsmasq", dnsmasq.start(self.far, folders["dnsmasq"], FAR4, ZONE))
+        self.keep("dovecot", dovecot.start(self.far, folders["dovecot"], self.certificate, self.key))
+        self.keep("nginx", nginx.start(self.far, folders["nginx"], WWW, self.certificate, self.key))
+        self.keep("inn", inn.start(self.far, folders["inn"]))
         self.servers["dnsmasq"].wait_until(lambda: dnsmasq.ask(self.near, FAR4, f"www.{DOMAIN}"))
         for name, addresses, ports in (
             ("inn", NEWS, (119,)),
@@ -233,13 +248,15 @@ class World:
         ):
             for address in addresses:
                 for port in ports:
-                    self.servers[name].wait_until(functools.partial(self._reach, address, port))
+                    self.wait_for(name, address, port)
         inn.fill(self.far, folders["inn"])
 
-    def _reach(self, address: str, port: int) -> None:
-        self.near.connect(address, port).close()
+    def wait_for(self, name: str, address: str, port: int) -> None:
+        """Wait until a server accepts on an address and port."""
+        self.servers[name].wait_until(lambda: self.near.connect(address, port).close())
 
-    def _keep(self, name: str, server: Server) -> None:
+    def keep(self, name: str, server: Server) -> None:
+        """Note a server by name, and stop it when the world ends."""
         self.servers[name] = server
         self._stack.callback(server.stop)
 

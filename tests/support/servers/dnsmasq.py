@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import socket
-import struct
 from pathlib import Path
 
+from support import dns
 from support.namespaces import Namespace
 from support.servers.process import Server
 
@@ -34,13 +33,6 @@ def start(namespace: Namespace, folder: Path, address: str, zone: dict[str, list
 
 
 def ask(namespace: Namespace, address: str, name: str) -> None:
-    """Ask for a name's A record once. Raises ``OSError`` when no answer comes (RFC 1035, section 4.1)."""
-    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
-    query = struct.pack("!6H", 0x4F47, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", 1, 1)
-    with namespace.socket(kind=socket.SOCK_DGRAM) as sock:
-        sock.settimeout(1)
-        sock.connect((address, 53))
-        sock.send(query)
-        answer = sock.recv(512)
-    if answer[:2] != query[:2] or answer[3] & 15:
+    """Ask for a name's A record once. Raises ``OSError`` when no answer comes, or the name is not known."""
+    if dns.ask(namespace, address, name)[3] & 15:
         raise OSError(f"the name server does not know {name}")

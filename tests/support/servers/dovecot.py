@@ -31,6 +31,12 @@ userdb {{
   driver = static
   args = uid={owner} gid={owner} home={folder}/mail/%u
 }}
+# Whom the mail server of submissions asks (see postfix.py).
+service auth {{
+  unix_listener auth-postfix {{
+    mode = 0666
+  }}
+}}
 service imap-login {{
   chroot =
 }}

@@ -36,6 +36,8 @@ http {{
         # How many requests came on this connection: 2 for the second one of a kept-alive connection.
         location = /nth {{ return 200 "$connection_requests\\n"; }}
         location = /moved {{ return 302 $scheme://$host/hello; }}
+        # A redirect to wherever the client says: what an attacker's server does.
+        location = /to {{ return 302 $arg_url; }}
         # A location that answers by itself does not wait for the body; one that passes it on does.
         location = /upload {{ proxy_pass http://unix:{folder}/count.sock; }}
     }}
