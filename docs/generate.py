@@ -1,4 +1,4 @@
-"""Write the pages that follow from the code: errors, log fields and configuration keys.
+"""Write the pages that follow from the code: errors, log fields, configuration keys and socket options.
 
 ``python docs/generate.py PAGE`` prints one page, ``--write`` writes them all. A test holds each page equal to what
 this makes.
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from outgate import errors
+from outgate.core import options
 from outgate.gate import keys
 from outgate.gate.lines import FIELDS
 
@@ -84,8 +85,8 @@ with its place and the nearest one that is. `etc/outgate.sample.toml` has every 
 App names are lower-case letters, digits, `.`, `_` and `-`, at most 63, the first a letter or digit; a name with a dot
 stands in quotes, as in `[apps."web.v2"]`.
 
-A rule is `[tcp://|udp://] (group | address | CIDR | [v6] | *) [:ports]`. The lists are looked at in the order except,
-deny, allow, and the first rule that matches decides. An entry of `deny` may be
+A rule is `[tcp://|udp://] (group | name | *.suffix | address | CIDR | [v6] | *) [:ports]` ([policy](policy.md)). The
+lists are looked at in the order except, deny, allow, and the first rule that matches decides. An entry of `deny` may be
 `{{ rule = "10.0.0.0/8", mode = "report" }}`, which only logs what it would have denied.
 
 A reload (SIGHUP, `outgate reload`) with a file that has a fault changes nothing: the old one stays in force.
@@ -93,6 +94,55 @@ A reload (SIGHUP, `outgate reload`) with a file that has a fault changes nothing
 Words that are refused until a later version:
 
 {later}
+"""
+
+_OPTIONS = """\
+# Socket options
+
+<!-- Made by docs/generate.py; do not edit. -->
+
+A program sets and reads the options below, before and after connect; App Engine's eight are among them. Every other is
+refused, known or not, by an `OSError` with its reason: `ENOPROTOOPT` ("Protocol not available") where a program can do
+without, as on a host that does not have the option, and `EACCES` where the option would lead packets elsewhere, hide
+them, or take from the gate's host. Wrong arguments raise what they raise natively. Sockets that are not outgate's
+(Unix sockets, inherited ones, and under `--dev` those that listen) take what the kernel lets them.
+
+```python
+sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 7)
+# PolicyDenied, a PermissionError: [Errno 13] setsockopt: SO_MARK is refused: {why}
+```
+
+## Permitted
+
+On the direct path the kernel applies them natively. On the relay path:
+
+- outside: the gate sets and reads it on the kernel's socket;
+- inside: it concerns the program's own waiting, and the program's end of the pair has it;
+- kept: it can be set and read back, and what it is for does not happen;
+- answered: the client answers, as the kernel's socket would.
+
+A `linger` is two C ints, a `timeval` two C longs; `struct.pack` makes them.
+
+{allowed}
+
+## Beside the data of sendmsg
+
+{ancillary} may ride along.
+All other ancillary data are refused, `IP_PKTINFO`, `IPV6_PKTINFO`, routing headers and file descriptors among them. Of
+the flags, `MSG_FASTOPEN` is refused; on UDP so is `MSG_DONTROUTE`, and on the relay path `MSG_OOB`.
+
+## Refused
+
+Neither set nor read. `--dev` lets those pass that say so, for servers under test.
+
+{refused}
+
+## App Engine
+
+With the profile `app-engine` (not in this version yet) exactly the eight and `SO_ERROR` are there, all else is
+`EACCES`. A set is validated and ignored; a get gives the value that App Engine gave:
+
+{mocked}
 """
 
 
@@ -123,6 +173,8 @@ def errors_page() -> str:
         codes.append(f"### {row.code}\n\n`{row.cls.__name__}`, `{_number(row)}`\n\n    {row.sentence}")
         if row.cure:
             codes.append(f"What helps:\n\n    {row.cure.replace('{{', '{').replace('}}', '}')}")
+        if row.brief:
+            codes.append(f'With `reasons = "brief"`:\n\n    {row.brief}')
     return _ERRORS.format(
         classes=_table(
             ("class", "is also", "means"),
@@ -202,10 +254,57 @@ def sample() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _refused_rows() -> list[tuple[str, ...]]:
+    """Return a row for each level, errno and reason, with all the options it is for."""
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for option in options.options().values():
+        if not option.can_get:
+            number = errno.errorcode[errors.TABLE[option.code].errno]
+            row = (f"`{options.LEVELS[option.level]}`", number, option.means, option.cure)
+            rows.setdefault(row, []).append(f"`{option.name}`")
+    return [(level, ", ".join(names), f"`{number}`", why, cure) for (level, number, why, cure), names in rows.items()]
+
+
+def options_page() -> str:
+    """Return docs/options.md."""
+    every = options.options()
+    kinds = {"tcp4 tcp6 udp4 udp6": "all", "tcp4 tcp6": "TCP", "tcp6 udp6": "IPv6"}
+    return _OPTIONS.format(
+        why=every[options.SOCKET, 36].means,
+        allowed=_table(
+            ("level", "option", "of", "type", "may be", "on a relay", "does", "needed by"),
+            [
+                (
+                    f"`{options.LEVELS[option.level]}`",
+                    f"`{option.name}`",
+                    kinds[option.kinds],
+                    option.type,
+                    "set, read" if option.can_set else "read",
+                    option.relay,
+                    option.means,
+                    option.users,
+                )
+                for option in every.values()
+                if option.can_get
+            ],
+        ),
+        ancillary=", ".join(f"`{name}`" for name in options.ANCILLARY.values()),
+        refused=_table(("level", "options", "errno", "why", "instead"), _refused_rows()),
+        mocked=_table(
+            ("option", "bytes", "number"),
+            [
+                (f"`{every[key].name}`", f"`{value.hex()}`", str(options.mocked(*key)))
+                for key, value in options.MOCKED.items()
+            ],
+        ),
+    )
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "docs/errors.md": errors_page,
     "docs/log.md": log_page,
     "docs/configuration.md": configuration_page,
+    "docs/options.md": options_page,
     "etc/outgate.sample.toml": sample,
 }
 

@@ -19,7 +19,8 @@ FACTS = {
         "transport": "tcp",
         "what": "db.corp is 10.0.0.5 (private)",
         "rule": "non-public",
-        "permit": "10.0.0.5:5432",
+        "permit": "db.corp:5432",
+        "hint": "",
     },
     "policy-no-rule": {
         "app": "blog",
@@ -32,10 +33,14 @@ FACTS = {
     "policy-name": {
         "app": "blog",
         "host": "db.corp",
-        "what": "db.corp is 10.0.0.5 (private)",
+        "what": "db.corp is 127.0.0.1 (loopback)",
         "rule": "non-public",
-        "permit": "10.0.0.5",
+        "permit": "127.0.0.1",
+        "hint": " (by address: a name does not lift loopback)",
     },
+    "policy-name-denied": {"app": "blog", "host": "db.corp", "rule": "*.corp", "permit": "db.corp"},
+    "policy-name-no-rule": {"app": "blog", "host": "db.corp", "permit": "db.corp"},
+    "policy-names": {"app": "blog", "host": "db.corp", "permit": "db.corp:5432"},
     "billing-disabled": {"app": "blog"},
     "no-app": {"uid": 1000},
     "untrusted": {"app": "blog"},
@@ -46,6 +51,10 @@ FACTS = {
     "raw": {},
     "udp-not-yet": {},
     "fast-open": {},
+    "option": {"call": "setsockopt", "option": "SO_REUSEPORT", "why": "it is for servers", "cure": "leave it out"},
+    "option-denied": {"call": "getsockopt", "option": "SO_MARK", "why": "it leads elsewhere", "cure": "leave it out"},
+    "option-blocked": {"verb": "set", "option": "TCP_CORK"},
+    "flag": {"flag": "MSG_OOB", "why": "urgent data do not pass a relay"},
     "too-many-leases": {"app": "blog", "used": 4000, "limit": 4000},
     "gate-sockets": {},
     "lease-idle": {"idle": 121.4},
@@ -145,8 +154,19 @@ def test_a_denial_reads_as_documented():
     """The text of a denial names app, destination, reason, rule and cure in one line."""
     assert str(build("policy-denied", FACTS["policy-denied"])) == (
         "[Errno 13] blog → db.corp:5432 (tcp) denied: db.corp is 10.0.0.5 (private); "
-        'rule "non-public"; to permit: except = ["10.0.0.5:5432"]'
+        'rule "non-public"; to permit: except = ["db.corp:5432"]'
     )
+
+
+@pytest.mark.parametrize("code", [code for code, row in TABLE.items() if row.brief])
+def test_a_brief_denial_tells_the_kind_of_rule_alone(code):
+    """With the kind among its facts a denial says that and no more, and where the rest is written."""
+    error = build(code, {**FACTS[code], "kind": "address"})
+    assert error.reason.endswith("denied by the policy; kind of rule: address")
+    assert error.cure == "the gate's log says which rule, and what would permit it"
+    assert error.code == code
+    assert "10.0.0.5" not in str(error)
+    assert "non-public" not in str(error)
 
 
 def test_facts_cannot_write_the_sentence():

@@ -115,11 +115,23 @@ class InternalError(OutgateError):
 
 
 class Row:
-    """One refusal: its code, class, errno, sentence and cure (both format strings over the facts)."""
+    """One refusal: its code, class, errno, sentence and cure (both format strings over the facts).
 
-    __slots__ = ("cls", "code", "cure", "errno", "sentence")
+    ``brief`` is the sentence for a program that is only told the kind of rule (``reasons = "brief"``, fact ``kind``).
+    """
 
-    def __init__(self, code: str, cls: Type[GateError], errno: int, sentence: str, cure: Optional[str] = None) -> None:
+    __slots__ = ("brief", "cls", "code", "cure", "errno", "sentence")
+
+    def __init__(
+        self,
+        code: str,
+        cls: Type[GateError],
+        errno: int,
+        sentence: str,
+        cure: Optional[str] = None,
+        brief: Optional[str] = None,
+    ) -> None:
+        self.brief = brief
         self.code = code
         self.cls = cls
         self.errno = errno
@@ -127,15 +139,21 @@ class Row:
         self.cure = cure
 
 
+#: The cure of every brief refusal.
+_IN_THE_LOG = "the gate's log says which rule, and what would permit it"
+_BRIEF = "{app} → {host}:{port} ({transport}) denied by the policy; kind of rule: {kind}"
+_BRIEF_LOOK_UP = "{app} → {host} (look-up) denied by the policy; kind of rule: {kind}"
+
 _ROWS = (
     # Facts of a denial: app, host, port, transport, what ("10.0.0.5 (private)" or "db.corp is 10.0.0.5 (private)"),
-    # rule ("non-public"), permit (a rule text that would permit it).
+    # rule ("non-public"), permit (a rule text that would permit it), hint (why that text is no name, or nothing).
     Row(
         "policy-denied",
         PolicyDenied,
         _errno.EACCES,
         '{app} → {host}:{port} ({transport}) denied: {what}; rule "{rule}"',
-        'to permit: except = ["{permit}"]',
+        'to permit: except = ["{permit}"]{hint}',
+        _BRIEF,
     ),
     Row(
         "policy-no-rule",
@@ -143,13 +161,39 @@ _ROWS = (
         _errno.EACCES,
         "{app} → {host}:{port} ({transport}) denied: {what}; no rule of app '{app}' allows it",
         'to permit: allow = ["{permit}"]',
+        _BRIEF,
     ),
     Row(
         "policy-name",
         PolicyDenied,
         _errno.EACCES,
         '{app} → {host} (look-up) denied: every address it has is forbidden: {what}; rule "{rule}"',
+        'to permit: except = ["{permit}"]{hint}',
+        _BRIEF_LOOK_UP,
+    ),
+    Row(
+        "policy-name-denied",
+        PolicyDenied,
+        _errno.EACCES,
+        '{app} → {host} (look-up) denied: rule "{rule}"',
         'to permit: except = ["{permit}"]',
+        _BRIEF_LOOK_UP,
+    ),
+    Row(
+        "policy-name-no-rule",
+        PolicyDenied,
+        _errno.EACCES,
+        "{app} → {host} (look-up) denied: no rule of app '{app}' could allow what it leads to",
+        'to permit: allow = ["{permit}"]',
+        _BRIEF_LOOK_UP,
+    ),
+    Row(
+        "policy-names",
+        PolicyDenied,
+        _errno.EACCES,
+        "{app} → {host} (look-up) denied: the names of app '{app}' do not have it, and no rule allows it by name",
+        'to permit: add "{host}" to names, or allow = ["{permit}"]',
+        _BRIEF_LOOK_UP,
     ),
     Row(
         "billing-disabled",
@@ -212,6 +256,29 @@ _ROWS = (
         "MSG_FASTOPEN would connect without asking the gate",
         "call connect() first",
     ),
+    # Facts of these: call ("setsockopt"), option (its name), why, cure (what to do instead, or nothing).
+    Row(
+        "option",
+        GateError,
+        _errno.ENOPROTOOPT,
+        "{call}: {option} is refused: {why}",
+        "{cure}",
+    ),
+    Row(
+        "option-denied",
+        PolicyDenied,
+        _errno.EACCES,
+        "{call}: {option} is refused: {why}",
+        "{cure}",
+    ),
+    Row(
+        "option-blocked",
+        PolicyDenied,
+        _errno.EACCES,
+        "attempt to {verb} blocked socket option {option}",
+        'only the eight options of App Engine are there; profile = "app-engine" says so',
+    ),
+    Row("flag", GateError, _errno.EOPNOTSUPP, "{flag} is refused: {why}"),
     Row(
         "too-many-leases",
         TooManyLeases,
@@ -268,6 +335,8 @@ def describe(code: str, facts: Mapping[str, Any]) -> Tuple[str, Optional[str]]:
     """Return the (reason, cure) sentences of a refusal. Raises ``KeyError`` for a code that is not in the table."""
     row = TABLE[code]
     known = _Missing(facts)
+    if row.brief and "kind" in facts:
+        return row.brief.format_map(known), _IN_THE_LOG
     try:
         reason = row.sentence.format_map(known)
     except ValueError:  # a withheld number met a format such as {idle:.0f}

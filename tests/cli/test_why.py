@@ -165,6 +165,26 @@ def test_a_name_that_cannot_be_resolved(source: list[str], capsys: Capture) -> N
     assert json.loads(capsys.readouterr().out)["verdict"] == "unknown"
 
 
+def test_a_name_that_is_not_looked_up(source: list[str], capsys: Capture) -> None:
+    """A name that no rule could allow is answered without a look-up: reason and cure, no address, exit status 1."""
+    source = [*source[:2], "--app", "shop"]
+    assert main(["why", "Data.in.Labels.invalid.:22", *source]) == 1
+    text = capsys.readouterr().out
+    assert text.startswith("denied  shop → Data.in.Labels.invalid.:22 (tcp)\n")
+    assert "is not looked up" in text
+    assert 'to permit: allow = ["data.in.labels.invalid:22"]' in text
+    assert "  address" not in text
+    assert main(["why", "data.in.labels.invalid:22", "--json", *source]) == 1
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["addresses"], answer["kind"], answer["name"]) == ([], "none", "data.in.labels.invalid")
+
+
+def test_what_is_no_name(source: list[str], capsys: Capture) -> None:
+    """Of what can be no name nothing can be told, in words that say what is wrong with it."""
+    assert main(["why", "a b.test:80", *source]) == 2
+    assert "has a space in it, which no name has" in capsys.readouterr().err
+
+
 def test_report_mode(tmp_path: Path, capsys: Capture) -> None:
     """What is only reported is let through, so its exit status is 0, and both are said."""
     path = tmp_path / "outgate.toml"

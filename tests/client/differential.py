@@ -97,7 +97,7 @@ def outcome(call: Callable[[], Any], stopping: Tuple[str, ...] = _ACTS) -> Outco
 
 
 #: Of these the kernel or a resolver is the judge, whose place the gate takes.
-_JUDGED_ELSEWHERE = ("socket(", "if_")
+_JUDGED_ELSEWHERE = ("socket(", "if_", "setsockopt(", "getsockopt(")
 _FROM_A_RESOLVER = ("gaierror", "herror")
 _AFTER_ITS_EVENT = ("wildcard resolved to multiple address", "IPv4 sockaddr must be 2 tuple")
 
@@ -113,7 +113,7 @@ def agree(label: str, native: Outcome, ours: Outcome) -> bool:
     if label.startswith("count "):  # how many arguments: Python says it in other words than C
         return ours[:2] == native[:2]
     if native.how == "raised":
-        of_the_kernel = native.kind == "OSError" and label.startswith(_JUDGED_ELSEWHERE)
+        of_the_kernel = native.kind in ("OSError", "PermissionError") and label.startswith(_JUDGED_ELSEWHERE)
         return (of_the_kernel or native.kind in _FROM_A_RESOLVER) and ours.how in ("asked", "reached", "refused")
     if native.how == "reached" and label.startswith("get"):  # C was stopped, and might have raised these
         return ours.how != "raised" or ours.kind in _FROM_A_RESOLVER or ours.text in _AFTER_ITS_EVENT
@@ -334,6 +334,16 @@ def table() -> Iterator[Case]:
         yield method("setsockopt", AF_INET, value, 1, 1)
         yield method("setsockopt", AF_INET, 1, value, 1)
         yield method("setsockopt", AF_INET, 1, _socket.SO_LINGER, value)
+        yield method("setsockopt", AF_INET, 1, _socket.SO_BINDTODEVICE, value)
+        yield method("setsockopt", AF_INET, 1, _socket.SO_BINDTODEVICE, None, value)
+        yield method("getsockopt", AF_INET, value, 2)
+        yield method("getsockopt", AF_INET, 1, value)
+        yield method("getsockopt", AF_INET, 1, _socket.SO_LINGER, value)
+        yield method("getsockopt", AF_INET, 1, _socket.SO_BINDTODEVICE, value)
+        yield method("sendmsg", AF_INET, [b"x"], [(value, 1, b"")])
+        yield method("sendmsg", AF_INET, [b"x"], [(1, value, b"")])
+    for arguments in ((), (1,), (1, 2, 3, 4)):
+        yield method("getsockopt", AF_INET, *arguments)
     for arguments in ((), (1,), (1, 2), (1, 13, None), (1, 13, None, 8), (1, 13, 1, 8, 9)):
         yield method("setsockopt", AF_INET, *arguments)
     for port in PORTS:

@@ -97,6 +97,23 @@ def test_any_datagram_is_judged_as_natively(name: str, junk: list[Any], flags: A
         assert d.asked == []
 
 
+@given(st.sampled_from(("setsockopt", "getsockopt")), st.lists(numbers | anything, max_size=5))
+def test_any_option_is_judged_as_natively(name: str, arguments: list[Any]) -> None:
+    """Whatever is given to setsockopt and getsockopt raises what C raises, unless the table refuses the option."""
+    native, ours = d.compare(lambda side: side.method(name, d.AF_INET, *arguments))
+    assert d.agree(name + "(", native, ours)
+    assert d.asked == []
+
+
+@given(st.lists(st.tuples(numbers, numbers, _spoilt_bytes) | anything, max_size=3) | anything, numbers, addresses)
+def test_any_ancillary_data_are_judged_as_natively(ancillary: Any, flags: Any, address: Any) -> None:
+    """Whatever is given to sendmsg beside its data raises what C raises, unless the table refuses it."""
+    for arguments in (([b"x"], ancillary), ([b"x"], ancillary, flags), ([b"x"], ancillary, flags, address)):
+        native, ours = d.compare(lambda side, given=arguments: side.method("sendmsg", d.AF_INET, *given))
+        assert d.agree("sendmsg", native, ours)
+        assert d.asked == []
+
+
 @given(st.lists(anything, max_size=4))
 def test_any_socket_is_judged_as_natively(arguments: list[Any]) -> None:
     """Whatever is given to the class raises what C raises for its type, its range, or what the kernel refuses."""

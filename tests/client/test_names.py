@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from outgate.gate import config
 from outgate.testing.running import RunningGate, ThreadGate
+from support import peers
 
 Calls = list[tuple[str, tuple[Any, ...]]]
 
@@ -150,3 +152,47 @@ def test_unknown_names_are_gaierrors(names_gate: RunningGate) -> None:
     for kind, text, number in unknown:
         assert (kind, number) == ("gaierror", s.EAI_NONAME), (kind, text)
     assert empty_label[0] == long_label[0] == "UnicodeError"
+
+
+EVENT_LOOP = """
+import asyncio, socket, sys
+port = int(sys.argv[1])
+async def main():
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo("Peer.test", port, type=socket.SOCK_STREAM)
+    print([item[4][0] for item in found])
+    print((await loop.getnameinfo(("127.0.0.1", port), socket.NI_NUMERICSERV))[1] == str(port))
+    _, writer = await asyncio.open_connection("peer.test", port)
+    writer.close()
+    await writer.wait_closed()
+    try:
+        await asyncio.open_connection("unknown.test", port)
+    except socket.gaierror as e:
+        print(e.errno == socket.EAI_NONAME)
+asyncio.run(main())
+with socket.create_connection(("peer.test", port)):
+    pass
+"""
+
+
+def test_event_loops_and_their_connects_are_named() -> None:
+    """asyncio's look-ups work as natively, and what it then connects to by address is judged and logged by the name."""
+    with RunningGate(names={"peer.test": ["127.0.0.1"]}) as gate, peers.sink() as peer:
+        program = gate.program("-c", EVENT_LOOP, str(peer.port))
+        out, err = program.communicate(timeout=30)
+        assert (out.split("\n"), err) == (["['127.0.0.1']", "True", "True", ""], "")
+        for count in (1, 2):
+            line = gate.wait_for(event="end", port=peer.port, count=count)
+            assert (line["host"], line["name"], line["connected"]) == ("127.0.0.1", "peer.test", True)
+        assert gate.faults == []
+
+
+def test_smtplib_says_hello_as_natively() -> None:
+    """What smtplib makes of the host's own name is the same through a gate as without one."""
+    program = "import smtplib; print(smtplib.SMTP().local_hostname)"
+    native = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30).stdout
+    settings = config.default_settings(os.getuid(), allow=["db.corp:5432"])
+    with ThreadGate(settings) as gate:
+        through = gate.program("-c", program).communicate(timeout=30)
+        assert through == (native, "")
+        assert gate.faults == []

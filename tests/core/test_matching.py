@@ -64,3 +64,31 @@ def test_group_of_networks() -> None:
     for text in ("10.0.0.1", "192.168.0.1"):
         assert index.first(index.matching(judge(text)), TCP, 80) is index.rules[0]
         assert index.first(index.matching(judge(text)), TCP, 81) is index.rules[1]
+
+
+def test_naming() -> None:
+    """A name meets the rules for it and for each suffix it is below, and the first of the list is found."""
+    texts = ["*.corp:80", "db.corp", "*.b.corp", "10.0.0.0/8", "corp", "*.corp"]
+    index = RuleIndex([parse_rule(text) for text in texts], PERMIT)
+    assert index.has_names
+    for name, port, expected in [
+        ("db.corp", 80, "*.corp:80"),
+        ("db.corp", 81, "db.corp"),
+        ("a.b.corp", 81, "*.b.corp"),
+        ("x.corp", 81, "*.corp"),
+        ("corp", 81, "corp"),
+        ("xcorp", 81, None),
+        ("corp.example", 80, None),
+    ]:
+        found = index.first(index.naming(name), TCP, port)
+        assert (found and found.text) == expected
+    assert not RuleIndex([parse_rule("*")], PERMIT).has_names
+
+
+def test_ten_thousand_names_cost_no_more_than_the_labels_of_one() -> None:
+    """A name meets only the rules for it and its suffixes, however many there are."""
+    rules = [parse_rule(f"h{number}.x{number % 100}.example") for number in range(10_000)]
+    index = RuleIndex([*rules, parse_rule("*.x7.example:80"), parse_rule("*.example:90")], REFUSE)
+    assert len(index.naming("h107.x7.example")) == 3
+    assert len(index.naming("h1.x7.example")) == 2
+    assert index.naming("h107.x7.test") == ()

@@ -239,7 +239,7 @@ class TestWords:
                 "10.0.0.5",
                 {"host": "db.corp", "name": "db.corp"},
                 'blog → db.corp:5432 (tcp) denied: db.corp is 10.0.0.5 (private); rule "non-public"; '
-                'to permit: except = ["10.0.0.5:5432"]',
+                'to permit: except = ["db.corp:5432"]',
             ),
             (
                 "127.0.0.1",
@@ -257,7 +257,7 @@ class TestWords:
                 "64:ff9b::a00:5",
                 {"host": "db.corp", "name": "db.corp"},
                 "blog → db.corp:5432 (tcp) denied: db.corp is 64:ff9b::a00:5, NAT64 of 10.0.0.5 (private); "
-                'rule "non-public"; to permit: except = ["[64:ff9b::a00:5]:5432"]',
+                'rule "non-public"; to permit: except = ["db.corp:5432"]',
             ),
             (
                 "::ffff:10.0.0.5",
@@ -347,7 +347,12 @@ class TestBuild:
         [
             ({"allow": ["public", "htp://x"]}, r"^apps\.blog\.allow\[1\]: "),
             ({"deny": ["10.0.0.5/8"]}, r"^apps\.blog\.deny\[0\]: "),
-            ({"except_": ["db.corp"]}, r"^apps\.blog\.except\[0\]: .*next version"),
+            ({"except_": ["db..corp"]}, r"^apps\.blog\.except\[0\]: .*empty label"),
+            ({"except_": ["*.corp", "*.com:443"]}, r'^apps\.blog\.except\[1\]: .*as in "\*\.example\.com:443"'),
+            ({"except_": ["*.co.uk"]}, "anybody can register a name below co.uk"),
+            ({"except_": ["*.de"]}, "anybody can register a name below de"),
+            ({"names": ["*"]}, r"^apps\.blog\.names\[0\]: .*leave names out"),
+            ({"names": "*.corp"}, r"^apps\.blog\.names: names are a list"),
             ({"except_": [{"rule": "10.0.0.1", "mode": "report"}]}, "only a deny rule can be in report mode"),
             ({"allow": "public"}, r'^apps\.blog\.allow: rules are a list; write allow = \["…"\]'),
             ({"deny": {"rule": "public"}}, r"^apps\.blog\.deny: rules are a list"),

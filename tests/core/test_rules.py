@@ -4,7 +4,18 @@ import pytest
 
 from outgate.core.address_table import CLASSES
 from outgate.core.addresses import CLASS_BIT, NON_PUBLIC
-from outgate.core.rules import ALL_CLASSES, ALL_PORTS, TCP, UDP, parse_entry, parse_groups, parse_rule
+from outgate.core.names import Pattern
+from outgate.core.rules import (
+    ALL_CLASSES,
+    ALL_PORTS,
+    TCP,
+    UDP,
+    parse_entry,
+    parse_groups,
+    parse_names,
+    parse_rule,
+    writable,
+)
 from outgate.errors import ConfigError
 
 BOTH = TCP | UDP
@@ -73,7 +84,12 @@ REFUSED = [
     ("10.0.0.*", "write 10.0.0.0/24"),
     ("10.*", "write 10.0.0.0/8"),
     ("10.2.*.*:80", "write 10.2.0.0/16"),
-    ("web*", "patterns are not for addresses"),
+    ("1.2.3.4.5", "neither an address nor a CIDR"),
+    ("0xcafe", "means 0.0.202.254; write that"),
+    ("web*", "only a whole front may vary"),
+    ("a.*.corp:80", r"only a whole front may vary, as in \*\.corp"),
+    ("*.", r"names no suffix; write \*\.example\.com"),
+    (".corp", r"for every name below write \*\.corp"),
     ("10.0.0.1-10.0.0.9", "one rule for each CIDR"),
     ("10.0.0.1:", '"" is not a port'),
     ("10.0.0.1:http", "write 80"),
@@ -95,21 +111,27 @@ REFUSED = [
     ("[fe80::1%eth0]:80", "scope id"),
     ("localhost", 'write "loopback"'),
     ("localhost.:80", 'write "loopback"'),
+    ("*.localhost", 'write "loopback"'),
+    ("web.localhost", 'write "loopback"'),
     ("metadata.google.internal", 'write "metadata"'),
     ("internet", 'write "public"'),
     ("any", r'write "\*"'),
     ("privat", 'did you mean "private"'),
+    ("share", 'did you mean "shared"\\? A host of that name is written with a dot, "share."'),
     ("nonpublic", 'did you mean "non-public"'),
     ("corpo", 'did you mean "corp"'),
-    ("db.corp:5432", "rules by name come with the next version; write the address"),
-    ("*.corp", "rules by name come with the next version"),
-    ("münchen.example", "rules by name come with the next version"),
-    ("smtp.gmail.com.:465,587", "rules by name come with the next version"),
-    ("host", "rules by name come with the next version"),
-    ("-", "is no group, address or CIDR"),
-    ("a..b", "is no group, address or CIDR"),
-    ("tcp://", "is no group, address or CIDR"),
-    (":80", "is no group, address or CIDR"),
+    ("-", "has a label of hyphens alone"),
+    ("a..b", "has an empty label"),
+    ("tcp://", "an empty name"),
+    (":80", "an empty name"),
+    ("db.corp/x", "neither an address nor a CIDR"),
+    ("user@db.corp", "which no name has"),
+    ("corp.5:80", "ends in a number"),
+    ("straße.example", "write xn--strae-oqa.example for IDNA 2008, or strasse.example for"),
+    ("tcp://*.βόλος.example:443", r"write \*\.xn--nxasmm1c\.example for IDNA 2008"),
+    ("a\u200db.example", "has a zero-width joiner, .* write xn--ab-m1t.example"),
+    ("x" * 64 + ".corp", "a label has at most 63"),
+    ("x." * 150 + "corp", "a name has at most 253"),
     ("!private", 'did you mean "private"'),
 ]
 
@@ -121,10 +143,87 @@ def test_refused_with_place_and_hint(text: str, hint: str) -> None:
         parse_rule(text, "apps.blog.allow[3]", {"corp": (TEN,)})
 
 
-def test_denied_name_says_what_it_would_not_do() -> None:
-    """A name in deny is refused with a word on people's expectation that it blocks the address."""
-    with pytest.raises(ConfigError, match="would not keep the program from its address"):
-        parse_rule("tracker.example", "apps.blog.deny[0]")
+@pytest.mark.parametrize(
+    ("text", "transports", "pattern", "ports"),
+    [
+        ("db.corp:5432", BOTH, Pattern("db.corp"), ((5432, 5432),)),
+        ("tcp://DB.corp.:80,443", TCP, Pattern("db.corp"), ((80, 80), (443, 443))),
+        ("*.corp", BOTH, Pattern("corp", True), ALL_PORTS),
+        ("udp://*.a.corp:53", UDP, Pattern("a.corp", True), ((53, 53),)),
+        ("*.com", BOTH, Pattern("com", True), ALL_PORTS),
+        ("münchen.example:*", BOTH, Pattern("xn--mnchen-3ya.example"), ALL_PORTS),
+        ("xn--strae-oqa.example", BOTH, Pattern("xn--strae-oqa.example"), ALL_PORTS),
+        ("db", BOTH, Pattern("db"), ALL_PORTS),
+        ("cafe1.de", BOTH, Pattern("cafe1.de"), ALL_PORTS),
+        ("deadbeef", BOTH, Pattern("deadbeef"), ALL_PORTS),
+        ("1.2.3.4.example", BOTH, Pattern("1.2.3.4.example"), ALL_PORTS),
+        ("private.corp", BOTH, Pattern("private.corp"), ALL_PORTS),
+        ("public.", BOTH, Pattern("public"), ALL_PORTS),
+        ("share.:445", BOTH, Pattern("share"), ((445, 445),)),
+        ("corp.:445", BOTH, Pattern("corp"), ((445, 445),)),
+        ("internal.", BOTH, Pattern("internal"), ALL_PORTS),
+    ],
+)
+def test_name(text: str, transports: int, pattern: Pattern, ports: object) -> None:
+    """A name or a suffix stands where an address may, and is canonical; a dot at its end says it is no group."""
+    rule = parse_rule(text, "here", {"corp": (TEN,)})
+    assert (rule.transports, rule.pattern, rule.ports) == (transports, pattern, ports)
+    assert (rule.classes, rule.networks, rule.text) == (0, (), text)
+    assert not rule.is_any
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("db.corp", "db.corp"),
+        ("db", "db"),
+        ("public", "public."),
+        ("share", "share."),
+        ("corp", "corp."),
+        ("internal", "internal."),
+        ("localhost", ""),
+        ("web.localhost", ""),
+        ("metadata.google.internal", ""),
+        ("node.1", ""),
+        ("4chan.4chan", "4chan.4chan"),
+    ],
+)
+def test_writable(name: str, text: str) -> None:
+    """A canonical name is written in a rule so that it is read as that name, or it is said that none can have it."""
+    assert writable(name, frozenset({"corp"})) == text
+    if text:
+        assert parse_rule(text, "here", {"corp": (TEN,)}).pattern == Pattern(name)
+
+
+class TestNames:
+    """The list that limits look-ups."""
+
+    def test_patterns(self) -> None:
+        """Names and suffixes, in canonical form; names of groups have no meaning of their own here."""
+        patterns = parse_names(["*.Corp", " db.corp. ", "public", "localhost", "share"])
+        assert [str(pattern) for pattern in patterns] == ["*.corp", "db.corp", "public", "localhost", "share"]
+        assert parse_names([]) == ()
+
+    @pytest.mark.parametrize(
+        ("names", "text"),
+        [
+            ("*.corp", r'^here: names are a list of names and suffixes; write names = \["db.corp"'),
+            (1, "^here: names are a list"),
+            ([1], r"^here\[0\]: 1 is not text"),
+            (["db.corp", "*"], r'^here\[1\]: "\*" limits nothing; leave names out'),
+            (["db.corp:5432"], r'^here\[0\]: .*neither port nor transport; write "db.corp"'),
+            (["tcp://db.corp"], r'^here\[0\]: .*neither port nor transport; write "db.corp"'),
+            (["10.0.0.1"], r'^here\[0\]: "10.0.0.1" is an address and no name; as in "db.corp"'),
+            (["10.0.0.0/8"], "has '/' in it"),
+            (["::1"], "is an address and no name"),
+            (["a.*"], "only a whole front may vary"),
+            (["straße.example"], "write xn--strae-oqa.example for IDNA 2008"),
+        ],
+    )
+    def test_refused(self, names: object, text: str) -> None:
+        """What is no list of patterns is refused with its place and a hint."""
+        with pytest.raises(ConfigError, match=text):
+            parse_names(names, "here")  # type: ignore[arg-type]
 
 
 def test_rule_is_frozen() -> None:

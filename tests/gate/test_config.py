@@ -97,6 +97,39 @@ def test_defaults_are_those_of_the_table(write):
             assert by_key[name].value == toml(key.default), "what is shown is what a gate of root's has"
 
 
+def test_reasons_are_full_for_those_who_are_trusted(write):
+    """Without the key a trusted app is told all and another little, which check shows as defaults; the key decides."""
+    for trusted, key, reasons, is_default in (
+        ("true", "", "full", True),
+        ("false", "", "brief", True),
+        ("true", 'reasons = "brief"', "brief", False),
+        ("false", 'reasons = "full"', "full", False),
+    ):
+        settings = load(write(f"version = 1\n[apps.web]\nuid = [7]\nbilling = true\ntrusted = {trusted}\n{key}"))
+        assert settings.apps["web"].reasons == reasons
+        (shown,) = [each for each in settings.explain() if each.key == "apps.web.reasons"]
+        assert (shown.value, shown.default) == (f'"{reasons}"', is_default)
+    with pytest.raises(
+        ConfigError, match=r'apps\.web\.reasons: "long" is not a value it takes; one of "full", "brief"'
+    ):
+        load(write(WEB + 'reasons = "long"'))
+
+
+def test_names_limit_look_ups(write):
+    """A list of patterns limits look-ups, an empty one allows none of its own, and "*" or no list any."""
+    for text, expected in (
+        ("", None),
+        ('names = ["*"]', None),
+        ('names = ["*", "db.corp"]', None),
+        ("names = []", ()),
+        ('names = ["DB.corp.", "*.example.com"]', ("db.corp", "*.example.com")),
+    ):
+        names = load(write(WEB + text)).apps["web"].policy.names
+        assert (None if names is None else tuple(map(str, names))) == expected
+    with pytest.raises(ConfigError, match=r"apps\.web\.names\[1\]: "):
+        load(write(WEB + 'names = ["db.corp", "10.0.0.1"]'))
+
+
 def test_types_and_table_have_the_same_keys():
     """No key is read that the table does not describe, and none described that is not read."""
     assert {f"gate.{name}" for name in GateTable.__struct_encode_fields__} == {k for k in KEYS if k.startswith("gate.")}

@@ -58,6 +58,22 @@ def test_what_waits_goes_on_as_a_task():
     run(body)
 
 
+def test_two_wait_for_one_thing():
+    """Coroutines that begin to wait for the same future in one turn of the loop all get its value."""
+
+    async def body(loop, tasks):
+        future = loop.create_future()
+
+        async def work():
+            return await future
+
+        waiting = [eager.run(work(), loop, tasks) for _ in range(3)]
+        loop.call_soon(future.set_result, 7)
+        assert await asyncio.gather(*waiting) == [7, 7, 7]
+
+    run(body)
+
+
 def test_errors_come_through():
     """An exception of what is waited for is raised inside the coroutine, and its own ends the task."""
 

@@ -128,6 +128,7 @@ def _gate_environment() -> Dict[str, str]:
 
 def _plain(options: Options) -> Dict[str, Any]:
     plain = {key: getattr(options, key) for key in ("config", "app", "allow", "deny", "except_", "dev", "log")}
+    plain["report"] = bool(options.learn)
     if plain["config"]:
         plain["config"] = os.path.abspath(plain["config"])
     if plain["log"] and plain["log"] != "-":
@@ -190,6 +191,8 @@ def main(argv: list[str]) -> int:
             settings = config.default_settings(
                 os.getuid(), options["dev"], options["allow"], options["deny"], options["except_"], host=own
             )
+        if options["report"]:
+            settings = _reporting(settings)
         log = options["log"] or settings.gate.log
         if log == "-":
             log = "/dev/stderr" if os.path.exists("/dev/stderr") else settings.gate.log
@@ -201,6 +204,8 @@ def main(argv: list[str]) -> int:
 
         def again(previous: Settings) -> Settings:
             fresh = _as_one_app(config.reload(previous), next(iter(previous.apps)))
+            if options["report"]:
+                fresh = _reporting(fresh)
             return replace(fresh, warnings=tuple(w for w in fresh.warnings if not w.place.startswith("gate.")))
 
         return gate_main.run(settings, ready=ready, while_running=pidfd, reloader=again)
@@ -232,6 +237,18 @@ def _as_one_app(settings: Settings, name: str | None) -> Settings:
         raise ConfigError(f"{settings.source} has no app {name!r}; it has {', '.join(settings.apps)}")
     app = replace(settings.apps[name], uid=(os.getuid(),), gid=())
     return replace(settings, apps=MappingProxyType({name: app}))
+
+
+def _reporting(settings: Settings) -> Settings:
+    """Return the settings with every app in report mode: nothing is refused, and the log says what would be."""
+    from dataclasses import replace
+    from types import MappingProxyType
+
+    apps = {
+        name: replace(app, mode="report", policy=replace(app.policy, mode="report"))
+        for name, app in settings.apps.items()
+    }
+    return replace(settings, apps=MappingProxyType(apps))
 
 
 def launch() -> NoReturn:

@@ -34,6 +34,8 @@ examples:
   outgate run --config outgate.toml --app blog -- pytest
   outgate run --log decisions.jsonl -- python agent.py
   outgate run --dev -- python app.py                            # may listen and connect on loopback
+  outgate run --learn policy.toml -- pytest                     # refuse nothing, write down what was reached
+  outgate run --config policy.toml -- pytest                    # and hold it to that
 """
 
 #: Option → the name of its value and its help. No name: it takes none. In brackets: it may be given several times.
@@ -44,6 +46,8 @@ OPTIONS = {
     "--deny": ("[RULE]", "deny this as well (repeatable)"),
     "--except": ("[RULE]", "except this from denials (repeatable)"),
     "--dev": ("", "development: no fence, loopback may be used both ways"),
+    "--learn": ("FILE", "refuse nothing, and write a policy of what was reached to FILE"),
+    "--force": ("", "with --learn: replace FILE if it is there"),
     "--log": ("FILE", "where the decision log goes, - for standard error's file"),
     "--socket": ("PATH", f"use the gate that runs there (default: {SOCKET_VARIABLE})"),
     "--fence": ("", "fail unless the program can be fenced"),
@@ -64,6 +68,8 @@ class Options:
         self.deny: list[str] = []
         self.except_: list[str] = []
         self.dev = False
+        self.learn: str | None = None
+        self.force = False
         self.log: str | None = None
         self.socket: str | None = None
         self.fence = False

@@ -29,11 +29,16 @@ def main(argv: list[str]) -> int:
     command = options.command
     _check(options)
     _occupy_standard_fds()
+    if options.learn:
+        from outgate.cli import rehearsal
+
+        rehearsal.begin(options)
     socket, source = _gate_for(options)
     environ = _environment(socket)
     contained, fenced = _contain(options)
     if not options.quiet:
-        print(f"outgate: app {source}, direct path, {contained}", file=sys.stderr)
+        learning = ", learning: nothing is refused" if options.learn else ""
+        print(f"outgate: app {source}, direct path, {contained}{learning}", file=sys.stderr)
         _warn_about(command, fenced)
     if sys.stderr is not None:
         sys.stderr.flush()
@@ -48,7 +53,7 @@ def main(argv: list[str]) -> int:
 
 def _policy_options(options: Options) -> list[str]:
     """Return those options that were given and ask for a gate of the program's own."""
-    asking = ("--config", "--dev", "--allow", "--deny", "--except", "--log")
+    asking = ("--config", "--dev", "--allow", "--deny", "--except", "--log", "--learn")
     return [option for option in asking if getattr(options, attribute(option))]
 
 
@@ -62,6 +67,8 @@ def _check(options: Options) -> None:
         fail(f"the policy is in {options.config}; {other} cannot add to it")
     if options.dev and options.fence:
         fail("--dev is not fenced; leave out one of --dev and --fence")
+    if options.force and not options.learn:
+        fail("--force is about the file of --learn")
     if options.socket and asked:
         fail(f"{asked[0]} is for a gate of the program's own; the one at {options.socket} has its policy")
     from outgate.cli import nested
@@ -69,6 +76,17 @@ def _check(options: Options) -> None:
     inner = nested.reason(os.environ) if asked else ""
     if inner:
         fail(f"{asked[0]}: {inner}")
+    if options.learn:
+        _check_file(options.learn, options.force)
+
+
+def _check_file(path: str, replace: bool) -> None:
+    """Refuse a file that could not be written at the end, before the program is started."""
+    if os.path.lexists(path) and not replace:
+        fail(f"{path} is there already; name another file, or replace it with --force")
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path) or not os.access(folder, os.W_OK | os.X_OK):
+        fail(f"{path} cannot be written; name a file in a folder that is there and yours to write")
 
 
 def _gate_for(options: Options) -> Tuple[str, str]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-import re
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING, Any
 
 from outgate.cli import ask, output
 from outgate.core import messages
+from outgate.core.destination import destination
 from outgate.errors import ConfigError
 
 if TYPE_CHECKING:
     from outgate.gate.config import AppSettings
 
 _EPILOG = """\
-The running gate is asked, and resolves a name as it would for a connect. With --config no gate is needed: the file
-decides, and this host's C library resolves.
+The running gate is asked, and resolves a name as it would for a connect; a name that may not be looked up is not. An
+address is judged with the names that the app has looked it up by. With --config no gate is needed: the file decides,
+and this host's C library resolves. An app with reasons = "brief" is told the kind of rule only; the gate's operator
+is told all.
 
 exit status: 0 allowed (or only reported), 1 denied, 2 it cannot be told.
 
@@ -35,9 +37,6 @@ _VERDICTS = {
     "report": ("allowed, and reported: enforced it would be denied", "yellow", ALLOWED),
     "deny": ("denied", "red", DENIED),
 }
-
-#: Ports of the URLs that people paste.
-_SCHEMES = {"http": 80, "https": 443, "ftp": 21, "ssh": 22, "imap": 143, "imaps": 993, "pop3": 110, "smtp": 25}
 
 
 def parser() -> ArgumentParser:
@@ -90,60 +89,31 @@ def main(argv: list[str]) -> int:
     return status
 
 
-def destination(text: str) -> tuple[str, str, int]:
-    """Return (transport, host, port) of ``[tcp://|udp://]HOST:PORT``, IPv6 in brackets.
-
-    >>> destination("udp://[2001:db8::7]:53")
-    ('udp', '2001:db8::7', 53)
-
-    :raises ValueError: it is none; the text says what to write.
-    """
-    scheme, found, rest = text.rpartition("://")
-    if not found:
-        scheme = "tcp"
-    elif scheme not in ("tcp", "udp"):
-        host = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
-        whole = host if re.search(r":\d+\Z", host) else f"{host}:{_SCHEMES.get(scheme, 'PORT')}"
-        raise ValueError(f"a URL is not a destination; write {whole}")
-    host, colon, port = rest.rpartition(":")
-    if not colon or (rest.startswith("[") and rest.endswith("]")):
-        raise ValueError(f"a port is required, as rules may name ports; write {rest or 'HOST'}:443 for HTTPS")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-        if ":" not in host:
-            raise ValueError(f"brackets are for IPv6 addresses; write {host}:{port}")
-    elif ":" in host:
-        raise ValueError(f"IPv6 addresses stand in brackets; write [{rest}]:PORT or [{host}]:{port}")
-    if not (port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise ValueError(f"{port!r} is not a port: a number from 0 to 65535")
-    return scheme, host, int(port)
-
-
 def _decide(path: str, name: str, transport: str, host: str, port: int) -> dict[str, Any]:
     """Return what a gate with this configuration would answer. Raises ``ConfigError``."""
     from outgate.gate import config, explain
     from outgate.gate.host import own_addresses
+    from outgate.gate.resolver import numbers
 
     app = _app(config.load(path, host=own_addresses()), name)
-    addresses, failure = _resolve(host)
+    addresses = numbers(host)
+    if not addresses:
+        refused = explain.before_lookup(app, transport, host, port)
+        if refused is not None:
+            return refused
+        addresses, failure = _resolve(host)
     if not addresses:
         return explain.unknown(host, port, f"{host}: {failure}")
     return explain.explain(app, transport, host, port, addresses)
 
 
 def _resolve(host: str) -> tuple[list[str], str]:
-    """Return the addresses of a host as the gate would find them, IPv4 first, and why there is none."""
+    """Return the addresses of a name as the gate would find them, IPv4 first, and why there is none."""
     import socket
 
-    from outgate.gate.resolver import numeric
-
     addresses, failure = [], ""
-    for number, family in ((4, socket.AF_INET), (6, socket.AF_INET6)):
+    for family in (socket.AF_INET, socket.AF_INET6):
         try:
-            known = numeric(host, number)
-            if known is not None:
-                addresses.append(known[0])
-                continue
             found = socket.getaddrinfo(host, None, family, socket.SOCK_STREAM)
         except (OSError, UnicodeError) as e:
             failure = getattr(e, "strerror", None) or "Name or service not known"
@@ -177,7 +147,8 @@ def _print(answer: dict[str, Any]) -> None:
     if rule and answer["place"]:
         rule += f"  ({answer['place']})"
     rows = [
-        ("address", f"{answer['address']} ({answer['class']})"),
+        ("address", f"{answer['address']} ({answer['class']})" if answer["address"] else ""),
+        ("name", answer["name"] if answer["name"] != answer["host"] else ""),
         ("rule", rule),
         ("reason", answer["reason"]),
         ("cure", answer["cure"] or ""),

@@ -1,8 +1,8 @@
-"""Find the first of many rules that matches an address and a port, without looking at each.
+"""Find the first of many rules that matches an address or name and a port, without looking at each.
 
-Rules are kept by prefix length and network, and the ports of one network as a sorted line of segments; so a look-up
-costs one dict access for each prefix length in use and one bisection for each network that matches, whether there are
-ten rules or ten thousand.
+Rules are kept by prefix length and network or by name and suffix, and the ports of one target as a sorted line of
+segments; so a look-up costs one dict access for each prefix length in use or label of the name, and one bisection for
+each target that matches, whether there are ten rules or ten thousand.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 from outgate.core.addresses import BITS, Judged
+from outgate.core.names import parents
 from outgate.core.rules import ALL_PORTS, TCP, UDP, Ports, Rule
 
-__all__ = ["PERMIT", "REFUSE", "Buckets", "RuleIndex", "turning_ports"]
+__all__ = ["PERMIT", "REFUSE", "Buckets", "PortMap", "RuleIndex", "port_map", "turning_ports"]
 
 #: How a rule matches: every class of the address must be in the rule's, and only the address dialled counts …
 PERMIT: Final = "permit"
@@ -25,17 +26,17 @@ REFUSE: Final = "refuse"
 _Entry = tuple[int, Rule]
 
 
-class _PortMap(NamedTuple):
+class PortMap(NamedTuple):
     """Port → number of the first rule that has it: ``firsts[i]`` holds from ``starts[i]`` on."""
 
     starts: tuple[int, ...]
     firsts: tuple[int, ...]
 
 
-def _port_map(entries: Sequence[tuple[int, Ports]], none: int) -> _PortMap:
+def port_map(entries: Sequence[tuple[int, Ports]], none: int) -> PortMap:
     """Lay the ranges of each (number, ports) out on one line; the lowest number wins where they overlap."""
     if len(entries) == 1 and entries[0][1] == ALL_PORTS:  # nearly every rule: no need to sort anything
-        return _PortMap((0,), (entries[0][0],))
+        return PortMap((0,), (entries[0][0],))
     spans = sorted((low, high, number) for number, ports in entries for low, high in ports)
     edges = sorted({0}.union(*((low, high + 1) for low, high, _ in spans)))
     starts: list[int] = []
@@ -52,19 +53,19 @@ def _port_map(entries: Sequence[tuple[int, Ports]], none: int) -> _PortMap:
         if not firsts or firsts[-1] != first:
             starts.append(edge)
             firsts.append(first)
-    return _PortMap(tuple(starts), tuple(firsts))
+    return PortMap(tuple(starts), tuple(firsts))
 
 
 #: The ports of one target, by transport (index :data:`~outgate.core.rules.TCP` or UDP; 0 is not used).
-_Bucket = tuple[_PortMap, _PortMap, _PortMap]
+_Bucket = tuple[PortMap, PortMap, PortMap]
 Buckets = tuple[_Bucket, ...]
 
 
 def _bucket(entries: Sequence[_Entry], none: int) -> _Bucket:
     tcp = [(number, rule.ports) for number, rule in entries if rule.transports & TCP]
     udp = [(number, rule.ports) for number, rule in entries if rule.transports & UDP]
-    tcp_map = _port_map(tcp, none)
-    return tcp_map, tcp_map, tcp_map if tcp == udp else _port_map(udp, none)
+    tcp_map = port_map(tcp, none)
+    return tcp_map, tcp_map, tcp_map if tcp == udp else port_map(udp, none)
 
 
 class RuleIndex:
@@ -74,7 +75,7 @@ class RuleIndex:
     :param way: :data:`PERMIT` or :data:`REFUSE`.
     """
 
-    __slots__ = ("_by_class", "_by_network", "_refuses", "rules")
+    __slots__ = ("_by_class", "_by_name", "_by_network", "_by_suffix", "_refuses", "rules")
 
     def __init__(self, rules: Iterable[Rule], way: str) -> None:
         self.rules = tuple(rules)
@@ -82,7 +83,10 @@ class RuleIndex:
         none = len(self.rules)
         by_class: dict[int, list[_Entry]] = {}
         by_network: dict[int, dict[int, dict[int, list[_Entry]]]] = {4: {}, 6: {}}
+        by_name: tuple[dict[str, list[_Entry]], dict[str, list[_Entry]]] = {}, {}
         for number, rule in enumerate(self.rules):
+            if rule.pattern is not None:
+                by_name[rule.pattern.is_suffix].setdefault(rule.pattern.name, []).append((number, rule))
             if rule.classes:
                 by_class.setdefault(rule.classes, []).append((number, rule))
             for version, value, length in set(rule.networks):
@@ -96,12 +100,27 @@ class RuleIndex:
             )
             for version, tables in by_network.items()
         }
+        self._by_name, self._by_suffix = (
+            {name: _bucket(entries, none) for name, entries in table.items()} for table in by_name
+        )
+
+    @property
+    def has_names(self) -> bool:
+        """Whether any of the rules is by name."""
+        return bool(self._by_name or self._by_suffix)
+
+    def naming(self, name: str) -> Buckets:
+        """Return the port maps of every pattern that a canonical name matches; they go with those of an address."""
+        found = [self._by_name[name]] if name in self._by_name else []
+        if self._by_suffix:
+            found += [self._by_suffix[parent] for parent in parents(name) if parent in self._by_suffix]
+        return tuple(found)
 
     def matching(self, judged: Judged) -> Buckets:
         """Return the port maps of every target that the address is part of: the half of the work that can be kept."""
         mask = judged.mask
         if self._refuses:
-            found = [bucket for classes, bucket in self._by_class if mask & classes]
+            found = self.refusing(mask)
             keys = judged.all_keys
         else:
             found = [bucket for classes, bucket in self._by_class if not mask & ~classes]
@@ -113,10 +132,14 @@ class RuleIndex:
                     found.append(bucket)
         return tuple(found)
 
-    def first(self, buckets: Buckets, transport: int, port: int) -> Rule | None:
+    def refusing(self, classes: int) -> list[_Bucket]:
+        """Return the port maps of every rule of classes that has one of these."""
+        return [bucket for mask, bucket in self._by_class if mask & classes]
+
+    def first(self, buckets: Sequence[_Bucket], transport: int, port: int) -> Rule | None:
         """Return the first rule that matches, or ``None``.
 
-        :param buckets: what :meth:`matching` returned for the address.
+        :param buckets: what :meth:`matching` returned for the address, :meth:`naming` for a name, or both.
         :param transport: :data:`outgate.core.rules.TCP` or :data:`~outgate.core.rules.UDP`.
         """
         if not buckets:

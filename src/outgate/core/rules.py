@@ -1,16 +1,17 @@
 """Read one rule of a policy from its text.
 
-A rule is ``[tcp://|udp://] (group | address | CIDR | [v6] | *) [:ports]``::
+A rule is ``[tcp://|udp://] (group | name | *.suffix | address | CIDR | [v6] | *) [:ports]``::
 
     public              a group: an address class, non-public, or one of the operator's own
+    db.corp:5432        a name and a port; a name that reads like a group has a dot at its end, as in "public."
+    *.corp              every name below corp, at any depth
     10.2.0.0/16:5432    a CIDR and a port
     [2001:db8::/32]:80,443,8000-8100
     fc00::/7            IPv6 without ports needs no brackets
     udp://8.8.8.8:53    one transport; without a scheme both
     *:25                every address
 
-Ports are a comma list of numbers and ranges, ``*`` or nothing for all of them. Names (``db.corp``, ``*.corp``) belong
-to the grammar and are refused by this version, with the reason.
+Ports are a comma list of numbers and ranges, ``*`` or nothing for all of them.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal, Union
 
 from outgate.core import addresses
 from outgate.core.address_table import OWN
 from outgate.core.addresses import CLASS_BIT, NON_PUBLIC, Network
+from outgate.core.names import Pattern, parse_pattern
 from outgate.errors import ConfigError
 
 __all__ = [
@@ -39,7 +42,9 @@ __all__ = [
     "config_error",
     "parse_entry",
     "parse_groups",
+    "parse_names",
     "parse_rule",
+    "writable",
 ]
 
 Mode = Literal["enforce", "report"]
@@ -58,10 +63,12 @@ ALL_CLASSES: Final = sum(CLASS_BIT.values())
 BUILT_IN_GROUPS: Final[Mapping[str, int]] = {**CLASS_BIT, "non-public": NON_PUBLIC}
 
 _GROUP: Final = re.compile(r"[a-z][a-z0-9_-]*\Z")
-# Labels of letters, digits, hyphens and underscores; one trailing dot; *. in front. Other scripts are names as well.
-_NAME: Final = re.compile(r"(\*\.)?[^\W](?:[\w-]*\w)?(?:\.[\w](?:[\w-]*\w)?)*\.?\Z", re.UNICODE)
-_NUMERIC: Final = re.compile(r"[0-9a-fA-FxX.]*[0-9][0-9a-fA-FxX.]*\Z")
+#: What ends in a number is never a name; what has a number in each label was meant as an address.
+_NUMERIC: Final = re.compile(r"(?:(?:[0-9]+|0[xX][0-9a-fA-F]*)(?:\.|\Z))+\Z")
 _PORT_NAMES: Final = {"http": 80, "https": 443, "ssh": 22, "smtp": 25, "dns": 53, "domain": 53, "imaps": 993}
+_NO_TARGET: Final = 'as in "public", "db.corp:5432", "10.2.0.0/16:5432" or "[::1]:80"'
+#: Classes that no rule by name lifts, so that the name itself would be of no use.
+_BY_ADDRESS_ALONE: Final = ("loopback", "metadata")
 #: Names people write for a class of addresses.
 _NAMES_OF_GROUPS: Final = {
     "localhost": "loopback",
@@ -88,6 +95,7 @@ class Rule:
     :ivar networks: (version, value, prefix length) of each network; empty for a rule of classes.
     :ivar ports: inclusive ranges, sorted and merged.
     :ivar mode: ``report`` only names what it would have denied.
+    :ivar pattern: the names it is about; ``None`` for a rule of addresses.
     """
 
     text: str
@@ -97,6 +105,7 @@ class Rule:
     networks: tuple[Network, ...]
     ports: Ports
     mode: Mode = "enforce"
+    pattern: Pattern | None = None
 
     @property
     def is_any(self) -> bool:
@@ -140,6 +149,31 @@ def parse_groups(groups: Mapping[str, Sequence[str]], place: str = "groups") -> 
     return parsed
 
 
+def parse_names(names: Sequence[str], place: str = "names") -> tuple[Pattern, ...]:
+    """Return the patterns that limit look-ups.
+
+    :raises ConfigError: for what is no list, and the first entry that is no pattern, with its place and a hint.
+    """
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise config_error(place, "names are a list of names and suffixes", 'write names = ["db.corp", "*.corp"]')
+    patterns = []
+    for index, text in enumerate(names):
+        here = f"{place}[{index}]"
+        if not isinstance(text, str):
+            raise config_error(here, f"{text!r} is not text", 'write "db.corp" or "*.corp"')
+        text = text.strip()
+        if text == "*":
+            raise config_error(here, '"*" limits nothing', "leave names out")
+        if "://" in text or re.search(r"\A[^:]+:[0-9*,-]+\Z", text):
+            bare = text.rpartition("://")[2].partition(":")[0]
+            raise config_error(here, f'"{text}": a look-up has neither port nor transport', f'write "{bare}"')
+        try:
+            patterns.append(parse_pattern(text))
+        except ValueError as error:
+            raise config_error(here, str(error), "" if ";" in str(error) else 'as in "db.corp" or "*.corp"') from None
+    return tuple(patterns)
+
+
 def parse_entry(
     entry: Entry, place: str, groups: Mapping[str, tuple[Network, ...]], *, may_report: bool = False
 ) -> Rule:
@@ -176,13 +210,14 @@ def parse_rule(
     :raises ConfigError: with the place, what is wrong, and a hint.
     """
     text = text.strip()
-    if not text or not text.isprintable() or " " in text:
+    # The joiners are left for what reads names, which knows what to write instead.
+    if not text or not text.replace("\u200c", "").replace("\u200d", "").isprintable() or " " in text:
         raise config_error(place, f"{text!r} is not a rule", 'one rule an entry, as in "10.2.0.0/16:5432"')
     transports, rest = _split_scheme(text, place)
     target, port_text = _split_ports(rest, text, place)
     ports = ALL_PORTS if port_text is None else _ports(port_text, text, place)
-    classes, networks = _target(target, text, place, groups or {})
-    return Rule(text, place, transports, classes, networks, ports, mode)
+    classes, networks, pattern = _target(target, text, place, groups or {})
+    return Rule(text, place, transports, classes, networks, ports, mode, pattern)
 
 
 def _split_scheme(text: str, place: str) -> tuple[int, str]:
@@ -243,41 +278,70 @@ def _port(digits: str, text: str, place: str) -> int:
 
 def _target(
     target: str, text: str, place: str, groups: Mapping[str, tuple[Network, ...]]
-) -> tuple[int, tuple[Network, ...]]:
-    """Return (classes, networks) of a target; one of the two is empty, unless a group has no members."""
+) -> tuple[int, tuple[Network, ...], Pattern | None]:
+    """Return (classes, networks, pattern) of a target: one of the three, unless a group has no members."""
     if target == "*":
-        return ALL_CLASSES, ()
+        return ALL_CLASSES, (), None
     name = target.lower()
     if name in BUILT_IN_GROUPS:
-        return BUILT_IN_GROUPS[name], ()
+        return BUILT_IN_GROUPS[name], (), None
     if name in groups:
-        return 0, groups[name]
+        return 0, groups[name], None
     if ":" in target or "/" in target or _NUMERIC.match(target):
-        return 0, (_network(target, place),)
-    if "*" in target and not target.startswith("*."):
-        raise config_error(
-            place, f'"{text}": patterns are not for addresses', _cidr_of_pattern(target) or "write a CIDR: 10.0.0.0/8"
-        )
+        return 0, (_network(target, place),), None
+    cidr = _cidr_of_pattern(target)
+    if cidr:
+        raise config_error(place, f'"{text}": patterns are not for addresses', cidr)
     if re.match(r"[0-9.]+-[0-9.]+\Z", target):
         raise config_error(place, f'"{text}": address ranges are written as CIDRs', "one rule for each CIDR in it")
-    raise _not_an_address(target, text, place, groups)
+    _refuse_likely_group(target, text, place, groups)
+    try:
+        return 0, (), parse_pattern(target)
+    except ValueError as error:
+        reason, _, hint = str(error).partition("; ")
+        quoted = "" if f'"{text}"' in reason else f'"{text}": '
+        raise config_error(place, quoted + reason, hint or _NO_TARGET) from None
 
 
-def _not_an_address(target: str, text: str, place: str, groups: Mapping[str, tuple[Network, ...]]) -> ConfigError:
+def _group_meant(name: str) -> str:
+    return _NAMES_OF_GROUPS.get(name) or ("loopback" if name.endswith(".localhost") else "")
+
+
+def _refuse_likely_group(target: str, text: str, place: str, groups: Mapping[str, tuple[Network, ...]]) -> None:
+    """Refuse a name that was meant as a group of addresses, and one that is nearly a group's."""
     name = target.lower().rstrip(".")
-    if name in _NAMES_OF_GROUPS:
-        return config_error(place, f'"{text}": "{target}" is a name', f'write "{_NAMES_OF_GROUPS[name]}"')
+    group = _group_meant(name)
+    if group and (group in _BY_ADDRESS_ALONE or name == target.lower()):
+        raise config_error(place, f'"{text}": "{target}" is a name for a group of addresses', f'write "{group}"')
+    if "." in target:
+        return
     near = difflib.get_close_matches(name, [*BUILT_IN_GROUPS, *groups], n=1, cutoff=0.75)
-    if near and "." not in name:
-        return config_error(place, f'"{text}": there is no group "{target}"', f'did you mean "{near[0]}"?')
-    if _NAME.match(target):
-        hint = "write the address or CIDR it stands for"
-        if ".deny" in place:
-            hint += "; a denied name would not keep the program from its address in any case"
-        return config_error(place, f'"{text}": rules by name come with the next version', hint)
-    return config_error(
-        place, f'"{text}": "{target}" is no group, address or CIDR', 'as in "public", "10.2.0.0/16:5432" or "[::1]:80"'
-    )
+    if near:
+        hint = f'did you mean "{near[0]}"?'
+        if target[0].isalnum():
+            hint += f' A host of that name is written with a dot, "{target}."'
+        raise config_error(place, f'"{text}": there is no group "{target}"', hint)
+
+
+def writable(name: str, groups: frozenset[str] = frozenset()) -> str:
+    """Return how a canonical name is written in a rule, or ``""`` where no rule can have it.
+
+    :param groups: names of the operator's groups.
+    """
+    if "." in name and not name.rpartition(".")[2][0].isdigit() and not _group_meant(name):
+        return name
+    return _writable(name, groups)
+
+
+@lru_cache(maxsize=256)
+def _writable(name: str, groups: frozenset[str]) -> str:
+    for text in (name, f"{name}."):
+        try:
+            if _target(text, text, "", dict.fromkeys(groups, ()))[2] is not None:
+                return text
+        except ConfigError:
+            pass
+    return ""
 
 
 def _cidr_of_pattern(target: str) -> str:

@@ -8,8 +8,6 @@ import grp
 import os
 import pwd
 import re
-import stat
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -19,6 +17,7 @@ from outgate.core import paths
 from outgate.core.lint import LintWarning, lint
 from outgate.core.policy import Policy
 from outgate.core.rules import parse_groups
+from outgate.gate import tomlfile
 from outgate.gate.keys import (
     KEYS,
     VERSION,
@@ -32,10 +31,17 @@ from outgate.gate.keys import (
 )
 from outgate.gate.settings import AppSettings, GateSettings, Settings
 
-__all__ = ["KEYS", "AppSettings", "GateSettings", "Settings", "default_settings", "load", "reload"]
+__all__ = [
+    "KEYS",
+    "AppSettings",
+    "GateSettings",
+    "Settings",
+    "default_settings",
+    "from_table",
+    "load",
+    "reload",
+]
 
-#: Bytes of a configuration. A generous one is a few pages; what is larger is another kind of file.
-MAX_BYTES: Final = 1 << 20
 #: Bytes of a Unix socket's path (sun_path of unix(7), less its NUL).
 MAX_SOCKET_PATH: Final = 107
 #: Highest uid and gid; the one above it means "no change" to chown(2).
@@ -43,20 +49,12 @@ MAX_ID: Final = 2**32 - 2
 
 _APP_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _SOCKET_MODE: Final = re.compile(r"0?[0-7]{3}")
-_AT: Final = re.compile(r" \(at (line \d+, column \d+|end of document)\)$")
+
+#: What stands in ``names`` for all of them.
+ANY_NAME: Final = "*"
 
 #: What the settings of a gate without a configuration are called.
 BUILT_IN: Final = "built-in default"
-
-#: Beginning of what tomllib says → what to do about it.
-_TOML_HINTS: Final = (
-    ("Cannot overwrite", "the key is there twice; keep one"),
-    ("Cannot declare", "the table is there twice; join the two"),
-    ("Expected '=' after", "a line is: key = value"),
-    ("Invalid value", 'text stands in quotes: key = "text"'),
-    ("Unclosed array", "a list ends in ]"),
-    ("Invalid statement", "a line is [table], key = value, or # and a comment"),
-)
 
 
 def load(
@@ -75,10 +73,31 @@ def load(
     :param uid: the gate's user, for the same; the process's own when ``None``.
     :raises ConfigError: the file cannot be read, is not TOML, or says something that cannot be.
     """
+    raw, mode = tomlfile.read(path)
+    settings = from_table(raw, path, number=number, host=host, environ=environ, uid=uid)
+    if mode & 0o002:
+        doubt = LintWarning(path, "every user of this host may change the policy", f"chmod o-w {path}")
+        settings = replace(settings, warnings=(doubt, *settings.warnings))
+    return settings
+
+
+def from_table(
+    raw: Mapping[str, Any],
+    path: str,
+    *,
+    number: int = 1,
+    host: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    uid: int | None = None,
+) -> Settings:
+    """Return the settings that a decoded file holds; the rest as :func:`load`.
+
+    :param path: of that file, for the complaints and for the paths in it that are not absolute.
+    :raises ConfigError: it says something that cannot be.
+    """
     uid = os.getuid() if uid is None else uid
     environ = os.environ if environ is None else environ
     top = Place(path)
-    raw, mode = _read(top)
     _check_version(top, raw)
     check_keys(top, raw, ("version", "gate", "groups", "apps"))
     file = convert(top, raw, FileTable)
@@ -86,8 +105,6 @@ def load(
     gate = _gate(top.at("gate"), file.gate, os.path.dirname(absolute), environ, uid)
     groups = _groups(top.at("groups"), file.groups)
     warnings: list[LintWarning] = []
-    if mode & 0o002:
-        warnings.append(LintWarning(path, "every user of this host may change the policy", f"chmod o-w {path}"))
     apps: dict[str, AppSettings] = {}
     for name, table in file.apps.items():
         place = top.at("apps").at(name)
@@ -183,44 +200,6 @@ def reload(previous: Settings) -> Settings:
     return replace(fresh, gate=replace(fresh.gate, **kept), source=previous.source, warnings=tuple(warnings))
 
 
-def _read(place: Place) -> tuple[dict[str, Any], int]:
-    """Return what the file holds, and its permissions."""
-    try:
-        with open(place.file, "rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise place.error("there is no such file", "etc/outgate.minimal.toml is one to begin with") from None
-    except IsADirectoryError:
-        raise place.error("is a folder", "name the file in it") from None
-    except PermissionError:
-        raise place.error(f"uid {os.geteuid()} may not read it", "give the gate's user the right to") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise place.error(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
-    if len(data) > MAX_BYTES:
-        raise place.error(f"is larger than {MAX_BYTES >> 20} MiB", "is it the right file?")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise Place(place.file, f"line {line}").error(
-            f"byte 0x{data[error.start]:02x} is not UTF-8", "save the file as UTF-8"
-        ) from None
-    try:
-        return tomllib.loads(text), mode
-    except RecursionError:
-        raise place.error("lists or tables stand too deep in one another") from None
-    except tomllib.TOMLDecodeError as error:
-        found = _AT.search(str(error))
-        said = _AT.sub("", str(error))
-        hint = next(
-            (hint for begin, hint in _TOML_HINTS if said.startswith(begin)), "docs/configuration.md has the form"
-        )
-        raise Place(place.file, found[1] if found else "").error(said[:200], hint) from None
-    except ValueError:  # int() reads no more than 4,300 digits
-        raise place.error("a number in it is too long") from None
-
-
 def _check_version(place: Place, raw: Mapping[str, Any]) -> None:
     """Refuse a file without a version, or with a newer one, before any key of it is judged."""
     if "version" not in raw:
@@ -278,8 +257,10 @@ def _app(
         raise place.at("billing").error(
             "missing: a configuration says which apps have billing", "write billing = true or billing = false"
         )
-    for key in ("mode", "path", "listen", "profile"):
-        check_choice(place.at(key), getattr(table, key))
+    for key in ("reasons", "mode", "path", "listen", "profile"):
+        word = getattr(table, key)
+        if word is not None:
+            check_choice(place.at(key), word)
     if table.open_sockets < 1:
         raise place.at("open_sockets").error(f"{table.open_sockets} is too few", "billing = false refuses every socket")
     uid = _ids(place.at("uid"), table.uid, "user", lambda name: pwd.getpwnam(name).pw_uid)
@@ -311,6 +292,7 @@ def _build(
             number=number,
             dev=dev,
             place=place.key,
+            names=None if ANY_NAME in table.names else table.names,
         )
     return AppSettings(
         name=name,
@@ -322,6 +304,8 @@ def _build(
         allow=tuple(table.allow),
         deny=tuple(table.deny),
         except_=tuple(table.except_),
+        names=tuple(table.names),
+        reasons=table.reasons or ("full" if table.trusted else "brief"),
         mode=table.mode,
         path=table.path,
         open_sockets=table.open_sockets,

@@ -17,9 +17,16 @@ class _Rest:
     def __init__(self, coroutine: Coroutine[Any, Any, Any], waits_for: Any) -> None:
         self._coroutine = coroutine
         self._waits_for = waits_for
+        # An awaited future marks itself so until a task has taken it, and can be awaited by nobody else meanwhile. We
+        # take it in the name of the task that comes later, so that other coroutines may wait for it too.
+        self._is_future = asyncio.isfuture(waits_for)
+        if self._is_future:
+            waits_for._asyncio_future_blocking = False
 
     def __await__(self) -> Generator[Any, Any, Any]:
         waits_for = self._waits_for
+        if self._is_future:
+            waits_for._asyncio_future_blocking = True
         while True:
             failure: BaseException | None = None
             value = None

@@ -6,10 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 from outgate import errors
-from outgate.core.policy import Ask, decide
+from outgate.core.names import canonical
+from outgate.core.policy import Ask, Decision, could_resolve, decide
+from outgate.gate.resolver import is_numeric
 from outgate.gate.settings import AppSettings
 
-__all__ = ["explain", "unknown", "withheld"]
+__all__ = ["before_lookup", "explain", "unknown", "withheld"]
+
+Answer = dict[str, Any]
 
 
 def withheld(app: AppSettings) -> tuple[str, dict[str, Any]] | None:
@@ -21,24 +25,57 @@ def withheld(app: AppSettings) -> tuple[str, dict[str, Any]] | None:
     return None
 
 
-def unknown(host: str, port: int, why: str) -> dict[str, Any]:
+def unknown(host: str, port: int, why: str) -> Answer:
     """Return the answer where nothing can be decided."""
     return {"verdict": "unknown", "host": host, "port": port, "reason": why}
 
 
-def explain(app: AppSettings, transport: str, host: str, port: int, addresses: Iterable[str]) -> dict[str, Any]:
+def before_lookup(app: AppSettings, transport: str, host: str, port: int, brief: bool = False) -> Answer | None:
+    """Return the answer on a host that is not to be looked up, or ``None`` where its addresses decide.
+
+    :param transport: ``tcp`` or ``udp``.
+    :param host: a name, or anything that is no address; for what can be neither nothing is decided.
+    :param brief: whether the answer tells the kind of rule only.
+    """
+    try:
+        decision = could_resolve(app.policy, canonical(host), transport, port)  # type: ignore[arg-type]
+    except ValueError as e:
+        return unknown(host, port, str(e))
+    return _answer(app, transport, host, port, [("", decision)], brief) if decision.denied else None
+
+
+def explain(
+    app: AppSettings,
+    transport: str,
+    host: str,
+    port: int,
+    addresses: Iterable[str],
+    *,
+    bound: tuple[str, ...] = (),
+    brief: bool = False,
+) -> Answer:
     """Return the decision on a host that has these addresses: the first that may be connected to, else the first.
 
     :param transport: ``tcp`` or ``udp``.
     :param host: as it was asked for, without brackets.
     :param addresses: at least one.
+    :param bound: canonical names that the app's look-ups bound to the address, where the host is one.
+    :param brief: whether the answer tells the kind of rule only, not what the name resolved to.
     """
+    name = None if is_numeric(host) else canonical(host)
     decisions = []
     for address in dict.fromkeys(addresses):
-        ask = Ask(app=app.name, transport=transport, host=host, address=address, port=port)  # type: ignore[arg-type]
+        ask = Ask(app.name, transport, host, address, port, name, bound=bound)  # type: ignore[arg-type]
         decisions.append((address, decide(app.policy, ask)))
+    return _answer(app, transport, host, port, decisions, brief)
+
+
+def _answer(
+    app: AppSettings, transport: str, host: str, port: int, decisions: list[tuple[str, Decision]], brief: bool
+) -> Answer:
     address, best = next(((a, d) for a, d in decisions if not d.denied), decisions[0])
-    answer: dict[str, Any] = {
+    reason, cure = errors.describe(best.code, best.brief()) if brief and best.code else (best.reason, best.cure)
+    answer: Answer = {
         "app": app.name,
         "host": host,
         "port": port,
@@ -46,15 +83,19 @@ def explain(app: AppSettings, transport: str, host: str, port: int, addresses: I
         "verdict": best.verdict,
         "address": address,
         "class": best.address_class,
+        "name": best.name,
         "rule": best.rule,
         "place": best.place,
-        "reason": best.reason,
-        "cure": best.cure,
+        "kind": best.kind,
+        "reason": reason,
+        "cure": cure,
         "policy": app.policy.number,
-        "addresses": [{"address": a, "verdict": d.verdict, "class": d.address_class} for a, d in decisions],
+        "addresses": [{"address": a, "verdict": d.verdict, "class": d.address_class} for a, d in decisions if a],
     }
     refused = withheld(app)
     if refused is not None:  # whatever the policy says
         reason, cure = errors.describe(*refused)
         answer |= {"verdict": "deny", "rule": "", "place": "", "reason": reason, "cure": cure}
+    if brief:
+        answer |= {"address": "", "class": "", "name": "", "rule": "", "place": "", "addresses": []}
     return answer

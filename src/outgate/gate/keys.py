@@ -118,6 +118,18 @@ KEYS: Final[Mapping[str, Key]] = {
     "apps.NAME.except": Key(
         [], True, 'What they may reach although it is denied, as in "10.2.0.0/16:5432". Exceptions come before denials.'
     ),
+    "apps.NAME.names": Key(
+        ["*"],
+        True,
+        'Which names its programs may look up, as in "example.com" or "*.corp", beside those that its rules permit by '
+        'name. "*" is any name; a name that no rule could allow is not looked up in any case.',
+    ),
+    "apps.NAME.reasons": Key(
+        "brief",
+        True,
+        'How much a refusal tells the program: "full", or "brief", which is the kind of rule and not what a name '
+        'resolved to; the log has it all. The default of an app that is trusted is "full".',
+    ),
     "apps.NAME.mode": Key(
         "enforce", True, 'With "report" nothing is refused by policy; the log says what would have been.'
     ),
@@ -133,6 +145,7 @@ KEYS: Final[Mapping[str, Key]] = {
 
 #: Values of the keys that take one of a few words; a text says why a word that will mean something does not yet.
 CHOICES: Final[Mapping[str, Mapping[str, str]]] = {
+    "reasons": {"full": "", "brief": ""},
     "mode": {"enforce": "", "report": ""},
     "path": {"auto": "", "direct": "", "relay": "the relay path comes with the next version"},
     "listen": {"none": "", "loopback": "listening on loopback comes with a later version"},
@@ -150,7 +163,7 @@ class GateTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class AppTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The types of ``[apps.NAME]``; ``billing`` is ``None`` where the file does not say."""
+    """The types of ``[apps.NAME]``; ``billing`` and ``reasons`` are ``None`` where the file does not say."""
 
     uid: list[int | str] = []
     gid: list[int | str] = []
@@ -159,6 +172,8 @@ class AppTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     allow: list[str] = msgspec.field(default_factory=lambda: ["public"])
     deny: list[str | dict[str, Any]] = []
     except_: list[str] = msgspec.field(name="except", default_factory=list)
+    names: list[str] = msgspec.field(default_factory=lambda: ["*"])
+    reasons: str | None = None
     mode: str = "enforce"
     path: str = "auto"
     open_sockets: int = 4000

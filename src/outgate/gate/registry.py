@@ -8,6 +8,8 @@ from _socket import socket as native
 from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
+from outgate.core.bindings import Bindings
+from outgate.gate.relearn import Relearning
 
 if TYPE_CHECKING:
     from outgate.core.policy import Decision
@@ -21,6 +23,7 @@ class App:
     """An identity that policy, limits and counts are keyed on; lives on when the configuration is read again."""
 
     __slots__ = (
+        "bindings",
         "closer",
         "connects",
         "denied",
@@ -30,6 +33,7 @@ class App:
         "open",
         "processes",
         "received",
+        "relearning",
         "resolver",
         "sent",
         "settings",
@@ -41,6 +45,9 @@ class App:
         self.settings = settings
         self.closer = closer
         self.resolver = resolver
+        #: Which names its look-ups gave an address, and how they are looked up again.
+        self.bindings = Bindings()
+        self.relearning = Relearning()
         #: Sockets the gate has open for it: born, dialled and connected.
         self.held = 0
         #: Those that have been dialled.
@@ -50,6 +57,11 @@ class App:
         #: Counts since the gate started.
         self.sockets = self.connects = self.denied = self.leases_ended = 0
         self.sent = self.received = 0
+
+    def adopt(self, settings: AppSettings) -> None:
+        """Go on with what the configuration says now. Bindings stay: they are facts, rules decide what they open."""
+        self.settings = settings
+        self.resolver.forget()
 
     def __repr__(self) -> str:
         return f"<App {self.name} held={self.held} open={self.open}>"
@@ -92,6 +104,8 @@ class Lease:
         "family",
         "id",
         "inode",
+        "is_bound",
+        "judged_name",
         "name",
         "number",
         "policy",
@@ -119,6 +133,10 @@ class Lease:
         self.asked: tuple[str, int] = ("", 0)
         self.address = ""
         self.decision: Decision | None = None
+        #: Canonical name that the last dial was judged as, "" for an address alone.
+        self.judged_name = ""
+        #: Whether it keeps that name bound to its address as long as it lives.
+        self.is_bound = False
         self.policy = 0
         #: The channel whose reply carried it, as long as that may be unread.
         self.born_on: Channel | None = None
@@ -126,6 +144,16 @@ class Lease:
     def see(self, event: str) -> None:
         """Go to the state that follows."""
         self.state = life.after(self.state, event)
+        if self.is_bound and self.state in (life.FAILED, life.ENDED):
+            self.is_bound = False
+            self.process.app.bindings.release(self.judged_name, self.address)
+
+    def bind(self, name: str) -> None:
+        """Keep a name bound to the address just dialled until the connection has ended."""
+        self.judged_name = name
+        if name:
+            self.is_bound = True
+            self.process.app.bindings.hold(name, self.address)
 
     def __repr__(self) -> str:
         return f"<Lease {self.id} {self.process.app.name} → {self.address or '?'} {self.state}>"
@@ -142,9 +170,7 @@ class Registry:
         #: Ids begin anywhere: a client may close what an earlier gate made, and must not hit what this one made.
         self.first = self._next = secrets.randbits(48)
 
-    def add(
-        self, process: Process, sock: native, cookie: int, family: int, channel: Channel | None = None
-    ) -> Lease:
+    def add(self, process: Process, sock: native, cookie: int, family: int, channel: Channel | None = None) -> Lease:
         """Enter a born socket that leaves over a channel."""
         self._next += 1
         lease = Lease(self._next, process, sock, cookie, family)

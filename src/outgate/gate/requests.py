@@ -15,31 +15,25 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
-from outgate.core.policy import Ask, Decision, Policy, could_allow, decide
-from outgate.errors import GateError, ProtocolError
-from outgate.gate import births, dial, wire
-from outgate.gate.explain import explain, unknown, withheld
-from outgate.gate.registry import Process
-from outgate.gate.resolver import CALLS, numeric
+from outgate.core.policy import ALLOW, REPORT, Ask, Decision, Policy, could_resolve, decide
+from outgate.gate import births, dial, lookup, relearn, wire
+from outgate.gate.explain import before_lookup, explain, unknown, withheld
+from outgate.gate.registry import App, Process
+from outgate.gate.replies import Reply, denied, failed_lookup, refusal
+from outgate.gate.resolver import numbers, numeric
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
     from outgate.gate.server import Gate
-
-Reply = dict[str, Any]
-
-
-def refusal(code: str, **facts: Any) -> Reply:
-    """Return the reply that carries a row of the error table."""
-    return {"error": {"code": code, "facts": facts}}
+    from outgate.gate.settings import AppSettings
 
 
 async def new(gate: Gate, channel: Channel, process: Process, request: wire.New) -> tuple[Reply, list[int]]:
     """Make born sockets for the client's pool. Taking one from the pool is silent, so nothing is charged here."""
     app = process.app
-    denied = may_have_sockets(process)
-    if denied is not None:
-        return denied, []
+    refused = may_have_sockets(process)
+    if refused is not None:
+        return refused, []
     held = app.held + app.closer.waiting  # what waits for its close has a descriptor still
     if not life.may_hold(held, request.count, gate.held_limit(app)):
         return refusal("too-many-leases", app=app.name, used=held, limit=gate.limit(app)), []
@@ -68,9 +62,9 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     if lease is None:
         return refusal("unknown-descriptor")
     app = lease.process.app
-    denied = may_have_sockets(process)
-    if denied is not None:
-        return denied
+    refused = may_have_sockets(process)
+    if refused is not None:
+        return refused
     if lease.state in (life.OPEN, life.DIALLED):
         gate.settle(lease)  # the client may have harvested an end that we have not looked at yet
     if lease.state in (life.OPEN, life.DIALLED):
@@ -79,19 +73,15 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     if not life.may_hold(app.open, 1, limit):
         return refusal("too-many-leases", app=app.name, used=app.open, limit=limit)
     try:
-        candidates = await resolve_host(gate, process, request.host, lease.family)
-    except (socket.gaierror, socket.herror) as e:
-        return resolver_error(e)
+        address, scope, decision = await judge(gate, app, request.host, request.port, lease.family)
+    except socket.gaierror as e:
+        return failed_lookup(e)
     if lease.state == life.ENDED:
         return refusal("unknown-descriptor")  # closed while the name was looked up
     if lease.state in (life.OPEN, life.DIALLED):
         return {"errno": errno.EALREADY}  # dialled by another thread meanwhile
-    policy = app.settings.policy
-    address, scope, decision = first_permitted(policy, app.name, request.host, request.port, candidates)
     if decision.denied:
-        app.denied += 1
-        gate.log_decision(process, request.host, request.port, address, decision, lease=None)
-        return refusal(decision.code, **decision.facts)
+        return denied(gate, process, request.host, request.port, address, decision)
     target: tuple[Any, ...] = (address, request.port)
     if lease.family == 6:
         target += (request.flow, scope or request.scope)
@@ -115,7 +105,8 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     lease.asked = (request.host, request.port)
     lease.address = address
     lease.decision = decision
-    lease.policy = policy.number
+    lease.policy = decision.policy
+    lease.bind(decision.name)
     app.open += 1
     app.connects += 1
     channel.after_reply(gate.dialled, lease, process)
@@ -124,83 +115,59 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     return {"lease": lease.name, "addr": [*target, 0, 0][:4], "connected": result == 0}
 
 
-def first_permitted(
-    policy: Policy, app: str, host: str, port: int, candidates: list[tuple[str, int]]
-) -> tuple[str, int, Decision]:
-    """Return (address, scope id, decision) of the first address that may be dialled, else of the first. Pure."""
-    first: tuple[str, int, Decision] | None = None
-    for address, scope in candidates:
-        decision = decide(policy, Ask(app=app, transport="tcp", host=host, address=address, port=port))
-        if not decision.denied:
-            return address, scope, decision
-        first = first or (address, scope, decision)
-    assert first is not None, "the C library answers with an address or raises"
-    return first
+async def judge(gate: Gate, app: App, host: str, port: int, family: int) -> tuple[str, int, Decision]:
+    """Resolve → decide: return (address, scope id, decision) of what may be dialled, else of the first that may not.
 
-
-async def resolve_host(gate: Gate, process: Process, host: str, family: int) -> list[tuple[str, int]]:
-    """Return the (address, scope id) pairs of a host as given to connect: numeric ones without a look-up.
+    The address comes from the very look-up that is judged here: whatever the program was answered before, or will be.
+    A name that is refused as such is not looked up, and has no address. An address is judged with the names that the
+    app's own look-ups bound to it, and once more with those it has by now, before it is refused.
 
     :raises socket.gaierror: as the C library says.
     """
     number = numeric(host, family)
     if number is not None:
-        return [number]
-    wanted = socket.AF_INET6 if family == 6 else socket.AF_INET
-    try:
-        answer = await process.app.resolver.call("getaddrinfo", host, host, None, wanted, socket.SOCK_STREAM)
-    except UnicodeError:  # no client of ours sends what IDNA cannot encode
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known") from None
-    return [(str(item[4][0]).partition("%")[0], item[4][3] if family == 6 else 0) for item in answer]
+        bound = app.bindings.names_for(number[0], time.monotonic())
+        found = first_permitted(app.settings.policy, app.name, host, port, [number], bound=bound)
+        if found[2].verdict != ALLOW and app.settings.policy.has_name_permits:
+            bound = await relearn.names_by_now(gate, app, number[0], port)
+            found = first_permitted(app.settings.policy, app.name, host, port, [number], bound=bound)
+        return found
+    name = lookup.canonical_name(host)
+    before = could_resolve(app.settings.policy, name, "tcp", port)
+    if before.denied:
+        return "", 0, before
+    candidates = await lookup.addresses_of(app, host, family)
+    address, scope, decision = first_permitted(app.settings.policy, app.name, host, port, candidates, name)
+    if before.verdict == REPORT and decision.verdict == ALLOW:
+        decision = before._replace(address_class=decision.address_class)  # enforced, it would have come to nothing
+    if not decision.denied:
+        app.bindings.bind(name, (address,), time.monotonic())
+    return address, scope, decision
 
 
-def resolver_error(error: OSError) -> Reply:
-    """Return the reply that carries the C library's own answer."""
-    kind = "herror" if isinstance(error, socket.herror) else "gaierror"
-    return {"errno": error.errno or 0, "kind": kind, "text": error.strerror or ""}
+def first_permitted(
+    policy: Policy,
+    app: str,
+    host: str,
+    port: int,
+    candidates: list[tuple[str, int]],
+    name: str | None = None,
+    bound: tuple[str, ...] = (),
+) -> tuple[str, int, Decision]:
+    """Return (address, scope id, decision) of the first address that may be dialled, else of the first. Pure.
 
-
-async def resolve(gate: Gate, channel: Channel, process: Process, request: wire.Resolve) -> Reply:
-    """Look up a name, an address or an interface; forbidden addresses are left out of the answer."""
-    if request.call not in CALLS:
-        raise ProtocolError(f"no look-up {request.call[:40]!r}")
-    app = process.app
-    if not app.settings.billing:
-        return refusal("billing-disabled", app=app.name)
-    host = str(request.args[0]) if request.args else ""
-    try:
-        answer = await app.resolver.call(request.call, host, *request.args)
-    except (socket.gaierror, socket.herror) as e:
-        return resolver_error(e) if not isinstance(e, GateError) else refusal(e.code, **e.facts)
-    except OSError as e:
-        return {"errno": e.errno or errno.EIO}
-    except (TypeError, ValueError, OverflowError) as e:
-        raise ProtocolError(f"arguments of {request.call}: {e}") from None
-    if request.call == "getaddrinfo":
-        return _allowed(gate, process, host, answer, lambda item: item[4][0])
-    if request.call == "gethostbyname_ex":
-        name, aliases, addresses = answer
-        reply = _allowed(gate, process, host, addresses, lambda item: item)
-        if "answer" in reply:
-            reply["answer"] = [name, aliases, reply["answer"]]
-        return reply
-    return {"answer": answer}
-
-
-def _allowed(gate: Gate, process: Process, host: str, answer: list[Any], address_of: Any) -> Reply:
-    policy = process.app.settings.policy
-    kept, refused = [], None
-    for item in answer:
-        decision = could_allow(policy, None, address_of(item).partition("%")[0], host=host)
-        if decision.denied:
-            refused = refused or decision
-        else:
-            kept.append(item)
-    if kept or refused is None:
-        return {"answer": kept}
-    process.app.denied += 1
-    gate.log_decision(process, host, 0, address_of(answer[0]), refused, lease=None)
-    return refusal(refused.code, **refused.facts)
+    :param candidates: (address, scope id) pairs, at least one.
+    :param name: canonical name that they were looked up by.
+    :param bound: canonical names that the app's look-ups bound to an address that was given as such.
+    """
+    first: tuple[str, int, Decision] | None = None
+    for address, scope in candidates:
+        decision = decide(policy, Ask(app, "tcp", host, address, port, name, scope, bound))
+        if not decision.denied:
+            return address, scope, decision
+        first = first or (address, scope, decision)
+    assert first is not None, "the C library answers with an address or raises"
+    return first
 
 
 async def close(gate: Gate, channel: Channel, process: Process, request: wire.Close) -> Reply:
@@ -253,17 +220,34 @@ async def why(gate: Gate, channel: Channel, process: Process, request: wire.Why)
         return {"answer": unknown(request.host, request.port, f"you are no app, so say which: {names}")}
     else:
         settings = app.settings
-    host = request.host
-    found: list[tuple[str, int]] = []
+    brief = settings.reasons == "brief" and not gate.is_operator(process.uid)  # who has the log may hear it all
+    return {"answer": await _explained(gate, app, settings, request, brief)}
+
+
+async def _explained(gate: Gate, asker: App, settings: AppSettings, request: wire.Why, brief: bool) -> dict[str, Any]:
+    """Return what would be decided on a connect: by the rules and bindings of the app, with look-ups of the asker's."""
+    host, port, transport = request.host, request.port, request.transport
+    addresses = numbers(host)
+    if addresses:
+        app = gate.registry.apps[settings.name]
+        bound = app.bindings.names_for(addresses[0], time.monotonic())
+        answer = explain(settings, transport, host, port, addresses, bound=bound, brief=brief)
+        if answer["verdict"] != ALLOW and transport == "tcp" and settings.policy.has_name_permits:
+            bound = await relearn.names_by_now(gate, app, addresses[0], port)
+            answer = explain(settings, transport, host, port, addresses, bound=bound, brief=brief)
+        return answer
+    refused = before_lookup(settings, transport, host, port, brief)
+    if refused is not None:
+        return refused
     failed = ""
     for family in (4, 6):
         try:
-            found += await resolve_host(gate, process, host, family)
+            addresses += [address for address, _ in await lookup.addresses_of(asker, host, family)]
         except (socket.gaierror, socket.herror) as e:
             failed = e.strerror or str(e)
-    if not found:
-        return {"answer": unknown(host, request.port, f"{host}: {failed}")}
-    return {"answer": explain(settings, request.transport, host, request.port, (address for address, _ in found))}
+    if not addresses:
+        return unknown(host, port, f"{host}: {failed}")
+    return explain(settings, transport, host, port, addresses, brief=brief)
 
 
 async def stat(gate: Gate, channel: Channel, process: Process, request: wire.Stat) -> Reply:
@@ -288,7 +272,7 @@ async def reload(gate: Gate, channel: Channel, process: Process, request: wire.R
 HANDLERS: dict[type, Any] = {
     wire.New: new,
     wire.Connect: connect,
-    wire.Resolve: resolve,
+    wire.Resolve: lookup.resolve,
     wire.Close: close,
     wire.Adopt: adopt,
     wire.Why: why,

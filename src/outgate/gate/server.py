@@ -273,7 +273,7 @@ class Gate:
             if known is None:
                 self.registry.apps[name] = App(app, Closer(name), Resolver(name))
             else:
-                known.settings = app
+                known.adopt(app)
 
     def reload(self) -> dict[str, Any]:
         """Read the configuration again. A bad one changes nothing and says why."""

@@ -41,6 +41,8 @@ class AppSettings:
     :ivar allow: rules, as written.
     :ivar deny: rules, as written.
     :ivar except_: rules, as written.
+    :ivar names: patterns of the names that may be looked up, as written; ``*`` among them is any.
+    :ivar reasons: ``full`` or ``brief``: how much a refusal tells the program.
     :ivar mode: ``enforce`` or ``report``.
     :ivar path: ``auto`` or ``direct``.
     :ivar open_sockets: the most sockets it may have open.
@@ -57,6 +59,8 @@ class AppSettings:
     allow: tuple[str, ...] = ("public",)
     deny: tuple[Entry, ...] = ()
     except_: tuple[str, ...] = ()
+    names: tuple[str, ...] = ("*",)
+    reasons: str = "full"
     mode: str = "enforce"
     path: str = "auto"
     open_sockets: int = 4000
@@ -119,9 +123,12 @@ class Settings:
             for row in KEYS:
                 if row.startswith("apps.NAME."):
                     key = row.removeprefix("apps.NAME.")
-                    yield _setting(place.at(key).key, row, getattr(app, "except_" if key == "except" else key))
+                    yield _setting(place.at(key).key, row, getattr(app, "except_" if key == "except" else key), app)
 
 
-def _setting(key: str, row: str, value: Any) -> Setting:
+def _setting(key: str, row: str, value: Any, app: AppSettings | None = None) -> Setting:
     text = toml(value)
-    return Setting(key, text, not KEYS[row].shown and text == toml(KEYS[row].default), KEYS[row])
+    default = KEYS[row].default
+    if app is not None and app.trusted and row == "apps.NAME.reasons":
+        default = "full"
+    return Setting(key, text, not KEYS[row].shown and text == toml(default), KEYS[row])
