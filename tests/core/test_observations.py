@@ -182,3 +182,10 @@ class TestBadInput:
         """Whatever stands in a field, a line is taken, counted as not understood, or none of ours."""
         seen = gather({**line(), **changes})
         assert seen.misread + seen.count + (changes.get("event") not in (None, "decision", "end")) >= 1
+
+
+def test_what_doctor_dialled_is_nobodys_need():
+    """The lines of ``outgate doctor``'s own program are left out, and nothing else is."""
+    seen = gather(line(program="outgate-doctor", **alone("127.0.0.1")), line())
+    assert seen.count == 1
+    assert only(seen)[0].host == "api.example"

@@ -32,6 +32,9 @@ _APP: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}\Z")
 #: RFC 3339 in UTC. Without its Z it sorts as text.
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?)Z\Z", re.ASCII)
 
+#: The program of ``outgate doctor``, whose denied dials are nobody's need.
+_PROVER: Final = "outgate-doctor"
+
 List = Literal["allow", "except"]
 
 
@@ -198,7 +201,7 @@ class Observations:
             self.misread += 1
         elif self._app and read.app != self._app:
             self.others.add(read.app)
-        elif not self._since or read.time >= self._since:
+        elif read.program != _PROVER and (not self._since or read.time >= self._since):
             self._take(read, line, event == "end")
 
     def _take(self, line: _Line, raw: Mapping[str, Any], is_end: bool) -> None:
