@@ -15,6 +15,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from bench import decisions
+from bench.gate import DENIED
 from bench.world import Gate, World, native_environment, pinned
 from outgate.core.paths import SOCKET_VARIABLE
 
@@ -175,6 +177,37 @@ def opens_per_second(world: World) -> Iterator[Row]:
         yield _row(name, "1/s", native, direct, _ratios(native, direct), "x", target, note)
 
 
+# --- deciding ---------------------------------------------------------------------------------------------------------
+
+
+def deciding(world: World) -> Iterator[Row]:
+    """The pure decision under a policy of ten thousand rules."""
+    count = 2000 if world.quick else 10_000
+    taken: dict[str, list[float]] = {}
+    for _ in range(world.rounds):
+        for name, figure in decisions.medians(count).items():
+            taken.setdefault(name, []).append(figure)
+    for name, figures in taken.items():
+        yield _row(f"decision, {name}", "us", [], figures, figures, "us", ("<=", 5.0), f"{decisions.RULES:,} rules")
+
+
+def look_ups(world: World) -> Iterator[Row]:
+    """A look-up that the gate remembers, and what a refusal takes."""
+    count = 500 if world.quick else 1500
+    bare: list[float] = []
+    taken: dict[str, list[float]] = {}
+    for _ in range(world.rounds):
+        times = world.ask("look_ups", world.gate, count=count, denied=DENIED)
+        bare.append(median(times.pop("bare")))
+        for name, each in times.items():
+            taken.setdefault(name, []).append(median(each))
+    cached = taken.pop("cached")
+    note = "native: a request without work"
+    yield _row("cached look-up to a bare request", "us", bare, cached, _ratios(bare, cached), "x", ("<=", 2.0), note)
+    for name, figures in taken.items():
+        yield _row(name.replace("_", " "), "us", [], figures, figures, "us", ("<=", 1000.0))
+
+
 # --- starting ---------------------------------------------------------------------------------------------------------
 
 
@@ -241,6 +274,8 @@ CASES: tuple[Callable[[World], Iterator[Row]], ...] = (
     opens,
     opens_on_one_core,
     opens_per_second,
+    deciding,
+    look_ups,
     starts,
     memory,
 )

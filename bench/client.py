@@ -118,6 +118,42 @@ def request(count: int) -> None:
     _say(times=times[_WARM_UP:])
 
 
+def look_ups(count: int, denied: str) -> None:
+    """Ask for what the gate remembers, and for what it refuses; in turns with a bare request. Times in us."""
+    from outgate.client import channel
+    from outgate.client.names import getaddrinfo  # as C's: what the socket module adds is enums of its own
+
+    def connect_refused() -> None:
+        with socket.socket() as sock:
+            try:
+                sock.connect(("169.254.169.254", 80))
+            except PermissionError:
+                return
+        raise AssertionError("it was not refused")
+
+    def look_up_refused() -> None:
+        try:
+            getaddrinfo(denied, 80)
+        except PermissionError:
+            return
+        raise AssertionError("it was not refused")
+
+    calls = {
+        "bare": lambda: channel.request({"op": "close", "sock": 0, "shared": False}),
+        "cached": lambda: getaddrinfo("localhost", 80, socket.AF_INET, socket.SOCK_STREAM),
+        "refused_look_up": look_up_refused,
+        "refused_connect": connect_refused,
+    }
+    clock = time.perf_counter_ns
+    times: Dict[str, List[float]] = {name: [] for name in calls}
+    for _ in range(_WARM_UP + count):
+        for name, call in calls.items():
+            begun = clock()
+            call()
+            times[name].append((clock() - begun) / 1000)
+    _say(**{name: taken[_WARM_UP:] for name, taken in times.items()})
+
+
 def hold(port: int, counts: List[int]) -> None:
     """Hold each number of connections in turn: on to the next when a line comes in."""
     import resource
@@ -146,6 +182,7 @@ _CASES = {
     "receive": receive,
     "round_trips": round_trips,
     "request": request,
+    "look_ups": look_ups,
     "hold": hold,
 }
 

@@ -1,4 +1,5 @@
-"""Be the gate that is measured: the development policy, a limit that no case reaches, and a log in a scratch folder.
+"""Be the gate that is measured: the development policy with one denied name, a limit that no case reaches, and a log
+in a scratch folder.
 
 Started by :mod:`bench.world` as ``python -m bench.gate PIDFD SOCKET``; prints a line when it is ready, and ends with
 the process behind the pidfd.
@@ -9,17 +10,21 @@ import sys
 from dataclasses import replace
 from types import MappingProxyType
 
+from outgate.core.policy import Policy
 from outgate.gate import config
 from outgate.gate import main as gate_main
 
 #: The largest case holds 5,000.
 _OPEN_SOCKETS = 20_000
+#: What the case of refused look-ups asks for.
+DENIED = "denied.example"
 
 
 def main(pidfd: int, path: str) -> int:
     """Serve at the path until the process behind the pidfd ends."""
     settings = config.default_settings(os.getuid(), dev=True)
-    apps = {name: replace(app, open_sockets=_OPEN_SOCKETS) for name, app in settings.apps.items()}
+    policy = Policy.build("default", deny=[DENIED], dev=True)
+    apps = {name: replace(app, policy=policy, open_sockets=_OPEN_SOCKETS) for name, app in settings.apps.items()}
     gate = replace(settings.gate, socket=path, socket_mode=0o600, log=path + ".log")
     settings = replace(settings, gate=gate, apps=MappingProxyType(apps))
     return gate_main.run(settings, ready=lambda _: print("ready", flush=True), while_running=pidfd)

@@ -28,6 +28,12 @@ LOOK_UPS: dict[str, tuple[Step, ...]] = {
         ("nameinfo", MANY[0], 443, socket.NI_NAMEREQD),
     ),
     "getfqdn": (("getfqdn", WWW[0]), ("getfqdn", _ALIAS), ("getfqdn", _MISSING), ("getfqdn",)),
+    "trio": (
+        ("trio_lookup", _NAME, 80),
+        ("trio_lookup", _MISSING, 80),
+        ("trio_nameinfo", WWW[0], 443),
+        ("trio_stream", f"www.{DOMAIN}", 80),
+    ),
     "asyncio": (("loop_lookup", _NAME, 80), ("loop_lookup", _MISSING, 80), ("loop_nameinfo", WWW[0], 443)),
 }
 

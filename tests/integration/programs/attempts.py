@@ -79,6 +79,28 @@ def in_a_loop(word, *arguments):
     return asyncio.run(ask())
 
 
+def in_trio(word, *arguments):
+    """Look up as trio does, on a thread of its own, with the class of sockets that it makes anew."""
+    import trio
+
+    async def ask():
+        return await getattr(trio.socket, word)(*arguments)
+
+    return trio.run(ask)
+
+
+def trio_stream(host, port):
+    """Connect as trio does, to the first address of a name that answers."""
+    import trio
+
+    async def open_and_close():
+        stream = await trio.open_tcp_stream(host, port)
+        async with stream:
+            return stream.socket.getpeername()[0]
+
+    return trio.run(open_and_close)
+
+
 def neighbour(host, address, port):
     """Look up one name, and connect to an address whatever the answer was."""
     socket.getaddrinfo(host, port)
@@ -99,6 +121,9 @@ WORDS = {
     "nameinfo": lambda host, port, flags=0: socket.getnameinfo((host, port), flags),
     "loop_lookup": lambda host, port: sorted({info[4][0] for info in in_a_loop("getaddrinfo", host, port)}),
     "loop_nameinfo": lambda host, port: in_a_loop("getnameinfo", (host, port)),
+    "trio_lookup": lambda host, port: sorted({info[4][0] for info in in_trio("getaddrinfo", host, port)}),
+    "trio_nameinfo": lambda host, port: in_trio("getnameinfo", (host, port)),
+    "trio_stream": trio_stream,
     "byname": socket.gethostbyname,
     "byname_ex": lambda host: socket.gethostbyname_ex(host)[2],
     "byaddr": lambda host: socket.gethostbyaddr(host)[0],
