@@ -49,7 +49,6 @@ FACTS = {
     "family": {"family": 16},
     "protocol": {"type": 1, "proto": 132},
     "raw": {},
-    "udp-not-yet": {},
     "fast-open": {},
     "option": {"call": "setsockopt", "option": "SO_REUSEPORT", "why": "it is for servers", "cure": "leave it out"},
     "option-denied": {"call": "getsockopt", "option": "SO_MARK", "why": "it leads elsewhere", "cure": "leave it out"},

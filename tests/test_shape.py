@@ -26,7 +26,7 @@ def _words(text: str) -> frozenset[str]:
 
 ROOMS = ("errors", "core", "client", "gate", "guard", "dev", "cli", "testing")
 #: The modules of the core that are loaded into other people's interpreters with the client.
-SHARED = ("core.messages", "core.options", "core.paths", "core.quickjson")
+SHARED = ("core.frames", "core.messages", "core.options", "core.paths", "core.quickjson")
 #: Room → what it may import besides itself: rooms, or single modules of one. The front is ``outgate`` itself, which
 #: everybody may import for its version.
 ARROWS: dict[str, tuple[str, ...]] = {

@@ -213,8 +213,8 @@ _ROWS = (
         "untrusted",
         PolicyDenied,
         _errno.EACCES,
-        "app '{app}' is not trusted, and this gate has no way yet to contain its sockets",
-        "to permit: trusted = true under [apps.{app}]",
+        "app '{app}' is not trusted, and nothing contains this program",
+        "start it by outgate run, which fences it; or to permit: trusted = true under [apps.{app}]",
     ),
     Row("listen", OutboundOnly, _errno.EACCES, "sockets are outbound only: {call}() is refused", "{hint}"),
     Row(
@@ -241,13 +241,6 @@ _ROWS = (
         PolicyDenied,
         _errno.EACCES,
         "raw sockets are refused: only TCP and UDP leave through the gate",
-    ),
-    Row(
-        "udp-not-yet",
-        GateError,
-        _errno.EPROTONOSUPPORT,
-        "UDP does not go through this version of the gate yet",
-        "use TCP, or run the program with --unconfined and without the client",
     ),
     Row(
         "fast-open",

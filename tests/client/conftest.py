@@ -58,6 +58,14 @@ def gate() -> Iterator[RunningGate]:
 
 
 @pytest.fixture(scope="session")
+def relay() -> Iterator[RunningGate]:
+    """A gate with the development policy that carries the bytes itself."""
+    with RunningGate(path="relay") as running:
+        yield running
+        assert running.faults == []
+
+
+@pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Variables that name a certificate for localhost and the authority that made it."""
     folder = tmp_path_factory.mktemp("certificates")
@@ -68,12 +76,13 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def results(gate: RunningGate, certificates: dict[str, str]) -> Callable[[str, str], Results]:
-    """Return a function that gives the results of a program, ``"native"`` or through the ``"gate"``."""
+def results(gate: RunningGate, relay: RunningGate, certificates: dict[str, str]) -> Callable[[str, str], Results]:
+    """Return a function that gives the results of a program: ``"native"``, through the ``"gate"`` or its ``"relay"``."""
 
     @functools.cache
     def of(program: str, how: str) -> Results:
         environ = {**os.environ, **certificates, "PYTHONDONTWRITEBYTECODE": "1"}
-        return go(program, gate.environ(environ) if how == "gate" else environ)
+        through = {"gate": gate, "relay": relay}.get(how)
+        return go(program, environ if through is None else through.environ(environ))
 
     return of

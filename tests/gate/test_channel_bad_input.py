@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outgate.core import messages
-from outgate.gate import resolver, server
+from outgate.gate import births, resolver, server
 from outgate.testing.running import RunningGate, ThreadGate
 from support import peers
 from support.raw import RawChannel
@@ -393,7 +393,7 @@ def test_stray_fds(gate: RunningGate, canary: RawChannel) -> None:
 @pytest.fixture
 def old_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make gates work as on a kernel without SO_PASSRIGHTS."""
-    monkeypatch.setattr(server, "take_no_fds", lambda sock: False)
+    monkeypatch.setattr(births, "take_no_fds", lambda sock: False)
 
 
 @pytest.mark.usefixtures("old_kernel")

@@ -37,6 +37,7 @@ DECISION = {
     "path": "direct",
 }
 END = {"connected": True, "connect_ms": 1.25, "sent": 5, "received": 2**40, "duration": 0.5, "how": "closed"}
+END |= {"datagrams_sent": 1, "datagrams_received": 2, "dropped": 3, "strangers": 4}
 
 
 @pytest.fixture

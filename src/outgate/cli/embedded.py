@@ -129,6 +129,7 @@ def _gate_environment() -> Dict[str, str]:
 def _plain(options: Options) -> Dict[str, Any]:
     plain = {key: getattr(options, key) for key in ("config", "app", "allow", "deny", "except_", "dev", "log")}
     plain["report"] = bool(options.learn)
+    plain["path"] = options.path or "auto"
     if plain["config"]:
         plain["config"] = os.path.abspath(plain["config"])
     if plain["log"] and plain["log"] != "-":
@@ -189,7 +190,13 @@ def main(argv: list[str]) -> int:
             settings = _as_one_app(config.load(options["config"], host=own), options["app"])
         else:
             settings = config.default_settings(
-                os.getuid(), options["dev"], options["allow"], options["deny"], options["except_"], host=own
+                os.getuid(),
+                options["dev"],
+                options["allow"],
+                options["deny"],
+                options["except_"],
+                path=options["path"],
+                host=own,
             )
         if options["report"]:
             settings = _reporting(settings)
@@ -199,8 +206,9 @@ def main(argv: list[str]) -> int:
         settings = replace(settings, gate=replace(settings.gate, socket=socket, socket_mode=0o600, log=log))
 
         def ready(gate: object) -> None:
-            name = next(iter(settings.apps))
-            say(source=f"{name}, policy {settings.source}", warnings=[str(w) for w in settings.warnings])
+            name, app = next(iter(settings.apps.items()))
+            source = f"{name}, policy {settings.source}, {app.way} path"
+            say(source=source, warnings=[str(w) for w in settings.warnings])
 
         def again(previous: Settings) -> Settings:
             fresh = _as_one_app(config.reload(previous), next(iter(previous.apps)))

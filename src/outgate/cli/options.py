@@ -45,6 +45,7 @@ OPTIONS = {
     "--allow": ("[RULE]", "allow only this (repeatable)"),
     "--deny": ("[RULE]", "deny this as well (repeatable)"),
     "--except": ("[RULE]", "except this from denials (repeatable)"),
+    "--path": ("PATH", "direct: the kernel's own sockets; relay: the gate carries the bytes (default: direct)"),
     "--dev": ("", "development: no fence, loopback may be used both ways"),
     "--learn": ("FILE", "refuse nothing, and write a policy of what was reached to FILE"),
     "--force": ("", "with --learn: replace FILE if it is there"),
@@ -67,6 +68,7 @@ class Options:
         self.allow: list[str] = []
         self.deny: list[str] = []
         self.except_: list[str] = []
+        self.path: str | None = None
         self.dev = False
         self.learn: str | None = None
         self.force = False

@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
     contained, fenced = _contain(options)
     if not options.quiet:
         learning = ", learning: nothing is refused" if options.learn else ""
-        print(f"outgate: app {source}, direct path, {contained}{learning}", file=sys.stderr)
+        print(f"outgate: app {source}, {contained}{learning}", file=sys.stderr)
         _warn_about(command, fenced)
     if sys.stderr is not None:
         sys.stderr.flush()
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
 
 def _policy_options(options: Options) -> list[str]:
     """Return those options that were given and ask for a gate of the program's own."""
-    asking = ("--config", "--dev", "--allow", "--deny", "--except", "--log", "--learn")
+    asking = ("--config", "--dev", "--allow", "--deny", "--except", "--path", "--log", "--learn")
     return [option for option in asking if getattr(options, attribute(option))]
 
 
@@ -62,7 +62,7 @@ def _check(options: Options) -> None:
     asked = _policy_options(options)
     if options.app and not options.config:
         fail("--app chooses an app of a configuration; name the file: --config FILE")
-    if options.config and (options.allow or options.deny or options.except_ or options.dev):
+    if options.config and (options.allow or options.deny or options.except_ or options.path or options.dev):
         other = next(name for name in asked if name not in ("--config", "--log"))
         fail(f"the policy is in {options.config}; {other} cannot add to it")
     if options.dev and options.fence:
@@ -109,7 +109,8 @@ def _gate_for(options: Options) -> Tuple[str, str]:
                     f"the gate at {path} has no app for uid {os.getuid()}; add one with uid = [{os.getuid()}], "
                     "or have a gate of the program's own: --config FILE"
                 )
-            return path, f"{hello['app']} of the running gate, policy {answer['policy']} ({answer['source']})"
+            policy = f"policy {answer['policy']} ({answer['source']})"
+            return path, f"{hello['app']} of the running gate, {policy}, {hello.get('path', 'direct')} path"
     from outgate.cli import embedded
 
     try:

@@ -27,12 +27,17 @@ def c_int(value: Any) -> int:
     raise OverflowError("out of the range of a C int")
 
 
-def judge(call: str, *args: Any) -> None:
+_closed: list[native] = []
+
+
+def judge(call: str, *args: Any, **kwargs: Any) -> None:
     """Let C refuse what is wrong with arguments, on a socket without an fd: nothing can come of it."""
-    sock = native(AF_UNIX)
-    sock.close()
+    if not _closed:
+        sock = native(AF_UNIX)
+        sock.close()
+        _closed.append(sock)
     try:
-        getattr(native, call)(sock, *args)
+        getattr(native, call)(_closed[0], *args, **kwargs)
     except OSError as e:
         if e.errno != errno.EBADF:
             raise

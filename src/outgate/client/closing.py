@@ -61,14 +61,19 @@ def close_fd(fd: Any) -> None:
 def finalize(self: native) -> None:
     """Warn and close as C does when the last reference goes, then tell the gate."""
     fd = native.fileno(self)
-    state = table.pop(fd, None) if fd >= 0 else None
+    state = table.get(fd) if fd >= 0 else None
     if state is None:
         native.__del__(self)  # type: ignore[attr-defined]
         return
+    try:
+        said = f"unclosed {self!r}"  # which may have to ask for the names
+    except Exception:  # and nobody answers, or the interpreter has forgotten how to ask
+        said = f"unclosed {object.__repr__(self)}"
+    table.pop(fd, None)
     held = state.fds
     try:
         try:
-            warn(f"unclosed {self!r}", ResourceWarning, 2, self)  # C would name this file for the program's
+            warn(said, ResourceWarning, 2, self)  # C would name this file for the program's
             native.close(self)
         except (Warning, OSError):
             native.__del__(self)  # type: ignore[attr-defined]  # C reports what a finalizer may not raise
@@ -93,6 +98,9 @@ def let_go(state: State, wait: bool, certainly_last: bool = False) -> None:
     """
     state.fds -= 1
     if state.fds > 0:
+        return
+    if state.is_relay and not (wait and not state.is_datagram and (state.bound or state.lingered)):
+        by_cookie.pop(state.cookie, None)  # the gate has no duplicate, and notices itself
         return
     if state.phase == BORN:
         forget_ghosts()

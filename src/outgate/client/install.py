@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: What a patched ``socket.socket`` gets; ``__init__`` and ``_real_close`` are added by hand.
-_METHODS = ("connect", "connect_ex", "bind", "listen", "_accept", "sendto", "sendmsg", "setsockopt", "getsockopt")
+_METHODS = (
+    *("connect", "connect_ex", "bind", "listen", "_accept", "sendto", "sendmsg", "setsockopt", "getsockopt"),
+    *("recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into", "getpeername", "getsockname", "shutdown"),
+)
 _FUNCTIONS = {**names.STAND_INS, "close": closing.close_fd}
 
 _watching = False

@@ -39,6 +39,13 @@ def setsockopt(self: native, *args: Any) -> None:
     key = args[:2]
     if key not in _settable:
         _look_up("setsockopt", args)
+    if state.is_relay:
+        from outgate.client import relayed
+
+        relayed.setsockopt(self, state, args)
+        if key == _LINGER:
+            state.lingered = True
+        return None
     native.setsockopt(self, *args)
     if key == _LINGER:
         state.lingered = True
@@ -50,12 +57,17 @@ def getsockopt(self: native, *args: Any) -> int | bytes:
 
     :raises outgate.errors.GateError: ENOPROTOOPT or EACCES for any other.
     """
-    if native.fileno(self) not in table:
+    state = table.get(native.fileno(self))
+    if state is None:
         return native.getsockopt(self, *args)
     if len(args) < 2 or type(args[0]) is not int or type(args[1]) is not int:
         args = _freeze("getsockopt", args)
     if args[:2] not in _gettable:
         _look_up("getsockopt", args)
+    if state.is_relay:
+        from outgate.client import relayed
+
+        return relayed.getsockopt(self, state, args)
     return native.getsockopt(self, *args)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from _socket import AF_INET, AI_NUMERICHOST, SOCK_STREAM, gaierror, getaddrinfo
 from _socket import socket as native
 
@@ -30,6 +32,9 @@ def bind(self: native, address: Any) -> None:
     host, port, flow, scope = parse(state.family, address, "bind")
     if not _may_bind(state.family, host) or (port != 0 and not channel.process().dev):
         raise refusal("bind", host=host, port=port)
+    if state.is_relay:
+        state.ways().bind(state, host, port)
+        return None
     native.bind(self, (host, port) if state.family == AF_INET else (host, port, flow, scope))
     state.bound = True
     return None
@@ -53,19 +58,27 @@ def listen(self: native, *backlog: Any) -> None:
     fd = native.fileno(self)
     state = table.get(fd)
     if state is not None:
+        if state.is_datagram:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         if not channel.process().dev:
             if backlog:
                 judge("listen", *backlog)
             raise refusal("listen", call="listen", hint="outgate run --dev lets a program listen on loopback")
         del table[fd]  # the gate's duplicate would keep the port taken after close
         by_cookie.pop(state.cookie, None)
-        let_go(state, wait=True, certainly_last=True)
+        if state.is_relay:
+            state.ways().give_back(self, state)
+        else:
+            let_go(state, wait=True, certainly_last=True)
     return native.listen(self, *backlog)
 
 
 def accept(self: native) -> tuple[int, Any]:
     """Refuse to accept on a socket of the gate's; inherited listening sockets are native."""
-    if native.fileno(self) in table:
+    state = table.get(native.fileno(self))
+    if state is not None:
+        if state.is_datagram:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
         raise refusal("listen", call="accept", hint="outgate run --dev lets a program listen on loopback")
     accepted: tuple[int, Any] = native._accept(self)  # type: ignore[attr-defined]
     return accepted
@@ -74,6 +87,12 @@ def accept(self: native) -> tuple[int, Any]:
 def sendto(self: native, *args: Any) -> int:
     """Send natively; MSG_FASTOPEN would connect behind the gate's back and is refused."""
     state = table.get(native.fileno(self))
+    if state is not None and state.is_datagram:
+        return int(_datagrams().sendto(self, *args))
+    if state is not None and state.is_relay and len(args) >= 2:
+        judge("send", args[0], *args[1:-1])
+        parse(state.family, args[-1], "sendto", b"")
+        return native.send(self, args[0], *args[1:-1])  # TCP has no use for the address
     if state is not None and len(args) == 3 and args[1] and _has_fast_open(args[1]):
         judge("send", args[0], args[1])
         parse(state.family, args[2], "sendto", b"")
@@ -87,6 +106,8 @@ def sendmsg(self: native, *args: Any) -> int:
     :raises outgate.errors.GateError: for ancillary data that the table of options does not permit.
     """
     state = table.get(native.fileno(self))
+    if state is not None and state.is_datagram:
+        return int(_datagrams().sendmsg(self, *args))
     if state is not None:
         args, refused = freeze_ancillary(state.family, args)
         fast_open = 3 <= len(args) <= 4 and args[2] and _has_fast_open(args[2])
@@ -97,6 +118,59 @@ def sendmsg(self: native, *args: Any) -> int:
     if len(args) > 1 and args[1]:
         inherit.bump()
     return sent
+
+
+def getpeername(self: native) -> Any:
+    """Return the address that it is connected to."""
+    state = table.get(native.fileno(self))
+    if state is not None and state.is_relay:
+        return state.ways().getpeername(state)
+    return native.getpeername(self)
+
+
+def getsockname(self: native) -> Any:
+    """Return its own address."""
+    state = table.get(native.fileno(self))
+    if state is not None and state.is_relay:
+        return state.ways().getsockname(state)
+    return native.getsockname(self)
+
+
+def shutdown(self: native, *args: Any) -> None:
+    """Shut down one way, or both."""
+    state = table.get(native.fileno(self))
+    if state is not None and state.is_relay:
+        state.ways().shutdown(self, state, args)
+        return None
+    return native.shutdown(self, *args)
+
+
+def _receiving(call: str) -> Any:
+    """Return a method that receives: from UDP with the headers taken off, from all else natively.
+
+    It is for who calls it by the class and not by the object, which would find the class for UDP.
+    """
+    plain = getattr(native, call)
+
+    def method(self: native, *args: Any, **kwargs: Any) -> Any:
+        state = table.get(native.fileno(self))
+        if state is not None and state.is_datagram:
+            return getattr(_datagrams(), call)(self, *args, **kwargs)
+        return plain(self, *args, **kwargs)
+
+    method.__name__ = method.__qualname__ = call
+    method.__doc__ = plain.__doc__
+    return method
+
+
+recvfrom, recvfrom_into = _receiving("recvfrom"), _receiving("recvfrom_into")
+recvmsg, recvmsg_into = _receiving("recvmsg"), _receiving("recvmsg_into")
+
+
+def _datagrams() -> Any:
+    from outgate.client import datagrams
+
+    return datagrams
 
 
 def _has_fast_open(flags: Any) -> bool:

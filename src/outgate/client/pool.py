@@ -22,12 +22,14 @@ from outgate.core import messages
 class Parked:
     """A born socket that nobody uses yet."""
 
-    __slots__ = ("cookie", "fd", "id")
+    __slots__ = ("cookie", "fd", "id", "is_relay")
 
-    def __init__(self, fd: int, id: int, cookie: int) -> None:
+    def __init__(self, fd: int, id: int, cookie: int, is_relay: bool) -> None:
         self.fd = fd
         self.id = id
         self.cookie = cookie
+        #: Whether the gate carries its bytes.
+        self.is_relay = is_relay
 
 
 _parked: dict[int, list[Parked]] = {AF_INET: [], AF_INET6: []}
@@ -133,7 +135,7 @@ def _take_in(family: int, batch: packets.Channel) -> bool:
             return False
         ids = reply.get("ids", ())
         for fd, id, cookie in zip(fds, ids, reply.get("cookies", ())):
-            _parked[family].append(Parked(packets.park_fd(fd), id, cookie))
+            _parked[family].append(Parked(packets.park_fd(fd), id, cookie, bool(reply.get("relay"))))
         channel.checked(reply)
         for id in ids[len(fds) :]:  # cut off by this process's fd limit (MSG_CTRUNC); the gate still has them
             channel.one_way({"op": messages.CLOSE, "sock": id, "shared": False})

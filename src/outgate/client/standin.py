@@ -18,6 +18,7 @@ from _socket import (
     IPPROTO_TCP,
     IPPROTO_UDP,
     SO_ACCEPTCONN,
+    SO_TYPE,
     SOCK_CLOEXEC,
     SOCK_DGRAM,
     SOCK_NONBLOCK,
@@ -31,13 +32,12 @@ from fcntl import F_DUPFD_CLOEXEC, fcntl
 from posix import close as close_natively  # os.close looks for the program's sockets
 from select import POLLOUT, poll
 
-from outgate.client import channel, inherit, pool
+from outgate.client import channel, inherit, outbound, pool
 from outgate.client.address import parse
 from outgate.client.calls import c_int, refusal
 from outgate.client.closing import close, finalize, forget_stale, let_go
 from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
 from outgate.client.options import getsockopt, setsockopt
-from outgate.client.outbound import accept, bind, listen, sendmsg, sendto
 from outgate.client.state import BORN, CONNECTED, CONNECTING, State, by_cookie, table
 from outgate.core import messages
 
@@ -55,7 +55,10 @@ _TCP_FASTOPEN_NO_COOKIE = 34
 #: What no lease has for its number: the gate refuses a connect of it as unknown.
 _NO_LEASE = 0
 _TYPE_FLAGS = SOCK_NONBLOCK | SOCK_CLOEXEC
-_SOCK_RAW, _SOCK_PACKET = 3, 10
+_SOCK_RAW, _SOCK_SEQPACKET, _SOCK_PACKET = 3, 5, 10
+_KINDS = frozenset(
+    ((SOCK_STREAM, 0), (SOCK_STREAM, IPPROTO_TCP), (SOCK_DGRAM, 0), (SOCK_DGRAM, IPPROTO_UDP)),
+)
 
 
 # --- creation ---------------------------------------------------------------------------------------------------------
@@ -90,7 +93,12 @@ def init(self: native, family: int = -1, type: int = -1, proto: int = -1, fileno
     if refused is not None:
         sys.audit("socket.__new__", self, family, type, proto)  # which C raises for what is not refused
         raise refused
-    _init_born(self, family, kind, proto)
+    if kind == SOCK_DGRAM:
+        from outgate.client import udp
+
+        udp.init(self, family, proto)
+    else:
+        _init_born(self, family, kind, proto)
     if type != -1 and type & SOCK_NONBLOCK:
         native.setblocking(self, False)  # with fileno= C overlooks the flag
 
@@ -100,9 +108,7 @@ def _refusal(family: int, kind: int, proto: int) -> Exception | None:
         return refusal("family", family=family)
     if kind in (_SOCK_RAW, _SOCK_PACKET):
         return refusal("raw")
-    if kind == SOCK_DGRAM and proto in (0, IPPROTO_UDP):
-        return refusal("udp-not-yet")
-    if kind != SOCK_STREAM or proto not in (0, IPPROTO_TCP):
+    if (kind, proto) not in _KINDS:
         return refusal("protocol", type=kind, proto=proto)
     return None
 
@@ -140,8 +146,18 @@ def _give_out(self: native, family: int, kind: int, proto: int, parked: pool.Par
     if fd != parked.fd:
         close_natively(parked.fd)
     forget_stale(fd)
-    table[fd] = by_cookie[parked.cookie] = State(parked.id, parked.cookie, family, inherit.count)
+    state = table[fd] = by_cookie[parked.cookie] = _state(parked, family)
+    if state.is_relay:
+        state.ways().become(self, state)
     return True
+
+
+def _state(parked: pool.Parked, family: int) -> State:
+    if not parked.is_relay:
+        return State(parked.id, parked.cookie, family, inherit.count)
+    from outgate.client.carried import Carried
+
+    return Carried(parked.id, parked.cookie, family, inherit.count)
 
 
 def _init_from(self: native, family: int, type: int, proto: int, fileno: Any) -> None:
@@ -149,16 +165,24 @@ def _init_from(self: native, family: int, type: int, proto: int, fileno: Any) ->
     if type != -1 and c_int(type) & SOCK_NONBLOCK:
         native.setblocking(self, False)
     fd = native.fileno(self)
-    if self.family not in (AF_INET, AF_INET6) or self.type != SOCK_STREAM:
+    if _is_for_datagrams(self, fd):
+        from outgate.client import udp
+
+        return udp.init_from(self, fd, proto)
+    if self.type != SOCK_STREAM or self.family not in (AF_INET, AF_INET6, AF_UNIX):
         return forget_stale(fd)
     known = table.get(fd)
     try:
         cookie = int.from_bytes(native.getsockopt(self, SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
     except OSError:
         return
+    state = by_cookie.get(cookie)
+    if state is not None and state.is_relay:
+        state.ways().become(self, state)
+    elif self.family == AF_UNIX:
+        return forget_stale(fd)
     if known is not None and known.cookie == cookie:
         return  # handed on by detach()
-    state = by_cookie.get(cookie)
     if state is not None:  # a dup
         table[fd] = state
         state.fds = max(state.fds, 0) + 1
@@ -168,6 +192,17 @@ def _init_from(self: native, family: int, type: int, proto: int, fileno: Any) ->
             _adopt(self, cookie)
     if known is not None:
         let_go(known, wait=False)
+
+
+def _is_for_datagrams(self: native, fd: int) -> bool:
+    """Tell whether an fd may be one end of a pair for UDP: it is of a kind that hardly anything else is."""
+    state = table.get(fd)
+    if state is not None and state.is_datagram:
+        return True
+    try:
+        return native.getsockopt(self, SOL_SOCKET, SO_TYPE) == _SOCK_SEQPACKET
+    except OSError:
+        return False
 
 
 def _is_in_use(self: native) -> bool:
@@ -210,11 +245,14 @@ def connect(self: native, address: Any) -> None:
     state = table.get(native.fileno(self))
     if state is None:
         return native.connect(self, address)  # AF_UNIX, or a socket that somebody else made
+    if state.is_relay:
+        state.ways().connect(state, self, address)
+        return None
     parsed = parse(state.family, address, "connect")
     sys.audit("socket.connect", self, address)
     if state.phase != BORN:
         return _harvest(self, state)  # a second connect asks the kernel, which knows what became of the first
-    number = _begin(self, state, parsed)
+    number = begin(state, parsed)
     if number == 0:
         return None
     timeout = native.gettimeout(self)
@@ -231,12 +269,17 @@ def connect(self: native, address: Any) -> None:
     raise OSError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
 
 
-def _begin(self: native, state: State, address: Address) -> int:
-    """Have the gate dial, and return the errno of a non-blocking connect: 0, EINPROGRESS, or what the network said."""
+def begin(state: State, address: Address, filled: int = 0) -> int:
+    """Have the gate dial, and return the errno of a non-blocking connect: 0, EINPROGRESS, or what the network said.
+
+    :param filled: bytes that our end of a relayed socket was filled with.
+    """
     host, port, flow, scope = address
     request = {"op": messages.CONNECT, "sock": state.id, "host": host, "port": port}
     if flow or scope:
         request["flow"], request["scope"] = flow, scope
+    if filled:
+        request["filled"] = filled
     try:
         reply = channel.request(request, repeat=False)
     except OSError as e:
@@ -254,23 +297,30 @@ def _begin(self: native, state: State, address: Address) -> int:
     return 0 if reply["connected"] else errno.EINPROGRESS
 
 
+def begin_ex(state: State, address: Address, filled: int = 0) -> int:
+    """Have the gate dial as :func:`begin` does, and return the errno of a refusal as well."""
+    from outgate.errors import GateError
+
+    try:
+        return begin(state, address, filled)
+    except gaierror:
+        raise  # as natively: a name that cannot be looked up is no errno
+    except GateError as e:
+        return e.errno or errno.EIO
+
+
 def connect_ex(self: native, address: Any) -> int:
     """Connect as :func:`connect` does, and return the errno instead of raising it."""
     state = table.get(native.fileno(self))
     if state is None:
         return native.connect_ex(self, address)
+    if state.is_relay:
+        return int(state.ways().connect_ex(state, self, address))
     parsed = parse(state.family, address, "connect_ex")
     sys.audit("socket.connect", self, address)
     is_first = state.phase == BORN
     if is_first:
-        from outgate.errors import GateError
-
-        try:
-            number = _begin(self, state, parsed)
-        except gaierror:
-            raise  # as natively: a name that cannot be looked up is no errno
-        except GateError as e:
-            return e.errno or errno.EIO
+        number = begin_ex(state, parsed)
         if number != errno.EINPROGRESS:
             return number
         timeout = native.gettimeout(self)
@@ -319,11 +369,18 @@ class socket(native):
     __init__ = init
     connect = connect
     connect_ex = connect_ex
-    bind = bind
-    listen = listen
-    _accept = accept
-    sendto = sendto
-    sendmsg = sendmsg
+    bind = outbound.bind
+    listen = outbound.listen
+    _accept = outbound.accept
+    sendto = outbound.sendto
+    sendmsg = outbound.sendmsg
+    recvfrom = outbound.recvfrom
+    recvfrom_into = outbound.recvfrom_into
+    recvmsg = outbound.recvmsg
+    recvmsg_into = outbound.recvmsg_into
+    getpeername = outbound.getpeername
+    getsockname = outbound.getsockname
+    shutdown = outbound.shutdown
     setsockopt = setsockopt
     getsockopt = getsockopt  # type: ignore[assignment]  # typeshed tells int from bytes by the arguments
     close = close

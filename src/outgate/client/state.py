@@ -5,6 +5,10 @@ By fd and not on the object, because objects hand fds on: ``SSLSocket`` takes on
 
 from __future__ import annotations
 
+TYPE_CHECKING = False  # importing typing would cost more than this room together
+if TYPE_CHECKING:
+    from typing import Any
+
 #: Made by the gate, not connected.
 BORN = 0
 #: The gate has dialled; nobody has harvested the result.
@@ -18,6 +22,11 @@ class State:
 
     __slots__ = ("bound", "cookie", "dialled", "family", "fds", "id", "lingered", "phase", "spawns")
 
+    #: Whether it is for UDP, and so a :class:`outgate.client.destinations.Datagrams`.
+    is_datagram = False
+    #: Whether the gate carries its bytes: our fd is one end of a pair, whose other end the gate has.
+    is_relay = False
+
     def __init__(self, id: int, cookie: int, family: int, spawns: int) -> None:
         self.id = id
         self.cookie = cookie
@@ -30,6 +39,10 @@ class State:
         self.fds = 1
         #: How many processes had been started when it was born: see :mod:`outgate.client.inherit`.
         self.spawns = spawns
+
+    def ways(self) -> Any:
+        """Return the module that connects, binds and names a socket whose bytes the gate carries."""
+        raise NotImplementedError  # a direct socket is the kernel's
 
 
 table: dict[int, State] = {}

@@ -17,11 +17,16 @@ network or the kernel, not the gate, said no.
 op           request                                          reply
 ===========  ===============================================  ====================================================
 hello        (anchor only, one-way) role="anchor"             none
-new          family (4|6), count                              ids [int], cookies [int], and ``count`` fds
+new          family (4|6), count, kind ("tcp"|"udp")          ids [int], cookies [int], and ``count`` fds
 connect      sock (id), host, port, flow, scope               lease, addr [ip, port, flow, scope], connected (bool)
 resolve      call, and its arguments                          answer
+harvest      sock                                             own, peer: [ip, port, flow, scope]; or errno
+reach        sock, host, port, flow, scope, connect           addr [ip, port, flow, scope]
+name         sock                                             own, peer: [ip, port, flow, scope], peer perhaps null
+bind         sock, host                                       {}
+option       sock, level, number, value | size                value (int, or hex digits of bytes) of a get
 close        sock, shared (one-way on the anchor, else waits) {} where it waits
-adopt        cookie                                           sock (id)
+adopt        cookie                                           sock (id), kind, family (4|6)
 why          host, port, transport, app                       decision
 stat                                                          stats
 reload                                                        policy (number), warnings [str]
@@ -44,6 +49,11 @@ POOL = 6
 HELLO = "hello"
 NEW = "new"
 CONNECT = "connect"
+HARVEST = "harvest"
+REACH = "reach"
+NAME = "name"
+BIND = "bind"
+OPTION = "option"
 RESOLVE = "resolve"
 CLOSE = "close"
 ADOPT = "adopt"
@@ -56,6 +66,11 @@ LIMITS = {
     HELLO: 10.0,
     NEW: 10.0,
     CONNECT: 60.0,
+    HARVEST: 10.0,
+    REACH: 60.0,
+    NAME: 10.0,
+    BIND: 10.0,
+    OPTION: 10.0,
     RESOLVE: 60.0,
     CLOSE: 2.0,
     ADOPT: 10.0,

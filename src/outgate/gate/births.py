@@ -1,4 +1,4 @@
-"""Make the sockets that programs will hold."""
+"""Make the sockets that programs will hold, and those that take nothing but bytes from them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from _socket import socket as native
 
 _TCP_FASTOPEN_NO_COOKIE = 34
 _SO_COOKIE = 57
+_SO_PASSRIGHTS = 83
 _FAMILIES = {4: AF_INET, 6: AF_INET6}
 
 
@@ -31,3 +32,12 @@ def make(family: int, owner: tuple[int, int] | None = None) -> tuple[native, int
     except BaseException:
         sock.close()
         raise
+
+
+def take_no_fds(sock: native) -> bool:
+    """Make the kernel refuse fds at the sender (Linux 6.16); accepted channels inherit it from the listener."""
+    try:
+        sock.setsockopt(SOL_SOCKET, _SO_PASSRIGHTS, 0)
+    except OSError:
+        return False
+    return True

@@ -19,7 +19,6 @@ from outgate.gate.registry import Process
 if TYPE_CHECKING:
     from outgate.gate.server import Gate
 
-SO_PASSRIGHTS = 83
 # Plain numbers: an IntFlag costs a microsecond each time it is combined with another.
 _READ = int(socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC)
 _WRITE = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
@@ -36,15 +35,6 @@ class Peer:
         self.pid = pid
         self.uid = uid
         self.gid = gid
-
-
-def take_no_fds(sock: socket.socket) -> bool:
-    """Make the kernel refuse fds at the sender (Linux 6.16); accepted channels inherit it from the listener."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, SO_PASSRIGHTS, 0)
-    except OSError:
-        return False
-    return True
 
 
 class Channel:

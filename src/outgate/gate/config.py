@@ -141,6 +141,7 @@ def default_settings(
     deny: Sequence[str] = (),
     except_: Sequence[str] = (),
     *,
+    path: str = "auto",
     number: int = 1,
     host: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
@@ -151,6 +152,7 @@ def default_settings(
     :param allow: rules that stand in for ``public``.
     :param deny: rules beside what is always denied.
     :param except_: rules that come before denials.
+    :param path: as the key of that name.
     :raises ConfigError: one of the rules is not a rule.
     """
     environ = os.environ if environ is None else environ
@@ -162,7 +164,9 @@ def default_settings(
         deny=list(deny),
         except_=list(except_),
         listen="loopback" if dev else "none",
+        path=path,
     )
+    check_choice(place.at("path"), path)
     groups: dict[str, tuple[str, ...]] = {"own": ()}
     app = _build(place, "default", table, (uid,), (), groups, host, number)
     return Settings(
@@ -261,6 +265,11 @@ def _app(
         word = getattr(table, key)
         if word is not None:
             check_choice(place.at(key), word)
+    if table.path == "direct" and not table.trusted:
+        raise place.at("path").error(
+            '"direct" gives the kernel\'s own sockets to an app that is not trusted, which could turn them elsewhere',
+            'write trusted = true, or leave it at "auto"',
+        )
     if table.open_sockets < 1:
         raise place.at("open_sockets").error(f"{table.open_sockets} is too few", "billing = false refuses every socket")
     uid = _ids(place.at("uid"), table.uid, "user", lambda name: pwd.getpwnam(name).pw_uid)

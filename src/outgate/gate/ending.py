@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
 from outgate.gate import holders, meter
-from outgate.gate.registry import Lease, Process
+from outgate.gate.registry import App, Lease, Process
+from outgate.gate.relaying import reading
 
 if TYPE_CHECKING:
     from outgate.gate.server import Gate
@@ -51,17 +52,28 @@ class Ending:
         """
         gate = self._gate
         gate.unwatch(lease)
-        reading = self._final(lease)
-        gate.log_end(lease, reading, how)
+        last = self._final(lease)
+        gate.log_end(lease, last, how)
         lease.see(life.END)
         self._held.pop(lease.id, None)
         gate.registry.remove(lease)
         closer = lease.process.app.closer
+        if lease.side is not None and lease.side.relayed is not None:
+            lease.side.relayed.close(how)
         closer.put(lease.sock)
         for waits in (closed, self._waiting.pop(lease.id, None)):
             if waits is not None:
-                closer.put(partial(_call, gate.loop, waits), hurry=True)
+                self.when_closed(lease.process.app, waits)
         gate.released()
+
+    def when_closed(self, app: App, tell: Callable[[], None]) -> None:
+        """Call ``tell`` on the loop when everything of the app that waits for its close is closed."""
+        app.closer.put(partial(_call, self._gate.loop, tell), hurry=True)
+
+    def tell(self, lease: Lease, closed: Callable[[], None] | None) -> None:
+        """Call ``closed`` on the loop when a lease that ends by itself has ended and its socket is closed."""
+        if closed is not None:
+            self._waiting[lease.id] = closed
 
     def is_let_go(self, lease: Lease) -> bool:
         """Tell whether its opener has let go of it, and somebody else is known or thought to hold it."""
@@ -73,6 +85,10 @@ class Ending:
         :param known: called on the loop once each is either closed or known to be held.
         """
         for lease in leases:
+            if lease.side is not None:  # its end is seen where its bytes are carried
+                if known is not None:
+                    _call(self._gate.loop, known)
+                continue
             self._held.setdefault(lease.id, lease)
             if known is not None:
                 self._waiting[lease.id] = known
@@ -158,6 +174,8 @@ class Ending:
         self.look_now()
 
     def _final(self, lease: Lease) -> meter.Reading:
+        if lease.side is not None:
+            return reading(lease.side)
         try:
             return meter.read(lease.sock)
         except OSError:

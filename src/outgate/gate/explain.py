@@ -20,8 +20,6 @@ def withheld(app: AppSettings) -> tuple[str, dict[str, Any]] | None:
     """Return the refusal (code and facts) of an app that gets no sockets at all, or ``None``."""
     if not app.billing:
         return "billing-disabled", {"app": app.name}
-    if not app.trusted:
-        return "untrusted", {"app": app.name}
     return None
 
 

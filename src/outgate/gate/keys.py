@@ -136,7 +136,8 @@ KEYS: Final[Mapping[str, Key]] = {
     "apps.NAME.path": Key(
         "auto",
         True,
-        'How bytes travel: "direct" is the kernel socket itself; "auto" takes it where the app is trusted.',
+        'How bytes travel: "direct" is the kernel socket itself, "relay" has the gate carry them; "auto" is direct '
+        "where the app is trusted, and relay where it is not.",
     ),
     "apps.NAME.open_sockets": Key(4000, True, "The most sockets its programs may have open at one time."),
     "apps.NAME.listen": Key("none", True, "Whether its programs may listen. Sockets are outbound only."),
@@ -147,7 +148,7 @@ KEYS: Final[Mapping[str, Key]] = {
 CHOICES: Final[Mapping[str, Mapping[str, str]]] = {
     "reasons": {"full": "", "brief": ""},
     "mode": {"enforce": "", "report": ""},
-    "path": {"auto": "", "direct": "", "relay": "the relay path comes with the next version"},
+    "path": {"auto": "", "direct": "", "relay": ""},
     "listen": {"none": "", "loopback": "listening on loopback comes with a later version"},
     "profile": {"default": "", "app-engine": "the profile of App Engine comes with a later version"},
 }

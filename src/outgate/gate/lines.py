@@ -47,7 +47,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "port": Field("both", "integer", "port that was asked for"),
     "name": Field("both", "string", "name it was judged as: asked for, or that the app had looked the address up by"),
     "transport": Field("both", "string", "`tcp` or `udp`"),
-    "address": Field("both", "string", "address that was judged and dialled"),
+    "address": Field("both", "string", "address that was judged and dialled; in the end of a UDP socket its first"),
     "class": Field("both", "string", "class of that address: `public`, `private`, `loopback`, …", limit=64),
     "verdict": Field("both", "string", "`allow`, `deny`, or `report` (let through, but would be denied)", limit=16),
     "rule": Field("both", "string", "the rule that decided", limit=320),
@@ -60,6 +60,10 @@ FIELDS: Final[Mapping[str, Field]] = {
     "received": Field("end", "integer", "bytes the program received"),
     "duration": Field("end", "number", "seconds from the decision to the end"),
     "how": Field("end", "string", "how it ended: closed by the program, its process ended, cut, …"),
+    "datagrams_sent": Field("end", "integer", "of UDP: datagrams the program sent that went out"),
+    "datagrams_received": Field("end", "integer", "of UDP: datagrams the program was given"),
+    "dropped": Field("end", "integer", "of UDP: datagrams of the program that were refused, or had no way out"),
+    "strangers": Field("end", "integer", "of UDP: datagrams dropped that came from where the socket had not sent to"),
     "count": Field("log-dropped", "integer", "lines lost because the log could not be written"),
 }
 
@@ -69,7 +73,6 @@ _TYPES: Final[Mapping[str, tuple[type, ...]]] = {
     "number": (int, float),
     "boolean": (bool,),
 }
-
 
 
 def _escape(character: str) -> str:
@@ -113,7 +116,6 @@ def problems(line: Mapping[str, Any]) -> list[str]:
 @functools.lru_cache(maxsize=4)
 def _second(whole: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
-
 
 
 def stamp(seconds: float) -> str:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from outgate.core.policy import Decision
 from outgate.gate import lines, meter
 from outgate.gate.log import DecisionLog
 from outgate.gate.registry import Lease, Process
 
+if TYPE_CHECKING:
+    from outgate.gate.datagrams import Datagrams
+
 _LIMIT = {name: field.limit for name, field in lines.FIELDS.items()}
 _RULE, _REASON = _LIMIT["rule"], _LIMIT["reason"]
 
 
 def decided(
-    log: DecisionLog, process: Process, host: str, port: int, address: str, decision: Decision, lease: str
+    log: DecisionLog,
+    process: Process,
+    host: str,
+    port: int,
+    address: str,
+    decision: Decision,
+    lease: str,
+    transport: str = "tcp",
+    path: str = "direct",
 ) -> None:
     """Write the line of a decision.
 
@@ -35,14 +47,14 @@ def decided(
             lines.chosen(host),
             port,
             getattr(decision, "name", None) or None,
-            "tcp",
+            transport,
             address or None,
             decision.address_class or None,
             decision.verdict,
             lines.chosen(decision.rule, _RULE),
             lines.chosen(decision.reason, _REASON) if decision.code else None,
             decision.policy,
-            "direct",
+            path,
         )
     )
 
@@ -75,12 +87,53 @@ def ended(log: DecisionLog, lease: Lease, decision: Decision, reading: meter.Rea
             lines.chosen(decision.rule, _RULE),
             None,
             decision.policy,
-            "direct",
+            "direct" if lease.side is None else "relay",
             lease.connect_ms is not None and how != "failed",
             lease.connect_ms,
             reading.sent,
             reading.received,
             round(time.monotonic() - lease.begun, 6),
             how,
+        )
+    )
+
+
+def ended_datagrams(log: DecisionLog, made: Datagrams, how: str) -> None:
+    """Write the line of the end of a UDP socket, with its first destination, which decided that it is a lease."""
+    process, first = made.process, made.first
+    assert first is not None, "without a destination it was none"
+    decision = first.decision
+    address, port = first.target[:2]
+    log.write(
+        lines.End(
+            lines.VERSION,
+            lines.stamp(time.time()),
+            "end",
+            made.name,
+            process.app.name,
+            process.pid,
+            process.uid,
+            lines.chosen(process.program),
+            lines.chosen(first.host),
+            port,
+            decision.name or None,
+            "udp",
+            address,
+            decision.address_class or None,
+            decision.verdict,
+            lines.chosen(decision.rule, _RULE),
+            None,
+            decision.policy,
+            "relay",
+            None,
+            None,
+            made.sent,
+            made.received,
+            round(time.monotonic() - made.begun, 6),
+            how,
+            made.sent_datagrams,
+            made.received_datagrams,
+            made.dropped,
+            made.strangers,
         )
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from outgate.gate.channel import Channel
     from outgate.gate.closer import Closer
     from outgate.gate.config import AppSettings
+    from outgate.gate.relaying import Side
     from outgate.gate.resolver import Resolver
 
 
@@ -108,8 +109,8 @@ class Lease:
         "judged_name",
         "name",
         "number",
-        "policy",
         "process",
+        "side",
         "sock",
         "state",
     )
@@ -137,7 +138,8 @@ class Lease:
         self.judged_name = ""
         #: Whether it keeps that name bound to its address as long as it lives.
         self.is_bound = False
-        self.policy = 0
+        #: Where the gate carries its bytes: the rest of what it keeps.
+        self.side: Side | None = None
         #: The channel whose reply carried it, as long as that may be unread.
         self.born_on: Channel | None = None
 
@@ -170,10 +172,14 @@ class Registry:
         #: Ids begin anywhere: a client may close what an earlier gate made, and must not hit what this one made.
         self.first = self._next = secrets.randbits(48)
 
+    def number(self) -> int:
+        """Return the id of a new socket."""
+        self._next += 1
+        return self._next
+
     def add(self, process: Process, sock: native, cookie: int, family: int, channel: Channel | None = None) -> Lease:
         """Enter a born socket that leaves over a channel."""
-        self._next += 1
-        lease = Lease(self._next, process, sock, cookie, family)
+        lease = Lease(self.number(), process, sock, cookie, family)
         lease.born_on = channel
         self.leases[lease.id] = process.leases[lease.id] = self.by_cookie[cookie] = lease
         process.app.held += 1

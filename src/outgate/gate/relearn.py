@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from outgate.core.policy import could_resolve
-from outgate.core.rules import TCP
+from outgate.core.policy import Transport, could_resolve
+from outgate.core.rules import TRANSPORT_BIT
 
 if TYPE_CHECKING:
     from outgate.core.policy import Policy
@@ -44,7 +44,7 @@ class Relearning:
         self.not_before = 0.0
 
 
-async def names_by_now(gate: Gate, app: App, address: str, port: int) -> tuple[str, ...]:
+async def names_by_now(gate: Gate, app: App, address: str, port: int, transport: Transport = "tcp") -> tuple[str, ...]:
     """Return the names that are bound to an address, after another look-up of those that could permit a connect to it.
 
     One goes on at a time for an app, and the next begins :data:`PAUSE` later at the earliest; until then this returns
@@ -53,7 +53,7 @@ async def names_by_now(gate: Gate, app: App, address: str, port: int) -> tuple[s
     state = app.relearning
     now = time.monotonic()
     if state.task is None and now >= state.not_before:
-        names = names_to_ask(app, port)
+        names = names_to_ask(app, port, transport)
         if names:
             state.begun = now
             state.task = gate.loop.create_task(_look_up(app, names))
@@ -65,26 +65,26 @@ async def names_by_now(gate: Gate, app: App, address: str, port: int) -> tuple[s
     return app.bindings.names_for(address, time.monotonic())
 
 
-def names_to_ask(app: App, port: int) -> list[str]:
+def names_to_ask(app: App, port: int, transport: Transport = "tcp") -> list[str]:
     """Return the names of an app that could permit a connect to this port, at most :data:`NAMES`. Pure.
 
     :param app: its policy names some, its bindings know others, which patterns such as ``*.corp`` may stand for.
     """
     policy = app.settings.policy
     found: dict[str, None] = {}
-    for name in (*app.bindings.recent(RECENT), *_exact(policy, port)):
-        if name not in found and not could_resolve(policy, name, "tcp", port).denied:
+    for name in (*app.bindings.recent(RECENT), *_exact(policy, port, transport)):
+        if name not in found and not could_resolve(policy, name, transport, port).denied:
             found[name] = None
             if len(found) == NAMES:
                 break
     return list(found)
 
 
-def _exact(policy: Policy, port: int) -> Iterator[str]:
+def _exact(policy: Policy, port: int, transport: Transport) -> Iterator[str]:
     """Give the names that stand as such in ``except`` and ``allow`` rules for this port."""
     for rule in (*policy.except_, *policy.allow):
         pattern = rule.pattern
-        if pattern is None or pattern.is_suffix or not rule.transports & TCP:
+        if pattern is None or pattern.is_suffix or not rule.transports & TRANSPORT_BIT[transport]:
             continue
         if any(low <= port <= high for low, high in rule.ports):
             yield pattern.name

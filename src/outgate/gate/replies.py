@@ -20,13 +20,27 @@ def refusal(code: str, **facts: Any) -> Reply:
     return {"error": {"code": code, "facts": facts}}
 
 
-def denied(gate: Gate, process: Process, host: str, port: int, address: str, decision: Decision) -> Reply:
-    """Count and log a refusal by policy, and return its reply: all of it, or with ``reasons = "brief"`` its kind.
+def denied(
+    gate: Gate,
+    process: Process,
+    host: str,
+    port: int,
+    address: str,
+    decision: Decision,
+    transport: str = "tcp",
+    path: str = "",
+) -> Reply:
+    """Count and log a refusal by policy, and return its reply (:func:`said`).
 
     :param address: that was judged; ``""`` where the name was not even looked up.
     """
     process.app.denied += 1
-    gate.log_decision(process, host, port, address, decision, lease=None)
+    gate.log_decision(process, host, port, address, decision, None, transport, path)
+    return said(process, decision)
+
+
+def said(process: Process, decision: Decision) -> Reply:
+    """Return the reply that carries a refusal by policy: all of it, or with ``reasons = "brief"`` its kind."""
     is_brief = process.app.settings.reasons == "brief"
     return {"error": {"code": decision.code, "facts": dict(decision.brief() if is_brief else decision.facts)}}
 

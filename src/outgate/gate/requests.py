@@ -15,12 +15,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
-from outgate.core.policy import ALLOW, REPORT, Ask, Decision, Policy, could_resolve, decide
-from outgate.gate import births, dial, lookup, relearn, wire
-from outgate.gate.explain import before_lookup, explain, unknown, withheld
+from outgate.core.policy import ALLOW
+from outgate.gate import births, dial, lookup, reaching, relaying, relearn, wire
+from outgate.gate.explain import before_lookup, explain, unknown
+from outgate.gate.judging import judge, may_have_sockets
 from outgate.gate.registry import App, Process
 from outgate.gate.replies import Reply, denied, failed_lookup, refusal
-from outgate.gate.resolver import numbers, numeric
+from outgate.gate.resolver import numbers
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
@@ -37,6 +38,10 @@ async def new(gate: Gate, channel: Channel, process: Process, request: wire.New)
     held = app.held + app.closer.waiting  # what waits for its close has a descriptor still
     if not life.may_hold(held, request.count, gate.held_limit(app)):
         return refusal("too-many-leases", app=app.name, used=held, limit=gate.limit(app)), []
+    if request.kind == "udp":
+        return reaching.new(gate, channel, process, request)
+    if process.app.settings.is_relayed:
+        return relaying.new(gate, channel, process, request)
     owner = (process.uid, process.gid) if gate.is_root and process.uid != 0 else None
     leases = []
     try:
@@ -50,18 +55,15 @@ async def new(gate: Gate, channel: Channel, process: Process, request: wire.New)
     return reply, [lease.sock.fileno() for lease in leases]
 
 
-def may_have_sockets(process: Process) -> Reply | None:
-    """Return why this app gets no sockets at all, or ``None``."""
-    refused = withheld(process.app.settings)
-    return None if refused is None else refusal(refused[0], **refused[1])
-
-
 async def connect(gate: Gate, channel: Channel, process: Process, request: wire.Connect) -> Reply:
     """Identify → charge → resolve → decide → connect → lease."""
     lease = gate.registry.find(process, request.sock)
     if lease is None:
         return refusal("unknown-descriptor")
     app = lease.process.app
+    if lease.side is not None:
+        lease.side.filled += request.filled
+        channel.after_reply(gate.relaying.release_unless_dialled, lease, lease.side)
     refused = may_have_sockets(process)
     if refused is not None:
         return refused
@@ -105,7 +107,6 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     lease.asked = (request.host, request.port)
     lease.address = address
     lease.decision = decision
-    lease.policy = decision.policy
     lease.bind(decision.name)
     app.open += 1
     app.connects += 1
@@ -115,65 +116,13 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     return {"lease": lease.name, "addr": [*target, 0, 0][:4], "connected": result == 0}
 
 
-async def judge(gate: Gate, app: App, host: str, port: int, family: int) -> tuple[str, int, Decision]:
-    """Resolve → decide: return (address, scope id, decision) of what may be dialled, else of the first that may not.
-
-    The address comes from the very look-up that is judged here: whatever the program was answered before, or will be.
-    A name that is refused as such is not looked up, and has no address. An address is judged with the names that the
-    app's own look-ups bound to it, and once more with those it has by now, before it is refused.
-
-    :raises socket.gaierror: as the C library says.
-    """
-    number = numeric(host, family)
-    if number is not None:
-        bound = app.bindings.names_for(number[0], time.monotonic())
-        found = first_permitted(app.settings.policy, app.name, host, port, [number], bound=bound)
-        if found[2].verdict != ALLOW and app.settings.policy.has_name_permits:
-            bound = await relearn.names_by_now(gate, app, number[0], port)
-            found = first_permitted(app.settings.policy, app.name, host, port, [number], bound=bound)
-        return found
-    name = lookup.canonical_name(host)
-    before = could_resolve(app.settings.policy, name, "tcp", port)
-    if before.denied:
-        return "", 0, before
-    candidates = await lookup.addresses_of(app, host, family)
-    address, scope, decision = first_permitted(app.settings.policy, app.name, host, port, candidates, name)
-    if before.verdict == REPORT and decision.verdict == ALLOW:
-        decision = before._replace(address_class=decision.address_class)  # enforced, it would have come to nothing
-    if not decision.denied:
-        app.bindings.bind(name, (address,), time.monotonic())
-    return address, scope, decision
-
-
-def first_permitted(
-    policy: Policy,
-    app: str,
-    host: str,
-    port: int,
-    candidates: list[tuple[str, int]],
-    name: str | None = None,
-    bound: tuple[str, ...] = (),
-) -> tuple[str, int, Decision]:
-    """Return (address, scope id, decision) of the first address that may be dialled, else of the first. Pure.
-
-    :param candidates: (address, scope id) pairs, at least one.
-    :param name: canonical name that they were looked up by.
-    :param bound: canonical names that the app's look-ups bound to an address that was given as such.
-    """
-    first: tuple[str, int, Decision] | None = None
-    for address, scope in candidates:
-        decision = decide(policy, Ask(app, "tcp", host, address, port, name, scope, bound))
-        if not decision.denied:
-            return address, scope, decision
-        first = first or (address, scope, decision)
-    assert first is not None, "the C library answers with an address or raises"
-    return first
-
-
 async def close(gate: Gate, channel: Channel, process: Process, request: wire.Close) -> Reply:
     """End a lease, and answer when its socket is closed or somebody else is known to hold it."""
     done = asyncio.Event()
     if let_go(gate, process, request, done.set):
+        await done.wait()
+    elif process.app.settings.is_relayed:  # it may have ended by itself just now, and wait for its close
+        gate.ending.when_closed(process.app, done.set)
         await done.wait()
     return {}
 
@@ -186,7 +135,9 @@ def let_go(gate: Gate, process: Process, request: wire.Close, done: Callable[[],
     if lease.process is not process:
         gate.ending.look_now()  # a child has closed what its parent opened: perhaps it was the last
         return False
-    if request.shared:
+    if lease.side is not None and lease.state in (life.OPEN, life.DIALLED):
+        gate.ending.tell(lease, done)  # it ends by itself, when what the program has sent is on its way
+    elif request.shared:
         gate.ending.look((lease,), done)
     else:
         gate.ending.end(lease, "closed", done)
@@ -195,6 +146,10 @@ def let_go(gate: Gate, process: Process, request: wire.Close, done: Callable[[],
 
 async def adopt(gate: Gate, channel: Channel, process: Process, request: wire.Adopt) -> Reply:
     """Name a socket that came to this process in some way we did not see: inherited over exec, or sent by another."""
+    made = gate.udp.by_cookie.get(request.cookie)
+    if made is not None and made.process.app is process.app:
+        process.adopted.add(made.id)
+        return {"sock": made.id, "kind": "udp", "family": made.family}
     lease = gate.registry.by_cookie.get(request.cookie)
     if lease is None or lease.process.app is not process.app:
         return refusal("unknown-descriptor")
@@ -272,6 +227,11 @@ async def reload(gate: Gate, channel: Channel, process: Process, request: wire.R
 HANDLERS: dict[type, Any] = {
     wire.New: new,
     wire.Connect: connect,
+    wire.Harvest: relaying.harvest,
+    wire.Reach: reaching.reach,
+    wire.Name: reaching.name,
+    wire.Bind: reaching.bind,
+    wire.Option: reaching.option,
     wire.Resolve: lookup.resolve,
     wire.Close: close,
     wire.Adopt: adopt,

@@ -19,14 +19,16 @@ from outgate.core import lease as life
 from outgate.core import messages
 from outgate.core.policy import Decision, Policy
 from outgate.errors import ConfigError, build
-from outgate.gate import config, dial, meter, record, requests, wire
-from outgate.gate.channel import Channel, network_namespace, peer_of, take_no_fds
+from outgate.gate import births, config, dial, meter, record, requests, wire
+from outgate.gate.channel import Channel, network_namespace, peer_of
 from outgate.gate.closer import Closer
 from outgate.gate.ending import Ending, milliseconds_since
 from outgate.gate.log import DecisionLog
 from outgate.gate.registry import App, Lease, Process, Registry
+from outgate.gate.relaying import Relaying
 from outgate.gate.resolver import Resolver
 from outgate.gate.sweep import Sweep
+from outgate.gate.udp import Udp
 from outgate.gate.watch import Watch
 
 #: Channels of one user: a request channel per thread in flight, and free ones. Fewer where descriptors are few.
@@ -63,10 +65,12 @@ class Gate:
         self._most_channels = min(MOST_CHANNELS, max(8, self.descriptors // 8))
         self._stray_closers: dict[int, Closer] = {}
         self._ungreeted: set[Channel] = set()
+        self.udp = Udp(self)
+        self.relaying = Relaying(self)
         self._watch = Watch(loop, self._on_dial_ended)
         self._sweep = Sweep(self)
         self._listener = listener
-        self._strays = not take_no_fds(listener)
+        self._strays = not births.take_no_fds(listener)
         #: Root and the gate's own user may ask about the gate without being an app.
         self.operator = App(
             config.AppSettings("", Policy.build("", allow=()), billing=False), Closer("operator"), Resolver("operator")
@@ -152,9 +156,16 @@ class Gate:
             "gate": __version__,
             "app": process.app.name,
             "fenced": process.fenced,
-            # What listens in the fence would listen in the gate's network: nobody in the fence could reach it.
-            "dev": process.app.settings.listen == "loopback" and not process.fenced,
+            "path": process.app.settings.way,
+            "dev": self.is_dev(process),
         }
+
+    def is_dev(self, process: Process) -> bool:
+        """Whether the process may listen on loopback.
+
+        What listens in the fence would listen in the gate's network: nobody in the fence could reach it.
+        """
+        return process.app.settings.listen == "loopback" and not process.fenced
 
     def left(self, channel: Channel) -> None:
         """Note that a channel has ended; with its last one a process has, unless it still holds sockets."""
@@ -222,6 +233,9 @@ class Gate:
 
     def settle(self, lease: Lease) -> None:
         """Look once how a dial or connection stands."""
+        side = lease.side
+        if side is not None and lease.state != life.DIALLED:
+            return  # whoever carries its bytes hears of its end first
         state = meter.state(lease.sock)
         if state in meter.PENDING:
             return
@@ -234,6 +248,8 @@ class Gate:
             lease.see(life.RESET)
         elif dialled:
             lease.see(life.CONNECTED)
+        if side is not None:
+            self.relaying.dial_ended(lease, side)
 
     def _on_dial_ended(self, lease: Lease) -> None:
         if lease.state == life.DIALLED:
@@ -244,11 +260,20 @@ class Gate:
         self._watch.discard(lease)
 
     def log_decision(
-        self, process: Process, host: str, port: int, address: str, decision: Decision, lease: Lease | None
+        self,
+        process: Process,
+        host: str,
+        port: int,
+        address: str,
+        decision: Decision,
+        lease: Lease | None,
+        transport: str = "tcp",
+        path: str = "",
     ) -> None:
         """Write the line of a decision."""
         name = lease.name if lease is not None else ""
-        record.decided(self.log, process, host, port, address, decision, name)
+        path = path or process.app.settings.way
+        record.decided(self.log, process, host, port, address, decision, name, transport, path)
 
     def log_end(self, lease: Lease, reading: meter.Reading, how: str) -> None:
         """Write the line of a lease's end and add its bytes to the app's."""
@@ -318,6 +343,8 @@ class Gate:
         self.loop.remove_reader(self._listener.fileno())
         self._listener.close()
         self.ending.stop()
+        self.udp.stop()
+        self.relaying.stop()
         for channel in list(self._channels):
             channel.close("gate-ended")
         self.ending.stop()

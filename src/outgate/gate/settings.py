@@ -44,7 +44,7 @@ class AppSettings:
     :ivar names: patterns of the names that may be looked up, as written; ``*`` among them is any.
     :ivar reasons: ``full`` or ``brief``: how much a refusal tells the program.
     :ivar mode: ``enforce`` or ``report``.
-    :ivar path: ``auto`` or ``direct``.
+    :ivar path: ``auto``, ``direct`` or ``relay``.
     :ivar open_sockets: the most sockets it may have open.
     :ivar listen: ``none``; ``loopback`` in the development policy.
     :ivar profile: ``default``.
@@ -66,6 +66,16 @@ class AppSettings:
     open_sockets: int = 4000
     listen: str = "none"
     profile: str = "default"
+
+    @property
+    def is_relayed(self) -> bool:
+        """Whether the gate carries its bytes: what holds no kernel socket can turn none elsewhere."""
+        return self.path == "relay" or (self.path == "auto" and not self.trusted)
+
+    @property
+    def way(self) -> str:
+        """``relay`` or ``direct``: what the path comes to."""
+        return "relay" if self.is_relayed else "direct"
 
 
 class Setting(NamedTuple):

@@ -47,7 +47,7 @@ class Sweep:
             self._found([], set())
 
     def _is_due(self, lease: Lease) -> bool:
-        if lease.state == life.DIALLED or self._gate.ending.is_let_go(lease):
+        if lease.side is not None or lease.state == life.DIALLED or self._gate.ending.is_let_go(lease):
             return False
         return lease.born_on is None or not lease.born_on.has_unread()
 

@@ -45,6 +45,7 @@ class New(msgspec.Struct, frozen=True, tag_field="op", tag=messages.NEW):
 
     family: Literal[4, 6]
     count: Annotated[int, Meta(ge=1, le=messages.MAX_BORN)]
+    kind: Literal["tcp", "udp"] = "tcp"
     hello: Greeting | None = None
 
 
@@ -54,12 +55,66 @@ class Connect(msgspec.Struct, frozen=True, tag_field="op", tag=messages.CONNECT)
     sock: int
     host: Host
     port: Port
+    #: Bytes with which the client has filled its end of a relayed socket.
+    filled: Annotated[int, Meta(ge=0, le=0x7FFFFFFF)] = 0
     flow: Annotated[int, Meta(ge=0, le=0xFFFFF)] = 0
     scope: Annotated[int, Meta(ge=0, le=0xFFFFFFFF)] = 0
     hello: Greeting | None = None
 
     def __post_init__(self) -> None:
         _refuse_null(self.host)
+
+
+class Harvest(msgspec.Struct, frozen=True, tag_field="op", tag=messages.HARVEST):
+    """Ask how the dial of a relayed socket has ended."""
+
+    sock: int
+    hello: Greeting | None = None
+
+
+class Reach(msgspec.Struct, frozen=True, tag_field="op", tag=messages.REACH):
+    """Ask whether a UDP socket may send to a destination, and perhaps connect it."""
+
+    sock: int
+    host: Host
+    port: Port
+    flow: Annotated[int, Meta(ge=0, le=0xFFFFF)] = 0
+    scope: Annotated[int, Meta(ge=0, le=0xFFFFFFFF)] = 0
+    connect: bool = False
+    hello: Greeting | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_null(self.host)
+
+
+class Name(msgspec.Struct, frozen=True, tag_field="op", tag=messages.NAME):
+    """Ask for a relayed socket's own address and its peer's."""
+
+    sock: int
+    hello: Greeting | None = None
+
+
+class Bind(msgspec.Struct, frozen=True, tag_field="op", tag=messages.BIND):
+    """Ask to bind a relayed socket to a port of the kernel's choice."""
+
+    sock: int
+    host: Host
+    port: Port = 0
+    hello: Greeting | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_null(self.host)
+
+
+class Option(msgspec.Struct, frozen=True, tag_field="op", tag=messages.OPTION):
+    """Set (with a value: a number, or bytes in hexadecimal) or read (with a size, 0 for a number) an option outside."""
+
+    sock: int
+    level: Annotated[int, Meta(ge=-0x80000000, le=0x7FFFFFFF)]
+    number: Annotated[int, Meta(ge=-0x80000000, le=0x7FFFFFFF)]
+    value: Annotated[int, Meta(ge=-0x80000000, le=0x7FFFFFFF)] | Annotated[str, Meta(max_length=2048)] | None = None
+    size: Annotated[int, Meta(ge=0, le=1024)] = 0
+    hello: Greeting | None = None
 
 
 class Resolve(msgspec.Struct, frozen=True, tag_field="op", tag=messages.RESOLVE):
@@ -110,7 +165,7 @@ class Reload(msgspec.Struct, frozen=True, tag_field="op", tag=messages.RELOAD):
     hello: Greeting | None = None
 
 
-Request = Union[Hello, New, Connect, Resolve, Close, Adopt, Why, Stat, Reload]
+Request = Union[Hello, New, Connect, Harvest, Reach, Name, Bind, Option, Resolve, Close, Adopt, Why, Stat, Reload]
 
 _decoder = msgspec.json.Decoder(Request)
 _encoder = msgspec.json.Encoder()

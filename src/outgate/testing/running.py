@@ -164,6 +164,7 @@ class RunningGate(_Served):
     :param config: a configuration file's text; without it the gate has the built-in app ``default``.
     :param dev: whether that app has the development policy, which lets programs reach loopback.
     :param allow: its rules, as those of ``outgate run``; so are ``deny`` and ``except_``.
+    :param path: how its bytes travel, ``direct`` or ``relay``.
     :param open_sockets: its limit.
     :param users: the uids whose programs it is; this process's own by default.
     :param uid: the user the gate itself runs as; only root can name another.
@@ -179,6 +180,7 @@ class RunningGate(_Served):
         allow: Sequence[str] = (),
         deny: Sequence[str] = (),
         except_: Sequence[str] = (),
+        path: str = "auto",
         open_sockets: int | None = None,
         users: Sequence[int] | None = None,
         uid: int | None = None,
@@ -198,6 +200,7 @@ class RunningGate(_Served):
             "allow": list(allow),
             "deny": list(deny),
             "except_": list(except_),
+            "path": path,
             "open_sockets": open_sockets,
             "users": list(users) if users is not None else [os.getuid()],
             "uid": uid,
@@ -371,7 +374,8 @@ def _main(argv: Sequence[str]) -> int:
     if spec["config"] is not None:
         settings = config.load(spec["config"])
     else:
-        settings = config.default_settings(spec["users"][0], spec["dev"], spec["allow"], spec["deny"], spec["except_"])
+        rules = spec["allow"], spec["deny"], spec["except_"]
+        settings = config.default_settings(spec["users"][0], spec["dev"], *rules, path=spec["path"])
         app = settings.apps["default"]
         app = replace(app, uid=tuple(spec["users"]), open_sockets=spec["open_sockets"] or app.open_sockets)
         settings = replace(settings, apps=MappingProxyType({"default": app}))

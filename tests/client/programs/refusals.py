@@ -137,19 +137,6 @@ def check_types_and_protocols():
             )
 
 
-def check_udp():
-    """UDP is EPROTONOSUPPORT in this version, and the text says so."""
-    for family in INET:
-        for proto in (0, socket.IPPROTO_UDP):
-            refused(
-                lambda f=family, p=proto: socket.socket(f, socket.SOCK_DGRAM, p),
-                errno.EPROTONOSUPPORT,
-                OSError,
-                "this version",
-                "udp-not-yet",
-            )
-
-
 def check_fast_open():
     """MSG_FASTOPEN is refused in sendto and sendmsg, alone and with other flags, and nothing is dialled."""
     address = ("127.0.0.1", 9)

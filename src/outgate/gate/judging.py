@@ -1,0 +1,86 @@
+"""Judge a destination for a request: resolve, and decide on each address, with names looked up again where it helps."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from outgate.core.policy import ALLOW, REPORT, Ask, Decision, Policy, Transport, could_resolve, decide
+from outgate.gate import lookup, relearn
+from outgate.gate.explain import withheld
+from outgate.gate.replies import Reply, refusal
+from outgate.gate.resolver import numeric
+
+if TYPE_CHECKING:
+    from outgate.gate.registry import App, Process
+    from outgate.gate.server import Gate
+
+
+def may_have_sockets(process: Process) -> Reply | None:
+    """Return why this process gets no sockets at all, or ``None``."""
+    settings = process.app.settings
+    if settings.billing and not settings.trusted and not process.fenced:
+        return refusal("untrusted", app=settings.name)
+    refused = withheld(settings)
+    return None if refused is None else refusal(refused[0], **refused[1])
+
+
+async def judge(
+    gate: Gate, app: App, host: str, port: int, family: int, transport: Transport = "tcp"
+) -> tuple[str, int, Decision]:
+    """Resolve → decide: return (address, scope id, decision) of what may be dialled, else of the first that may not.
+
+    The address comes from the very look-up that is judged here: whatever the program was answered before, or will be.
+    A name that is refused as such is not looked up, and has no address. An address is judged with the names that the
+    app's own look-ups bound to it, and once more with those it has by now, before it is refused.
+
+    :raises socket.gaierror: as the C library says.
+    """
+    number = numeric(host, family)
+    if number is not None:
+        bound = app.bindings.names_for(number[0], time.monotonic())
+        found = first_permitted(app.settings.policy, app.name, host, port, [number], bound=bound, transport=transport)
+        if found[2].verdict != ALLOW and app.settings.policy.has_name_permits:
+            bound = await relearn.names_by_now(gate, app, number[0], port, transport)
+            found = first_permitted(
+                app.settings.policy, app.name, host, port, [number], bound=bound, transport=transport
+            )
+        return found
+    name = lookup.canonical_name(host)
+    before = could_resolve(app.settings.policy, name, transport, port)
+    if before.denied:
+        return "", 0, before
+    candidates = await lookup.addresses_of(app, host, family)
+    policy = app.settings.policy
+    address, scope, decision = first_permitted(policy, app.name, host, port, candidates, name, transport=transport)
+    if before.verdict == REPORT and decision.verdict == ALLOW:
+        decision = before._replace(address_class=decision.address_class)  # enforced, it would have come to nothing
+    if not decision.denied:
+        app.bindings.bind(name, (address,), time.monotonic())
+    return address, scope, decision
+
+
+def first_permitted(
+    policy: Policy,
+    app: str,
+    host: str,
+    port: int,
+    candidates: list[tuple[str, int]],
+    name: str | None = None,
+    bound: tuple[str, ...] = (),
+    transport: Transport = "tcp",
+) -> tuple[str, int, Decision]:
+    """Return (address, scope id, decision) of the first address that may be dialled, else of the first. Pure.
+
+    :param candidates: (address, scope id) pairs, at least one.
+    :param name: canonical name that they were looked up by.
+    :param bound: canonical names that the app's look-ups bound to an address that was given as such.
+    """
+    first: tuple[str, int, Decision] | None = None
+    for address, scope in candidates:
+        decision = decide(policy, Ask(app, transport, host, address, port, name, scope, bound))
+        if not decision.denied:
+            return address, scope, decision
+        first = first or (address, scope, decision)
+    assert first is not None, "the C library answers with an address or raises"
+    return first

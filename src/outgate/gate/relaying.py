@@ -1,0 +1,178 @@
+"""Give programs relayed TCP sockets: make their pairs, join them to their dials, and say how those ended."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from _socket import AF_UNIX, IPPROTO_TCP, SO_ERROR, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, socketpair
+from _socket import socket as native
+from typing import TYPE_CHECKING
+
+from outgate.core import lease as life
+from outgate.gate import births, dial, meter, wire
+from outgate.gate.closer import Closer
+from outgate.gate.relay import Relays
+from outgate.gate.replies import Reply, refusal
+
+if TYPE_CHECKING:
+    from outgate.gate.channel import Channel
+    from outgate.gate.registry import Lease, Process
+    from outgate.gate.relay_pair import Relayed
+    from outgate.gate.server import Gate
+
+_SO_COOKIE = 57
+
+
+class Side:
+    """What the gate keeps of a relayed lease beside its TCP socket.
+
+    :ivar relayed: the pump.
+    :ivar filled: bytes with which the client has filled its end, so that it is not writable while the dial goes on.
+    :ivar errno: how the last dial ended, until the program has been told; 0 if it succeeded.
+    :ivar nagle: whether the program has set TCP_NODELAY to off itself. Else the relay sets it: it writes what comes in
+        one piece, and a second Nagle would hold back what the program sent without.
+    """
+
+    __slots__ = ("errno", "filled", "lease", "nagle", "relayed")
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.relayed: Relayed | None = None
+        self.filled = 0
+        self.errno = 0
+        self.nagle = False
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return self.lease.family
+
+    @property
+    def outside(self) -> native:
+        """The TCP socket that leads out."""
+        return self.lease.sock
+
+    def open(self) -> native:
+        """Return the TCP socket, to set an option or bind."""
+        return self.lease.sock
+
+    def note_option(self, level: int, number: int, value: int | str) -> None:
+        """Note what the program has set that the relay would set otherwise."""
+        if (level, number) == (IPPROTO_TCP, TCP_NODELAY):
+            self.nagle = value == 0
+
+
+class Relaying:
+    """The relayed TCP sockets of a gate."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        one, other = socketpair(AF_UNIX, SOCK_STREAM)
+        self._refuses_fds = births.take_no_fds(one)
+        one.close()
+        other.close()
+        #: Closes fds that programs send where the kernel does not refuse them.
+        self._strays = Closer("relay-strays")
+        self.relays = Relays(gate.loop, None if self._refuses_fds else self._strays.put)
+
+    def make(self, process: Process, family: int, channel: Channel) -> tuple[Lease, native]:
+        """Make a lease whose bytes the gate carries, and return it with the program's end of the pair.
+
+        :param family: 4 or 6.
+        :raises OSError: the gate has no descriptor left.
+        """
+        gate = self._gate
+        owner = (process.uid, process.gid) if gate.is_root and process.uid != 0 else None
+        outside, _ = births.make(family, owner)
+        try:
+            inside, theirs = socketpair(AF_UNIX, SOCK_STREAM)
+        except BaseException:
+            outside.close()
+            raise
+        if self._refuses_fds:
+            births.take_no_fds(inside)
+        cookie = int.from_bytes(theirs.getsockopt(SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
+        lease = gate.registry.add(process, outside, cookie, family, channel)
+        side = lease.side = Side(lease)
+        side.relayed = self.relays.adopt(inside, lambda _, how: self._over(lease, how), process.app.closer.put)
+        return lease, theirs
+
+    def find(self, process: Process, id: int) -> Side | None:
+        """Return what is kept of a relayed socket that this process has."""
+        lease = self._gate.registry.find(process, id)
+        return None if lease is None else lease.side
+
+    def dial_ended(self, lease: Lease, side: Side) -> None:
+        """Begin to carry bytes, or let the program's end be writable again; either way it is writable now."""
+        relayed = side.relayed
+        assert relayed is not None
+        filled, side.filled = side.filled, 0
+        side.errno = lease.sock.getsockopt(SOL_SOCKET, SO_ERROR)
+        if lease.state == life.OPEN:
+            relayed.begin(lease.sock, filled, side.nagle)
+        else:
+            if (
+                side.errno
+            ):  # taken by SO_ERROR it leaves the socket half-way: the next connect would only say ECONNABORTED
+                dial.begin(lease.sock, (lease.address, lease.asked[1]))
+            relayed.release(filled)
+
+    def release_unless_dialled(self, lease: Lease, side: Side) -> None:
+        """Make the program's end writable again after a connect that came to no dial."""
+        if lease.state not in (life.DIALLED, life.OPEN) and side.relayed is not None:
+            filled, side.filled = side.filled, 0
+            side.relayed.release(filled)
+
+    def _over(self, lease: Lease, how: str) -> None:
+        if lease.state != life.ENDED:
+            self._gate.ending.end(lease, how)
+
+    def stop(self) -> None:
+        """Reset all of them: the gate ends, and nobody carries their bytes on."""
+        self.relays.close("gate-ended")
+        self._strays.stop()
+
+
+def reading(side: Side) -> meter.Reading:
+    """Return the bytes that were carried."""
+    relayed = side.relayed
+    if relayed is None:
+        return meter.Reading(meter.CLOSE, 0, 0)
+    return meter.Reading(meter.CLOSE, relayed.sent, relayed.received)
+
+
+def new(gate: Gate, channel: Channel, process: Process, request: wire.New) -> tuple[Reply, list[int]]:
+    """Make relayed sockets: each a pair, of which one end goes out and is not kept, so that its close is its end."""
+    leases: list[Lease] = []
+    fds: list[int] = []
+    try:
+        for _ in range(request.count):
+            lease, theirs = gate.relaying.make(process, request.family, channel)
+            channel.after_reply(theirs.close)
+            leases.append(lease)
+            fds.append(theirs.fileno())
+    except OSError as e:
+        if not leases:
+            return refusal("gate-sockets", errno=e.errno), []
+    ids, cookies = [lease.id for lease in leases], [lease.cookie for lease in leases]
+    return {"ids": ids, "cookies": cookies, "relay": True}, fds
+
+
+async def harvest(gate: Gate, channel: Channel, process: Process, request: wire.Harvest) -> Reply:
+    """Say how the dial of a relayed socket has ended: its own address, or the error, once."""
+    side = gate.relaying.find(process, request.sock)
+    if side is None:
+        return refusal("unknown-descriptor")
+    lease = side.lease
+    if lease.state == life.DIALLED:
+        gate.settle(lease)
+    if lease.state == life.DIALLED:
+        return {"errno": errno.EINPROGRESS}
+    if lease.state == life.OPEN:
+        try:
+            peer = lease.sock.getpeername()
+        except OSError:  # reset meanwhile
+            peer = (lease.address, lease.asked[1])
+        return {"own": [*lease.sock.getsockname(), 0, 0][:4], "peer": [*peer, 0, 0][:4]}
+    number, side.errno = side.errno, 0
+    return {"errno": number or errno.ENOTCONN}
