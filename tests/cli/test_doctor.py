@@ -113,6 +113,17 @@ def test_without_the_fence_it_leaks() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("can_fence")
+def test_on_the_relay_there_is_nothing_to_turn() -> None:
+    """With ``--relay`` the ways that turn a socket of the gate's come to nothing as well."""
+    status, found = examine("--relay")
+    results = by_result(found)
+    assert (status, found["relay"]) == (0, True)
+    assert not results.get("leaked")
+    assert stopped_by("seal") <= results["refused"] | results["failed"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("can_fence")
 def test_a_user_who_may_make_no_namespace(tmp_path: Path) -> None:
     """Where namespaces are switched off the setting is named, every way round the client leaks, and the status is 1."""
     wrapper = [sys.executable, str(SCRIPT), "--without", "max_user_namespaces"]
@@ -332,7 +343,7 @@ def test_exit_status(
     assert (found["v"], found["status"], found["ok"]) == (1, status, status == 0)
     assert bool(found["change"]) == (status == 1)
     assert set(found) == {
-        "v", "ok", "status", "version", "unconfined", "checks", "levels", "proof", "change",
+        "v", "ok", "status", "version", "unconfined", "relay", "checks", "levels", "proof", "change",
     }  # fmt: skip
     assert set(found["proof"]) == {"ok", "gate", "address", "fenced", "permitted", "faults", "ways"}
     assert all(set(each) == {"way", "title", "stopped_by", "result", "why", "said"} for each in found["proof"]["ways"])
@@ -342,7 +353,7 @@ def test_exit_status(
 
 def test_leaks_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ways that leak for one reason make one thing to change."""
-    findings = doctor.Findings(GOOD, [], proved(proof.LEAKED, proof.LEAKED), unconfined=False)
+    findings = doctor.Findings(GOOD, [], proved(proof.LEAKED, proof.LEAKED), unconfined=False, relayed=False)
     assert findings.change == ["leaked by ctypes, ctypes: why"]
 
 

@@ -37,6 +37,7 @@ changed, and is listed; 2 it could not be found out, or a wrong call. Warnings h
 examples:
   outgate doctor
   outgate doctor --json | jq '.change'
+  outgate doctor --relay             # what outgate run --path relay stops besides
   outgate doctor --unconfined        # what outgate run --unconfined does not stop
 """
 
@@ -87,12 +88,13 @@ class Level(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """Everything that was found, of the default of ``outgate run`` or of its ``--unconfined``."""
+    """Everything that was found, of the default of ``outgate run``, its ``--unconfined`` or ``--path relay``."""
 
     checks: Sequence[Check]
     levels: Sequence[Level]
     proof: Proof
     unconfined: bool
+    relayed: bool
 
     @property
     def change(self) -> list[str]:
@@ -121,6 +123,7 @@ def parser() -> ArgumentParser:
         allow_abbrev=False,
     )
     p.add_argument("--socket", metavar="PATH", default="", help="the gate to prove (default: as outgate run finds it)")
+    p.add_argument("--relay", action="store_true", help="prove what outgate run --path relay stops")
     p.add_argument("--unconfined", action="store_true", help="prove what outgate run --unconfined stops")
     p.add_argument("--json", action="store_true", help="print one JSON object")
     return p
@@ -145,7 +148,8 @@ def _find(options: Namespace) -> Findings:
     checks = list(probes.checks(verdict, autoload, os.environ))
     gate = proving.look_for_gate(options.socket)
     checks.append(gate.check)
-    return Findings(checks, _levels(checks), proving.prove(gate, options.unconfined, progress), options.unconfined)
+    proof = proving.prove(gate, options.unconfined, progress, options.relay)
+    return Findings(checks, _levels(checks), proof, options.unconfined, options.relay)
 
 
 class _Progress:
@@ -180,6 +184,7 @@ def _plain(findings: Findings) -> dict[str, Any]:
         "status": findings.status,
         "version": __version__,
         "unconfined": findings.unconfined,
+        "relay": findings.relayed,
         "checks": [each._asdict() for each in findings.checks],
         "levels": [each._asdict() for each in findings.levels],
         "proof": {
@@ -255,7 +260,8 @@ def _print_end(findings: Findings) -> None:
         output.say(f"{output.paint('to change', 'red')} {number}: {output.printable(text)}")
     for fault in findings.proof.faults:
         output.say(f"{output.paint('not proved', 'red')}: {output.printable(fault)}")
-    what = "outgate run --unconfined" if findings.unconfined else "the default of outgate run"
+    options = (" --path relay" if findings.relayed else "") + (" --unconfined" if findings.unconfined else "")
+    what = f"outgate run{options}" if options else "the default of outgate run"
     words = {
         HOLDS: (f"{what} holds here", "green"),
         CHANGE: (f"{what} does not hold here", "red"),

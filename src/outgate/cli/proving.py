@@ -112,12 +112,13 @@ def _add_app() -> str:
     return f"add an app with uid = [{os.getuid()}] to its configuration, or give outgate run one: --config FILE"
 
 
-def prove(gate: Gate, unconfined: bool, progress: Callable[[str], None]) -> Proof:
+def prove(gate: Gate, unconfined: bool, progress: Callable[[str], None], is_relayed: bool = False) -> Proof:
     """Run the rounds and weigh them.
 
     :param gate: the one that ``outgate run`` would use.
     :param unconfined: prove what ``outgate run --unconfined`` stops instead of what the default does.
     :param progress: is told what is going on.
+    :param is_relayed: prove what ``outgate run --path relay`` stops, with a gate of its own.
     """
     inside = nested.reason(os.environ)
     if inside:
@@ -125,7 +126,9 @@ def prove(gate: Gate, unconfined: bool, progress: Callable[[str], None]) -> Proo
     try:
         with Judge() as judge:
             address = f"{V4}:{judge.port}" + (f" and [{V6}]:{judge.port}" if judge.ipv6 else "")
-            words, options = _choose(gate, judge)
+            words, options = _choose(Gate(gate.check) if is_relayed else gate, judge)
+            if is_relayed:
+                options += ["--path", "relay"]
             if unconfined:
                 options.append("--unconfined")
             progress(f"dialling {address} in {len(WAYS)} ways, without outgate")
@@ -137,7 +140,7 @@ def prove(gate: Gate, unconfined: bool, progress: Callable[[str], None]) -> Proo
             held = judge.hear(_outgate_run(options), _root())
     except OSError as e:
         return Proof("", "", None, [], False, [f"the proof could not be carried out on this host's loopback: {e}"])
-    outcomes = proof.weigh(WAYS, unheld, held, os.geteuid() == 0)
+    outcomes = proof.weigh(WAYS, unheld, held, os.geteuid() == 0, is_relayed)
     return Proof(
         words,
         address,

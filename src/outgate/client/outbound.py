@@ -89,14 +89,14 @@ def sendto(self: native, *args: Any) -> int:
     state = table.get(native.fileno(self))
     if state is not None and state.is_datagram:
         return int(_datagrams().sendto(self, *args))
-    if state is not None and state.is_relay and len(args) >= 2:
-        judge("send", args[0], *args[1:-1])
-        parse(state.family, args[-1], "sendto", b"")
-        return native.send(self, args[0], *args[1:-1])  # TCP has no use for the address
     if state is not None and len(args) == 3 and args[1] and _has_fast_open(args[1]):
         judge("send", args[0], args[1])
         parse(state.family, args[2], "sendto", b"")
         raise refusal("fast-open")
+    if state is not None and state.is_relay and len(args) >= 2:
+        judge("send", args[0], *args[1:-1])
+        parse(state.family, args[-1], "sendto", b"")
+        return int(state.ways().CarriedSocket.send(self, args[0], *args[1:-1]))  # TCP has no use for the address
     return native.sendto(self, *args)
 
 
