@@ -77,7 +77,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def results(gate: RunningGate, relay: RunningGate, certificates: dict[str, str]) -> Callable[[str, str], Results]:
-    """Return a function that gives the results of a program: ``"native"``, through the ``"gate"`` or its ``"relay"``."""
+    """Return a function that runs a program ``"native"``, through the ``"gate"`` or its ``"relay"``."""
 
     @functools.cache
     def of(program: str, how: str) -> Results:

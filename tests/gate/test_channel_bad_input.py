@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from outgate.core import messages
-from outgate.gate import births, resolver, server
+from outgate.gate import births, resolver
 from outgate.testing.running import RunningGate, ThreadGate
 from support import peers
 from support.raw import RawChannel

@@ -194,7 +194,7 @@ def test_paths_start_at_the_folder_of_the_file(write, tmp_path):
         (WEB + 'except = [""]', "apps.web.except[0]: '' is not a rule"),
         (WEB + 'mode = "repot"', 'apps.web.mode: "repot" is not a value it takes; did you mean "report"?'),
         (WEB + 'mode = "x"', 'apps.web.mode: "x" is not a value it takes; one of "enforce", "report"'),
-        (WEB + 'path = "direct"', 'apps.web.path: "direct" gives the kernel\'s own sockets to an app that is not trusted'),
+        (WEB + 'path = "direct"', 'apps.web.path: "direct" gives the kernel\'s own sockets to an app that is not'),
         (WEB + 'listen = "loopback"', "apps.web.listen: listening on loopback comes with a later version"),
         (WEB + 'profile = "app-engine"', "apps.web.profile: the profile of App Engine comes with a later version"),
         (WEB + "open_sockets = 0", "apps.web.open_sockets: 0 is too few"),
