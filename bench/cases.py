@@ -13,108 +13,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 from bench import decisions
 from bench.gate import DENIED
-from bench.world import Gate, World, native_environment, pinned
+from bench.relay_cases import datagrams, relay_memory, relay_opens
+from bench.rows import Row, ratio_row, row, turns
+from bench.streams import round_trip, throughput
+from bench.world import Gate, Way, World, native_environment, pinned
 from outgate.core.paths import SOCKET_VARIABLE
-
-_MIB = 1 << 20
-
-
-class Row(NamedTuple):
-    """One line of the table.
-
-    :ivar native: median over the rounds, in ``unit``; ``None`` where there is no native counterpart.
-    :ivar direct: the same through the gate.
-    :ivar figure: what is held against the target: the median over the rounds, with its least and most.
-    :ivar kind: ``x`` (a ratio), or the unit of a difference or an absolute figure.
-    :ivar target: the bound, least (``>=``) or most (``<=``); ``None`` where there is none.
-    """
-
-    name: str
-    unit: str
-    native: float | None
-    direct: float | None
-    figure: float
-    least: float
-    most: float
-    kind: str
-    target: tuple[str, float] | None = None
-    note: str = ""
-
-    @property
-    def reached(self) -> bool | None:
-        """Whether the figure reaches its target."""
-        if self.target is None:
-            return None
-        way, bound = self.target
-        return self.figure >= bound if way == ">=" else self.figure <= bound
-
-
-def _row(
-    name: str,
-    unit: str,
-    native: list[float],
-    direct: list[float],
-    figures: list[float],
-    kind: str,
-    target: tuple[str, float] | None = None,
-    note: str = "",
-) -> Row:
-    return Row(
-        name,
-        unit,
-        median(native) if native else None,
-        median(direct) if direct else None,
-        median(figures),
-        min(figures),
-        max(figures),
-        kind,
-        target,
-        note,
-    )
-
-
-def _ratios(native: list[float], direct: list[float]) -> list[float]:
-    return [through / plain for plain, through in zip(native, direct, strict=True)]
-
-
-def _differences(native: list[float], direct: list[float]) -> list[float]:
-    return [through - plain for plain, through in zip(native, direct, strict=True)]
-
-
-def _turns(rounds: int, measure: Callable[[Gate | None], float], gate: Gate) -> tuple[list[float], list[float]]:
-    pairs = [(measure(None), measure(gate)) for _ in range(rounds)]
-    return [plain for plain, _ in pairs], [through for _, through in pairs]
-
-
-# --- once a connection is open ----------------------------------------------------------------------------------------
-
-
-def throughput(world: World) -> Iterator[Row]:
-    """One stream, 1 MiB calls, to the last byte read by the other side."""
-    size = (512 if world.quick else 2048) * _MIB
-    for case, port, name in (("send", "sink", "send 1 MiB"), ("receive", "source", "receive")):
-
-        def measure(gate: Gate | None, case: str = case, port: str = port) -> float:
-            return float(world.ask(case, gate, port=world.ports[port][0], size=size)["rate"]) / 1e9
-
-        native, direct = _turns(world.rounds, measure, world.gate)
-        yield _row(name, "GB/s", native, direct, _ratios(native, direct), "x", (">=", 0.97))
-
-
-def round_trip(world: World) -> Iterator[Row]:
-    """64 bytes there and back, TCP_NODELAY."""
-    count = 1500 if world.quick else 4000
-
-    def measure(gate: Gate | None) -> float:
-        return median(world.ask("round_trips", gate, port=world.ports["echo"][0], count=count)["times"])
-
-    native, direct = _turns(world.rounds, measure, world.gate)
-    yield _row("64-byte round trip", "us", native, direct, _ratios(native, direct), "x", ("<=", 1.05))
-
 
 # --- opening ----------------------------------------------------------------------------------------------------------
 
@@ -131,10 +37,10 @@ def opens(world: World) -> Iterator[Row]:
             opened[at].append(median(times["open"]))
             closed[at].append(median(times["close"]))
         bare.append(median(world.ask("request", world.gate, count=count)["times"]))
-    yield _row("open", "us", *opened, _ratios(*opened), "x", ("<=", 8.0))
-    yield _row("open and close", "us", *closed, _ratios(*closed), "x")
-    note = "native: a request without work"
-    yield _row("open to a bare request", "us", bare, opened[1], _ratios(bare, opened[1]), "x", ("<=", 2.0), note)
+    yield ratio_row("open", "us", *opened, ("<=", 8.0))
+    yield ratio_row("open and close", "us", *closed)
+    note = "base: a request without work"
+    yield ratio_row("open to a bare request", "us", bare, opened[1], ("<=", 2.0), note)
 
 
 def opens_on_one_core(world: World) -> Iterator[Row]:
@@ -146,12 +52,12 @@ def opens_on_one_core(world: World) -> Iterator[Row]:
     core, others = cores[-1], cores[:-1]
     with world.start_gate("pinned", core=core) as gate, pinned(world.target.pid, *others):
 
-        def measure(through: Gate | None) -> float:
+        def measure(through: Way) -> float:
             times = world.ask("open", through, ports=world.ports["open"], count=count, core=core)
             return median(times["open"])
 
-        native, direct = _turns(world.rounds, measure, gate)
-    yield _row("open, one core", "us", native, direct, _ratios(native, direct), "x", ("<=", 5.5))
+        taken = turns(world.rounds, measure, {"native": None, "direct": gate})
+    yield ratio_row("open, one core", "us", taken["native"], taken["direct"], ("<=", 5.5))
 
 
 def opens_per_second(world: World) -> Iterator[Row]:
@@ -170,11 +76,11 @@ def opens_per_second(world: World) -> Iterator[Row]:
                 cost.append((gate.cpu() - before) * 1e6 / sum(each["opens"] for each in figures))
             return float(sum(each["opens"] / each["seconds"] for each in figures))
 
-        native, direct = _turns(world.rounds, measure, world.gate)
+        taken = turns(world.rounds, measure, {"native": None, "direct": world.gate})
         name = f"opens, {clients} client" + ("s" if clients > 1 else "")
         target = (">=", 0.5) if clients == 16 else None
         note = f"gate: {median(cost):.0f} us of CPU each" + (f"; {errors} errors" if errors else "")
-        yield _row(name, "1/s", native, direct, _ratios(native, direct), "x", target, note)
+        yield ratio_row(name, "1/s", taken["native"], taken["direct"], target, note)
 
 
 # --- deciding ---------------------------------------------------------------------------------------------------------
@@ -188,7 +94,7 @@ def deciding(world: World) -> Iterator[Row]:
         for name, figure in decisions.medians(count).items():
             taken.setdefault(name, []).append(figure)
     for name, figures in taken.items():
-        yield _row(f"decision, {name}", "us", [], figures, figures, "us", ("<=", 5.0), f"{decisions.RULES:,} rules")
+        yield row(f"decision, {name}", "us", [], figures, figures, "us", ("<=", 5.0), f"{decisions.RULES:,} rules")
 
 
 def look_ups(world: World) -> Iterator[Row]:
@@ -202,10 +108,10 @@ def look_ups(world: World) -> Iterator[Row]:
         for name, each in times.items():
             taken.setdefault(name, []).append(median(each))
     cached = taken.pop("cached")
-    note = "native: a request without work"
-    yield _row("cached look-up to a bare request", "us", bare, cached, _ratios(bare, cached), "x", ("<=", 2.0), note)
+    note = "base: a request without work"
+    yield ratio_row("cached look-up to a bare request", "us", bare, cached, ("<=", 2.0), note)
     for name, figures in taken.items():
-        yield _row(name.replace("_", " "), "us", [], figures, figures, "us", ("<=", 1000.0))
+        yield row(name.replace("_", " "), "us", [], figures, figures, "us", ("<=", 1000.0))
 
 
 # --- starting ---------------------------------------------------------------------------------------------------------
@@ -247,7 +153,7 @@ def _started(
         native.append(median(plain for plain, _ in pairs))
         direct.append(median(through for _, through in pairs))
         more.append(median(through - plain for plain, through in pairs))
-    return _row(name, "ms", native, direct, more, "ms", ("<=", bound))
+    return row(name, "ms", native, direct, more, "ms", ("<=", bound))
 
 
 # --- holding ----------------------------------------------------------------------------------------------------------
@@ -265,7 +171,7 @@ def memory(world: World) -> Iterator[Row]:
                 more()
                 taken[count].append((gate.memory() - before) / count)
     for count, figures in taken.items():
-        yield _row(f"gate memory, {count:,} held", "B", [], figures, figures, "B each", ("<=", 1024))
+        yield row(f"gate memory, {count:,} held", "B", [], figures, figures, "B each", ("<=", 1024))
 
 
 CASES: tuple[Callable[[World], Iterator[Row]], ...] = (
@@ -278,4 +184,13 @@ CASES: tuple[Callable[[World], Iterator[Row]], ...] = (
     look_ups,
     starts,
     memory,
+    relay_opens,
+    relay_memory,
+    datagrams,
 )
+
+#: Words for several cases.
+GROUPS: dict[str, tuple[str, ...]] = {
+    "relay": ("throughput", "round_trip", "relay_opens", "relay_memory"),
+    "udp": ("datagrams",),
+}

@@ -1,7 +1,7 @@
 """Measure one thing from inside an unmodified program, and print the figures as JSON.
 
-The same file runs natively and in the environment that loads outgate's client; only ``request`` knows of outgate.
-Arguments: the name of a case, and its parameters as a JSON object.
+The same file runs natively, in the environment that loads outgate's client, and through a peer (``peer``: its protocol
+and port) with PySocks. Arguments: the name of a case, and its parameters as a JSON object.
 """
 
 import itertools
@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
 
 _MIB = 1 << 20
 #: Opens or round trips before the first that counts.
@@ -19,6 +19,25 @@ _WARM_UP = 50
 
 def _say(**figures: Any) -> None:
     print(json.dumps(figures), flush=True)
+
+
+def _connect(port: int, peer: Optional[List[Any]] = None) -> socket.socket:
+    if peer is None:
+        return socket.create_connection(("127.0.0.1", port))
+    import socks
+
+    kind = {"socks5": socks.SOCKS5, "http": socks.HTTP}[peer[0]]
+    return socks.create_connection(("127.0.0.1", port), proxy_type=kind, proxy_addr="127.0.0.1", proxy_port=peer[1])
+
+
+def _datagram_socket(peer: Optional[List[Any]] = None) -> socket.socket:
+    if peer is None:
+        return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    import socks
+
+    sock = socks.socksocket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.set_proxy(socks.SOCKS5, "127.0.0.1", peer[1])
+    return sock
 
 
 def opens(ports: List[int], count: int) -> None:
@@ -60,10 +79,10 @@ def rate(ports: List[int], seconds: float) -> None:
     _say(opens=count, errors=errors, seconds=time.perf_counter() - begun)
 
 
-def send(port: int, size: int) -> None:
+def send(port: int, size: int, peer: Optional[List[Any]] = None) -> None:
     """Send ``size`` bytes in 1 MiB calls; ends when the other side has read them all. Prints bytes a second."""
     data = bytes(_MIB)
-    with socket.create_connection(("127.0.0.1", port)) as sock:
+    with _connect(port, peer) as sock:
         begun = time.perf_counter()
         for _ in range(size // _MIB):
             sock.sendall(data)
@@ -72,10 +91,10 @@ def send(port: int, size: int) -> None:
         _say(rate=size / (time.perf_counter() - begun))
 
 
-def receive(port: int, size: int) -> None:
+def receive(port: int, size: int, peer: Optional[List[Any]] = None) -> None:
     """Receive ``size`` bytes that are sent in 1 MiB calls. Prints bytes a second."""
     buffer = bytearray(_MIB)
-    with socket.create_connection(("127.0.0.1", port)) as sock:
+    with _connect(port, peer) as sock:
         begun = time.perf_counter()
         sock.sendall(size.to_bytes(8, "big"))
         got = 0
@@ -87,12 +106,12 @@ def receive(port: int, size: int) -> None:
         _say(rate=size / (time.perf_counter() - begun))
 
 
-def round_trips(port: int, count: int) -> None:
+def round_trips(port: int, count: int, peer: Optional[List[Any]] = None) -> None:
     """Send 64 bytes and wait for them, with TCP_NODELAY. Prints the time of each in us."""
     data = bytes(64)
     clock = time.perf_counter_ns
     times = []
-    with socket.create_connection(("127.0.0.1", port)) as sock:
+    with _connect(port, peer) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _ in range(_WARM_UP + count):
             begun = clock()
@@ -102,6 +121,45 @@ def round_trips(port: int, count: int) -> None:
                 got += len(sock.recv(64 - got))
             times.append((clock() - begun) / 1000)
     _say(times=times[_WARM_UP:])
+
+
+def datagrams(port: int, control: int, count: int, peer: Optional[List[Any]] = None) -> None:
+    """Send 64-byte datagrams in a loop to a sink that counts. Prints how many arrived, and how many a second."""
+    data = bytes(64)
+    address = ("127.0.0.1", port)
+    with _connect(control) as counter, _datagram_socket(peer) as sock:
+
+        def arrived() -> "tuple[int, int]":
+            counter.sendall(b"?")
+            answer = counter.recv(16, socket.MSG_WAITALL)
+            return int.from_bytes(answer[:8], "big"), int.from_bytes(answer[8:], "big")
+
+        sendto = sock.sendto
+        sendto(data, address)  # the first asks for the way
+        time.sleep(0.05)
+        before = arrived()[0]
+        begun = time.monotonic_ns()
+        for _ in range(count):
+            sendto(data, address)
+        last, now = arrived(), None
+        while last != now:  # what is still on its way
+            time.sleep(0.05)
+            last, now = arrived(), last
+        _say(arrived=last[0] - before, rate=(last[0] - before) * 1e9 / (last[1] - begun))
+
+
+def datagram_round_trips(port: int, count: int, peer: Optional[List[Any]] = None) -> None:
+    """Send 64-byte datagrams and wait for each. Prints how many a second."""
+    data = bytes(64)
+    address = ("127.0.0.1", port)
+    with _datagram_socket(peer) as sock:
+        sock.settimeout(5)
+        for at in range(_WARM_UP + count):
+            if at == _WARM_UP:
+                begun = time.perf_counter()
+            sock.sendto(data, address)
+            sock.recvfrom(2048)
+        _say(rate=count / (time.perf_counter() - begun))
 
 
 def request(count: int) -> None:
@@ -181,6 +239,8 @@ _CASES = {
     "send": send,
     "receive": receive,
     "round_trips": round_trips,
+    "datagrams": datagrams,
+    "datagram_round_trips": datagram_round_trips,
     "request": request,
     "look_ups": look_ups,
     "hold": hold,

@@ -1,8 +1,8 @@
 """Be the gate that is measured: the development policy with one denied name, a limit that no case reaches, and a log
 in a scratch folder.
 
-Started by :mod:`bench.world` as ``python -m bench.gate PIDFD SOCKET``; prints a line when it is ready, and ends with
-the process behind the pidfd.
+Started by :mod:`bench.world` as ``python -m bench.gate PIDFD SOCKET PATH``; prints a line when it is ready, and ends
+with the process behind the pidfd.
 """
 
 import os
@@ -20,15 +20,15 @@ _OPEN_SOCKETS = 20_000
 DENIED = "denied.example"
 
 
-def main(pidfd: int, path: str) -> int:
-    """Serve at the path until the process behind the pidfd ends."""
-    settings = config.default_settings(os.getuid(), dev=True)
+def main(pidfd: int, socket_path: str, path: str) -> int:
+    """Serve at the socket's path, on the direct or the relay path, until the process behind the pidfd ends."""
+    settings = config.default_settings(os.getuid(), dev=True, path=path)
     policy = Policy.build("default", deny=[DENIED], dev=True)
     apps = {name: replace(app, policy=policy, open_sockets=_OPEN_SOCKETS) for name, app in settings.apps.items()}
-    gate = replace(settings.gate, socket=path, socket_mode=0o600, log=path + ".log")
+    gate = replace(settings.gate, socket=socket_path, socket_mode=0o600, log=socket_path + ".log")
     settings = replace(settings, gate=gate, apps=MappingProxyType(apps))
     return gate_main.run(settings, ready=lambda _: print("ready", flush=True), while_running=pidfd)
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2]))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3]))

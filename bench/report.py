@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.cases import Row
+from bench.rows import Row
 
-_HEAD = ("", "native", "direct", "unit", "figure", "least - most", "target", "", "")
+_HEAD = ("", "base", "measured", "unit", "figure", "least - most", "target", "", "")
 
 
 def _number(value: float | None) -> str:
@@ -27,8 +27,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     target = f"{row.target[0]} {row.target[1]:g}" if row.target else ""
     return (
         row.name,
-        _number(row.native),
-        _number(row.direct),
+        _number(row.base),
+        _number(row.measured),
         row.unit,
         f"{_number(row.figure)} {row.kind}",
         f"{_number(row.least)} - {_number(row.most)}",

@@ -16,7 +16,8 @@ if str(_ROOT) not in sys.path:
     sys.path.insert(0, str(_ROOT))
 
 from bench import facts, report  # noqa: E402
-from bench.cases import CASES, Row  # noqa: E402
+from bench.cases import CASES, GROUPS  # noqa: E402
+from bench.rows import Row  # noqa: E402
 from bench.world import Failed, World  # noqa: E402
 
 
@@ -24,14 +25,16 @@ def main(argv: list[str] | None = None) -> int:
     """Run the cases that were asked for and return the exit status."""
     names = [case.__name__ for case in CASES]
     p = argparse.ArgumentParser(prog="python -m bench", description="Measure outgate against native sockets.")
-    p.add_argument("cases", nargs="*", metavar="CASE", help=f"only these: {', '.join(names)}")
-    p.add_argument("--quick", action="store_true", help="fewer rounds and smaller ones: half a minute")
-    p.add_argument("--rounds", type=int, metavar="N", help="turns of native and direct (default 5, quick 3)")
+    p.add_argument("--only", default="", metavar="CASE,...", help=f"only these: {', '.join((*GROUPS, *names))}")
+    p.add_argument("--quick", action="store_true", help="fewer rounds and smaller ones: about a minute")
+    p.add_argument("--rounds", type=int, metavar="N", help="turns of native and the others (default 5, quick 3)")
     p.add_argument("--json", type=Path, metavar="FILE", help="where the figures go (default: bench/results/TIME.json)")
     options = p.parse_args(argv)
-    unknown = sorted(set(options.cases) - set(names))
+    words = [word.strip() for word in options.only.split(",") if word.strip()]
+    wanted = {name for word in words for name in GROUPS.get(word, (word,))} or set(names)
+    unknown = sorted(wanted - set(names))
     if unknown:
-        p.error(f"no case {', '.join(unknown)}; there are {', '.join(names)}")
+        p.error(f"no case {', '.join(unknown)}; there are {', '.join((*GROUPS, *names))}")
     rounds = options.rounds or (3 if options.quick else 5)
     if rounds < 1:
         p.error("--rounds: at least 1")
@@ -42,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with World(rounds, options.quick) as world:
             for case in CASES:
-                if not options.cases or case.__name__ in options.cases:
+                if case.__name__ in wanted:
                     print(f"measuring {case.__name__.replace('_', ' ')}", file=sys.stderr, flush=True)
                     rows.extend(case(world))
     except KeyboardInterrupt:

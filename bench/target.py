@@ -1,4 +1,4 @@
-"""Be the far end on loopback: take connections as fast as the kernel gives them, echo, swallow and send bytes.
+"""Be the far end on loopback: take connections as fast as the kernel gives them, echo, swallow, send and count.
 
 Started by :mod:`bench.world` as a process of its own; prints its ports as one JSON line and ends with its standard
 input. Taking a connection costs two system calls and no epoll registration, so that opens are never bound by this
@@ -11,6 +11,7 @@ import select
 import socket
 import sys
 import threading
+import time
 from collections import deque
 from os import close
 
@@ -49,6 +50,38 @@ def _source(sock: socket.socket) -> None:
     while left > 0:
         sock.sendall(data[:left])
         left -= _BUFFER
+
+
+def _udp(buffer: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+    sock.bind(("127.0.0.1", 0))
+    return sock
+
+
+def _udp_echo(sock: socket.socket) -> None:
+    while True:
+        data, address = sock.recvfrom(2048)
+        sock.sendto(data, address)
+
+
+class _Counter:
+    """Counts datagrams, and says so to whoever asks over TCP: how many, and when the last came (monotonic ns)."""
+
+    def __init__(self) -> None:
+        self.sock = _udp(4 * _BUFFER)
+        self.count = self.last = 0
+
+    def take(self) -> None:
+        receive, clock, buffer = self.sock.recv_into, time.monotonic_ns, bytearray(2048)
+        while True:
+            receive(buffer)
+            self.last = clock()
+            self.count += 1
+
+    def tell(self, sock: socket.socket) -> None:
+        while sock.recv(1):
+            sock.sendall(self.count.to_bytes(8, "big") + self.last.to_bytes(8, "big"))
 
 
 def _serve(listener: socket.socket, talk: object) -> None:
@@ -90,12 +123,17 @@ def main() -> None:
     """Serve until standard input ends."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    talking = {"echo": _echo, "sink": _sink, "source": _source}
+    counter = _Counter()
+    echo = _udp(_BUFFER)
+    talking = {"echo": _echo, "sink": _sink, "source": _source, "udp_control": counter.tell}
     ports: dict[str, list[int]] = {}
     for name, talk in talking.items():
         listener = _listener()
         ports[name] = [listener.getsockname()[1]]
         threading.Thread(target=_serve, args=(listener, talk), daemon=True).start()
+    ports["udp_sink"], ports["udp_echo"] = [counter.sock.getsockname()[1]], [echo.getsockname()[1]]
+    threading.Thread(target=counter.take, daemon=True).start()
+    threading.Thread(target=_udp_echo, args=(echo,), daemon=True).start()
     taken = {}
     for name, count, most in (("open", _OPEN_PORTS, _KEPT // _OPEN_PORTS), ("hold", 1, _HELD)):
         ports[name] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -11,8 +12,9 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
+from bench import peers
 from outgate.core.paths import SOCKET_VARIABLE
 from outgate.guard import launch
 
@@ -63,8 +65,12 @@ class Gate:
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE
 
 
+#: How a client reaches the target: through a gate, through a peer, or natively.
+Way = Union[Gate, peers.Peer, None]
+
+
 class World:
-    """The target, the gate that most cases share, and how many rounds there are.
+    """The target, the gates and peers that most cases share, and how many rounds there are.
 
     Everything it starts ends with it; the context manager removes its scratch folder too.
     """
@@ -86,6 +92,29 @@ class World:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    @functools.cached_property
+    def relay(self) -> Gate:
+        """A gate that carries the bytes of every socket; runs from the first use on."""
+        return self._stack.enter_context(self.start_gate("relay", path="relay"))
+
+    @functools.cached_property
+    def peers(self) -> peers.Peers:
+        """What else is installed that carries connections; runs from the first use on."""
+        found = self._stack.enter_context(peers.running(self.scratch))
+        for line in found.missing:
+            print(f"left out: {line}", file=sys.stderr, flush=True)
+        return found
+
+    @property
+    def ways(self) -> dict[str, Way]:
+        """All ways of a stream to the target, in the order of a round."""
+        return {
+            "native": None,
+            "direct": self.gate,
+            "relay": self.relay,
+            **{peer.name: peer for peer in self.peers.running},
+        }
+
     # --- processes ----------------------------------------------------------------------------------------------------
 
     def _start(self, argv: list[str], **options: Any) -> subprocess.Popen[str]:
@@ -103,40 +132,42 @@ class World:
         return line
 
     @contextlib.contextmanager
-    def start_gate(self, name: str, core: int | None = None) -> Iterator[Gate]:
+    def start_gate(self, name: str, core: int | None = None, path: str = "direct") -> Iterator[Gate]:
         """Run a gate of its own for a while, all its threads on one core if one is named.
 
         In a session of its own, as ``outgate run`` starts it: the kernel shares processors out by session (autogroup).
         """
-        path = f"{self.scratch}/{name}.sock"
+        socket_path = f"{self.scratch}/{name}.sock"
         pidfd = os.pidfd_open(os.getpid())
-        argv = [sys.executable, "-m", "bench.gate", str(pidfd), path]
+        argv = [sys.executable, "-m", "bench.gate", str(pidfd), socket_path, path]
         with pinned(0, core):  # for the child to inherit
             process = self._start(argv, cwd=ROOT, pass_fds=(pidfd,), start_new_session=True)
         os.close(pidfd)
         try:
             self._line(process)
-            yield Gate(process, path)
+            yield Gate(process, socket_path)
         finally:
             _end(process)
 
-    def _client(self, case: str, gate: Gate | None, parameters: dict[str, Any]) -> subprocess.Popen[str]:
-        environ = gate.environment if gate is not None else native_environment()
+    def _client(self, case: str, way: Way, parameters: dict[str, Any]) -> subprocess.Popen[str]:
+        environ = way.environment if isinstance(way, Gate) else native_environment()
+        if isinstance(way, peers.Peer):
+            parameters = {**parameters, "peer": [way.protocol, way.port]}
         argv = [sys.executable, _CLIENT, case, json.dumps(parameters)]
         return self._start(argv, env=environ, stdin=subprocess.PIPE)
 
-    def ask(self, case: str, gate: Gate | None, **parameters: Any) -> dict[str, Any]:
+    def ask(self, case: str, way: Way, **parameters: Any) -> dict[str, Any]:
         """Run one client to its end and return its figures."""
-        process = self._client(case, gate, parameters)
+        process = self._client(case, way, parameters)
         out, _ = process.communicate(timeout=_LIMIT)
         if process.returncode:
             raise Failed(f"client {case} ended with status {process.returncode}")
         figures: dict[str, Any] = json.loads(out.splitlines()[-1])
         return figures
 
-    def ask_many(self, count: int, case: str, gate: Gate | None, **parameters: Any) -> list[dict[str, Any]]:
+    def ask_many(self, count: int, case: str, way: Way, **parameters: Any) -> list[dict[str, Any]]:
         """Run several clients at once: they begin together, when all are ready."""
-        clients = [self._client(case, gate, parameters) for _ in range(count)]
+        clients = [self._client(case, way, parameters) for _ in range(count)]
         for client in clients:
             self._line(client)
         for client in clients:

@@ -12,10 +12,10 @@ from support.pythons import interpreters
 
 from .conftest import Results, checks_of, go
 
-PROGRAMS = ("sockets.py", "processes.py", "signals.py", "layers.py", "datagrams.py")
+PROGRAMS = ("sockets.py", "streams.py", "processes.py", "signals.py", "layers.py", "datagrams.py")
 
 
-@pytest.mark.parametrize("how", ["native", "gate", "relay"])
+@pytest.mark.parametrize("how", ["native", "gate", pytest.param("relay", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("program", "check"), [(p, check) for p in PROGRAMS for check in checks_of(p)])
 def test_a_check_holds_natively_and_through_a_gate(
     results: Callable[[str, str], Results], program: str, check: str, how: str

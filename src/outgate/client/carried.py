@@ -12,6 +12,8 @@ from _socket import (
     AF_INET,
     AF_UNIX,
     MSG_DONTWAIT,
+    MSG_NOSIGNAL,
+    SO_ERROR,
     SO_REUSEADDR,
     SO_REUSEPORT,
     SO_SNDBUF,
@@ -21,19 +23,22 @@ from _socket import (
 )
 from _socket import timeout as timed_out
 from _struct import unpack
+from _thread import RLock
 from posix import dup2 as duplicate_natively  # os.dup2 looks for the program's sockets
 from select import POLLOUT, poll
 
-from outgate.client import channel, classes, destinations, inherit, standin
+from outgate.client import channel, destinations, inherit, moving, standin
 from outgate.client.address import parse
 from outgate.client.calls import judge
 from outgate.client.standin import native  # this is loaded late, when _socket is our own
-from outgate.client.state import BORN, CONNECTED, CONNECTING, State, table
+from outgate.client.state import BORN, CONNECTED, CONNECTING, State, by_cookie, table
 from outgate.core import messages
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
+
+    from outgate.client.address import Address
 
 _MARGIN = 4096
 #: Kept, for sockets that are collected when the interpreter has forgotten its modules.
@@ -43,14 +48,21 @@ _MODULE = sys.modules[__name__]
 class Carried(State):
     """One relayed TCP socket of this process."""
 
-    __slots__ = ("own",)
+    __slots__ = ("boot", "error", "lock", "own")
 
     is_relay = True
+    calls = _MODULE
 
     def __init__(self, id: int, cookie: int, family: int, spawns: int) -> None:
         super().__init__(id, cookie, family, spawns)
         #: Its address outside, as soon as it has been asked for of a connected one.
         self.own: tuple[Any, ...] | None = None
+        #: How a connect has failed, until the program has been told.
+        self.error = 0
+        #: Held by who begins a connect.
+        self.lock = RLock()
+        #: Which gate has made it.
+        self.boot = channel.process().boot
 
     def ways(self) -> Any:
         """Return this module."""
@@ -65,49 +77,57 @@ def connect(state: Carried, self: native, address: Any) -> None:
     """
     parsed = parse(state.family, address, "connect")
     sys.audit("socket.connect", self, address)
-    if state.phase == CONNECTED:
-        raise _error(errno.EISCONN)
-    if state.phase == BORN:
-        number = standin.begin(state, parsed, _fill(self))
-        if number == 0:
-            return
-        timeout = native.gettimeout(self)
-        if number != errno.EINPROGRESS or timeout == 0:
-            raise _error(number)
-        if not _is_writable(self, _patience(self)):
-            raise timed_out("timed out") if timeout is not None else _error(errno.EINPROGRESS)
-    number = harvest(state)
+    number = _connect(state, self, parsed, standin.begin)
+    if number == errno.EAGAIN:
+        raise timed_out("timed out")
     if number:
-        raise _error(errno.EALREADY if number == errno.EINPROGRESS else number)
+        raise _error(number)
 
 
 def connect_ex(state: Carried, self: native, address: Any) -> int:
-    """Connect as :func:`connect` does, and return the errno instead of raising it."""
+    """Connect as :func:`connect` does, and return the errno instead of raising it; EAGAIN is a time-out."""
     parsed = parse(state.family, address, "connect_ex")
     sys.audit("socket.connect", self, address)
+    return _connect(state, self, parsed, standin.begin_ex)
+
+
+def _connect(state: Carried, self: native, address: Address, begin: Callable[[State, Address], int]) -> int:
+    with state.lock:  # two fills at once, and one of them would be sent
+        if state.phase == BORN:
+            number = _look(state)  # a child, or the parent, may have connected it
+            if number:
+                state.error = 0
+                return number
+        is_first = state.phase == BORN
+        if is_first:
+            _fill(self)
+            number = begin(state, address)
+            if number != errno.EINPROGRESS:
+                return number
     if state.phase == CONNECTED:
         return errno.EISCONN
+    timeout = native.gettimeout(self)
+    if timeout == 0 and is_first:
+        return errno.EINPROGRESS
+    # A second connect waits for what the first has begun, unless the program has set a time-out (tcp(7), and C).
+    if (is_first or timeout is None) and not _is_writable(self, _patience(self)):
+        if timeout is not None:
+            return errno.EAGAIN
+        return errno.EINPROGRESS if is_first else errno.EALREADY
     if state.phase == BORN:
-        number = standin.begin_ex(state, parsed, _fill(self))
-        if number != errno.EINPROGRESS:
-            return number
-        timeout = native.gettimeout(self)
-        if timeout == 0:
-            return number
-        if not _is_writable(self, _patience(self)):
-            return errno.EAGAIN if timeout is not None else errno.EINPROGRESS  # as C does
+        return errno.ECONNABORTED  # another thread has heard why
     number = harvest(state)
     return errno.EALREADY if number == errno.EINPROGRESS else number
 
 
-def _fill(self: native) -> int:
-    """Fill our end, so that it is not writable until the gate takes that out, which is when the dial has ended."""
+def _fill(self: native) -> None:
+    """Fill our end, so that it is not writable until the gate takes all that out, which is when the dial has ended."""
     # A Unix socket is writable as long as four times what it has in flight fits into its buffer (unix_writable()).
     filled = native.getsockopt(self, SOL_SOCKET, SO_SNDBUF) // 4 + _MARGIN
     try:
-        return int(native.send(self, bytes(filled), MSG_DONTWAIT))
-    except BlockingIOError:  # full already
-        return 0
+        native.send(self, bytes(filled), MSG_DONTWAIT | MSG_NOSIGNAL)
+    except OSError:  # full already; or its gate has ended, as will be said when that is asked
+        pass
 
 
 def _patience(self: native) -> float | None:
@@ -126,25 +146,36 @@ def _is_writable(self: native, timeout: float | None) -> bool:
 
 
 def harvest(state: Carried) -> int:
-    """Return how the connect has ended: 0, EINPROGRESS, or what the network said, which makes the socket fresh."""
-    if state.phase == CONNECTED or (state.phase == BORN and state.spawns == inherit.count):
-        return 0
-    reply = _ask({"op": messages.HARVEST, "sock": state.id})
-    number = reply.get("errno", 0)
+    """Return how the connect has ended, once: 0, EINPROGRESS, or what the network said (the socket is fresh then)."""
+    number = _look(state)
+    if number != errno.EINPROGRESS:
+        state.error = 0
+    return number
+
+
+def _look(state: Carried) -> int:
+    """Return what :func:`harvest` does, and leave an error where it is."""
+    if state.error or state.phase == CONNECTED or (state.phase == BORN and state.spawns == inherit.count):
+        return state.error
+    reply = _ask({"op": messages.HARVEST, "sock": state.id}, state)
+    number = int(reply.get("errno", 0))
     if number == 0:
-        state.phase = CONNECTED
         state.own = _address(state, reply["own"])
         state.dialled = _address(state, reply["peer"])
-    elif number != errno.EINPROGRESS:
-        state.phase = BORN
+        state.phase = CONNECTED
+    elif number == errno.EINPROGRESS:
+        state.phase = CONNECTING  # perhaps by another process that has it too
     elif state.phase == BORN:
-        state.phase = CONNECTING  # by another process that has it too
-    return int(number)
+        return 0  # as it was
+    else:
+        state.phase = BORN
+        state.error = number
+    return number
 
 
 def getpeername(state: Carried) -> Any:
     """Return the address outside that it is connected to."""
-    harvest(state)
+    _look(state)
     if state.phase != CONNECTED:
         raise _error(errno.ENOTCONN)
     return state.dialled
@@ -152,7 +183,7 @@ def getpeername(state: Carried) -> Any:
 
 def getsockname(state: Carried) -> Any:
     """Return its own address outside."""
-    harvest(state)
+    _look(state)
     if state.own is not None and state.phase == CONNECTED:
         return state.own
     own = _address(state, destinations.ask({"op": messages.NAME, "sock": state.id})["own"])
@@ -178,7 +209,7 @@ def give_back(self: native, state: Carried) -> None:
         fresh.setsockopt(SOL_SOCKET, SO_REUSEADDR, native.getsockopt(self, SOL_SOCKET, SO_REUSEADDR))
         request = {"op": messages.OPTION, "sock": state.id, "level": SOL_SOCKET, "number": SO_REUSEPORT}
         fresh.setsockopt(SOL_SOCKET, SO_REUSEPORT, destinations.ask(request)["value"])
-        _ask({"op": messages.CLOSE, "sock": state.id, "shared": False})
+        _ask({"op": messages.CLOSE, "sock": state.id, "shared": False}, state)
         if state.bound:
             fresh.bind(own)
         duplicate_natively(native.fileno(fresh), native.fileno(self), os.get_inheritable(native.fileno(self)))
@@ -189,7 +220,7 @@ def give_back(self: native, state: Carried) -> None:
 
 def shutdown(self: native, state: Carried, args: tuple[Any, ...]) -> None:
     """Shut down one way or both; the gate carries that over."""
-    harvest(state)
+    _look(state)
     if state.phase != CONNECTED:
         judge("shutdown", *args)
         raise _error(errno.ENOTCONN)
@@ -198,8 +229,8 @@ def shutdown(self: native, state: Carried, args: tuple[Any, ...]) -> None:
 
 def pending_error(self: native, state: Carried) -> int:
     """Return the errno that waits in the socket, and take it out; 0 for none (SO_ERROR)."""
-    if state.phase != CONNECTING:
-        return int(native.getsockopt(self, SOL_SOCKET, 4))
+    if state.phase == CONNECTED:
+        return int(native.getsockopt(self, SOL_SOCKET, SO_ERROR))
     number = harvest(state)
     return 0 if number == errno.EINPROGRESS else number
 
@@ -211,16 +242,14 @@ def _receiving(call: str) -> Any:
     plain = getattr(native, call)
 
     def method(self: native, *args: Any, **kwargs: Any) -> Any:
-        state: Any = table.get(native.fileno(self))
-        if state is not None and state.phase == BORN:
+        state: Any = table[native.fileno(self)]
+        if state.phase == BORN:
             judge(call, *args, **kwargs)
-            harvest(state)
+            number = harvest(state)
             if state.phase == BORN:
-                raise _error(errno.ENOTCONN)
+                raise _error(number or errno.ENOTCONN)
         return plain(self, *args, **kwargs)
 
-    method.__name__ = method.__qualname__ = call
-    method.__doc__ = plain.__doc__
     return method
 
 
@@ -228,40 +257,44 @@ def _sending(call: str) -> Any:
     plain = getattr(native, call)
 
     def method(self: native, *args: Any, **kwargs: Any) -> Any:
-        state: Any = table.get(native.fileno(self))
-        if state is not None and state.phase != CONNECTED:
-            judge(call, *args, **kwargs)
-            if harvest(state) == errno.EINPROGRESS:
-                if native.gettimeout(self) == 0:
-                    raise _error(errno.EAGAIN)
-            elif state.phase == BORN:
-                raise _error(errno.EPIPE)
+        await_sending(self, table[native.fileno(self)], call, args)
         return plain(self, *args, **kwargs)
 
-    method.__name__ = method.__qualname__ = call
-    method.__doc__ = plain.__doc__
     return method
 
 
-class CarriedSocket(standin.socket):
-    """A socket of the gate's for TCP whose bytes it carries: a pair takes bytes where TCP has no connection yet."""
+def await_sending(self: native, state: Any, call: str, args: tuple[Any, ...]) -> None:
+    """Wait until the socket is connected, as a send does (tcp(7)); our end of the pair would take bytes before.
 
-    __slots__ = ()
+    :raises OSError: EAGAIN where the socket does not wait, EPIPE where nothing has begun to connect it.
+    """
+    if state.phase == CONNECTED:
+        return
+    judge(call, *args)
+    number = harvest(state)
+    if number == errno.EINPROGRESS:
+        timeout = native.gettimeout(self)
+        if timeout == 0 or not _is_writable(self, _patience(self)):
+            raise timed_out("timed out") if timeout else _error(errno.EAGAIN)
+        number = harvest(state)
+    if number or state.phase == BORN:
+        raise _error(number or errno.EPIPE)
 
-    recv, recv_into = _receiving("recv"), _receiving("recv_into")
-    recvfrom, recvfrom_into = _receiving("recvfrom"), _receiving("recvfrom_into")
-    recvmsg, recvmsg_into = _receiving("recvmsg"), _receiving("recvmsg_into")
-    send, sendall = _sending("send"), _sending("sendall")
+
+recv, recv_into = _receiving("recv"), _receiving("recv_into")
+recvfrom, recvfrom_into = _receiving("recvfrom"), _receiving("recvfrom_into")
+recvmsg, recvmsg_into = _receiving("recvmsg"), _receiving("recvmsg_into")
+send, sendall = _sending("send"), _sending("sendall")
 
 
 def become(self: native, state: Carried) -> None:
-    """Give an object the methods of a relayed TCP socket, and the family that it stands for."""
+    """Give an object the family that it stands for, and see to it that its methods know of it."""
     if self.family == AF_UNIX:  # made of a bare fd
         fd, timeout = native.fileno(self), native.gettimeout(self)
         native.detach(self)
         native.__init__(self, state.family, SOCK_STREAM, 0, fd)
         native.settimeout(self, timeout)
-    classes.become(self, CarriedSocket)
+    moving.prepare()
 
 
 def _address(state: Carried, address: list[Any]) -> tuple[Any, ...]:
@@ -269,15 +302,26 @@ def _address(state: Carried, address: list[Any]) -> tuple[Any, ...]:
     return (ip, port) if state.family == AF_INET else (ip, port, flow, scope)
 
 
-def _ask(request: dict[str, Any]) -> dict[str, Any]:
-    """Ask the gate; a gate that does not know the socket has ended since it made it."""
+def _ask(request: dict[str, Any], state: Carried) -> dict[str, Any]:
+    """Ask the gate; where it knows the socket no more, that was reset, or another gate has made it."""
     try:
         return channel.request(request, repeat=False)
     except OSError as e:
         if getattr(e, "code", "") != "unknown-descriptor":
             raise
+        if state.boot == channel.process().boot:
+            return {"errno": errno.ECONNRESET}
         raise destinations.gone() from None
 
 
 def _error(number: int) -> OSError:
     return OSError(number, os.strerror(number))
+
+
+def _after_fork_in_child() -> None:
+    for state in by_cookie.values():
+        if isinstance(state, Carried):
+            state.lock = RLock()  # another thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -58,6 +58,7 @@ def patch() -> list[str]:
     cls.__init__ = _init
     cls._real_close = _real_close
     cls.__outgate__ = True
+    standin.targets.append(cls)
     replaced = {id(getattr(_native_module, name)): ours for name, ours in _FUNCTIONS.items()}
     for name, ours in _FUNCTIONS.items():
         setattr(_native_module, name, ours)

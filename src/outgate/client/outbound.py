@@ -12,7 +12,7 @@ from outgate.client.address import parse
 from outgate.client.calls import c_int, judge, refusal
 from outgate.client.closing import let_go
 from outgate.client.options import freeze_ancillary, judge_message
-from outgate.client.state import by_cookie, table
+from outgate.client.state import CONNECTED, by_cookie, table
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def sendto(self: native, *args: Any) -> int:
     """Send natively; MSG_FASTOPEN would connect behind the gate's back and is refused."""
     state = table.get(native.fileno(self))
     if state is not None and state.is_datagram:
-        return int(_datagrams().sendto(self, *args))
+        return int(state.calls.sendto(self, *args))
     if state is not None and len(args) == 3 and args[1] and _has_fast_open(args[1]):
         judge("send", args[0], args[1])
         parse(state.family, args[2], "sendto", b"")
@@ -96,7 +96,7 @@ def sendto(self: native, *args: Any) -> int:
     if state is not None and state.is_relay and len(args) >= 2:
         judge("send", args[0], *args[1:-1])
         parse(state.family, args[-1], "sendto", b"")
-        return int(state.ways().CarriedSocket.send(self, args[0], *args[1:-1]))  # TCP has no use for the address
+        return int(state.calls.send(self, args[0], *args[1:-1]))  # TCP has no use for the address
     return native.sendto(self, *args)
 
 
@@ -107,13 +107,18 @@ def sendmsg(self: native, *args: Any) -> int:
     """
     state = table.get(native.fileno(self))
     if state is not None and state.is_datagram:
-        return int(_datagrams().sendmsg(self, *args))
+        return int(state.calls.sendmsg(self, *args))
     if state is not None:
         args, refused = freeze_ancillary(state.family, args)
         fast_open = 3 <= len(args) <= 4 and args[2] and _has_fast_open(args[2])
         if refused is not None or fast_open:
             judge_message(state.family, args)
             raise refusal("fast-open") if refused is None else refusal(refused.code, **refused.facts)
+        if state.is_relay:
+            if len(args) == 4:
+                judge_message(state.family, args)
+                args = args[:3]  # TCP has no use for the address
+            state.calls.await_sending(self, state, "sendmsg", args)
     sent: int = native.sendmsg(self, *args)
     if len(args) > 1 and args[1]:
         inherit.bump()
@@ -123,6 +128,8 @@ def sendmsg(self: native, *args: Any) -> int:
 def getpeername(self: native) -> Any:
     """Return the address that it is connected to."""
     state = table.get(native.fileno(self))
+    if state is not None and state.is_datagram:
+        return state.calls.getpeername(self)
     if state is not None and state.is_relay:
         return state.ways().getpeername(state)
     return native.getpeername(self)
@@ -131,6 +138,8 @@ def getpeername(self: native) -> Any:
 def getsockname(self: native) -> Any:
     """Return its own address."""
     state = table.get(native.fileno(self))
+    if state is not None and state.is_datagram:
+        return state.calls.getsockname(self)
     if state is not None and state.is_relay:
         return state.ways().getsockname(state)
     return native.getsockname(self)
@@ -139,38 +148,32 @@ def getsockname(self: native) -> Any:
 def shutdown(self: native, *args: Any) -> None:
     """Shut down one way, or both."""
     state = table.get(native.fileno(self))
+    if state is not None and state.is_datagram:
+        state.calls.shutdown(self, *args)
+        return None
     if state is not None and state.is_relay:
         state.ways().shutdown(self, state, args)
         return None
     return native.shutdown(self, *args)
 
 
-def _receiving(call: str) -> Any:
-    """Return a method that receives: from UDP with the headers taken off, from all else natively.
-
-    It is for who calls it by the class and not by the object, which would find the class for UDP.
-    """
+def carrying(call: str) -> Any:
+    """Return a method that moves bytes: C's, but for what is relayed and is for UDP or not connected."""
     plain = getattr(native, call)
 
     def method(self: native, *args: Any, **kwargs: Any) -> Any:
         state = table.get(native.fileno(self))
-        if state is not None and state.is_datagram:
-            return getattr(_datagrams(), call)(self, *args, **kwargs)
-        return plain(self, *args, **kwargs)
+        if state is None or state.phase == CONNECTED or not state.is_relay:
+            return plain(self, *args, **kwargs)
+        return getattr(state.calls, call)(self, *args, **kwargs)
 
     method.__name__ = method.__qualname__ = call
     method.__doc__ = plain.__doc__
     return method
 
 
-recvfrom, recvfrom_into = _receiving("recvfrom"), _receiving("recvfrom_into")
-recvmsg, recvmsg_into = _receiving("recvmsg"), _receiving("recvmsg_into")
-
-
-def _datagrams() -> Any:
-    from outgate.client import datagrams
-
-    return datagrams
+recvfrom, recvfrom_into = carrying("recvfrom"), carrying("recvfrom_into")
+recvmsg, recvmsg_into = carrying("recvmsg"), carrying("recvmsg_into")
 
 
 def _has_fast_open(flags: Any) -> bool:

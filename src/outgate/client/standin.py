@@ -269,17 +269,12 @@ def connect(self: native, address: Any) -> None:
     raise OSError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
 
 
-def begin(state: State, address: Address, filled: int = 0) -> int:
-    """Have the gate dial, and return the errno of a non-blocking connect: 0, EINPROGRESS, or what the network said.
-
-    :param filled: bytes that our end of a relayed socket was filled with.
-    """
+def begin(state: State, address: Address) -> int:
+    """Have the gate dial, and return the errno of a non-blocking connect: 0, EINPROGRESS, or what the network said."""
     host, port, flow, scope = address
     request = {"op": messages.CONNECT, "sock": state.id, "host": host, "port": port}
     if flow or scope:
         request["flow"], request["scope"] = flow, scope
-    if filled:
-        request["filled"] = filled
     try:
         reply = channel.request(request, repeat=False)
     except OSError as e:
@@ -297,12 +292,12 @@ def begin(state: State, address: Address, filled: int = 0) -> int:
     return 0 if reply["connected"] else errno.EINPROGRESS
 
 
-def begin_ex(state: State, address: Address, filled: int = 0) -> int:
+def begin_ex(state: State, address: Address) -> int:
     """Have the gate dial as :func:`begin` does, and return the errno of a refusal as well."""
     from outgate.errors import GateError
 
     try:
-        return begin(state, address, filled)
+        return begin(state, address)
     except gaierror:
         raise  # as natively: a name that cannot be looked up is no errno
     except GateError as e:
@@ -388,3 +383,5 @@ class socket(native):
 
 
 socket.__module__ = "_socket"
+#: The classes whose methods are ours: this one, and that of :mod:`socket` where it was patched.
+targets: list[Any] = [socket]

@@ -26,6 +26,8 @@ class State:
     is_datagram = False
     #: Whether the gate carries its bytes: our fd is one end of a pair, whose other end the gate has.
     is_relay = False
+    #: The module with the calls that move bytes, for a socket where they are not C's.
+    calls: Any = None
 
     def __init__(self, id: int, cookie: int, family: int, spawns: int) -> None:
         self.id = id

@@ -1,6 +1,6 @@
 """Make UDP sockets: one end of a pair that the gate made, in an object that knows of the headers.
 
-Such an object gets the methods for UDP by :mod:`outgate.client.classes`: ``recv`` and ``send`` on TCP stay C's.
+Its methods come to be called by :mod:`outgate.client.moving` and :mod:`outgate.client.outbound`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from _socket import AF_INET, AF_INET6, SOCK_DGRAM, SOL_SOCKET
 from posix import close as close_natively
 
-from outgate.client import channel, classes, datagrams, inherit, packets, standin
+from outgate.client import channel, datagrams, inherit, moving, packets
 from outgate.client.closing import forget_stale
 from outgate.client.destinations import Datagrams
 from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
@@ -27,28 +27,7 @@ if TYPE_CHECKING:
 _WIRE_FAMILY = {AF_INET: 4, AF_INET6: 6}
 
 
-class DatagramSocket(standin.socket):
-    """A socket of the gate's for UDP."""
-
-    __slots__ = ()
-
-    send = datagrams.send
-    sendall = datagrams.sendall
-    sendto = datagrams.sendto
-    sendmsg = datagrams.sendmsg
-    recv = datagrams.recv
-    recv_into = datagrams.recv_into
-    recvfrom = datagrams.recvfrom
-    recvfrom_into = datagrams.recvfrom_into
-    recvmsg = datagrams.recvmsg
-    recvmsg_into = datagrams.recvmsg_into
-    getpeername = datagrams.getpeername
-    getsockname = datagrams.getsockname
-    shutdown = datagrams.shutdown
-
-
-DatagramSocket.__module__, DatagramSocket.__qualname__ = standin.socket.__module__, standin.socket.__qualname__
-DatagramSocket.__name__ = standin.socket.__name__
+Datagrams.calls = datagrams
 
 
 def init(self: native, family: int, proto: int) -> None:
@@ -99,7 +78,7 @@ def _take(self: native, family: int, proto: int, reply: dict[str, Any], fds: lis
     forget_stale(fd)
     cookie = reply["cookies"][0]
     table[fd] = by_cookie[cookie] = Datagrams(reply["ids"][0], cookie, family, inherit.count)
-    become(self)
+    moving.prepare()
 
 
 def init_from(self: native, fd: int, proto: int) -> None:
@@ -128,7 +107,7 @@ def init_from(self: native, fd: int, proto: int) -> None:
         native.detach(self)
         native.__init__(self, known.family, SOCK_DGRAM, max(proto, 0), fd)
         native.settimeout(self, timeout)
-    become(self)
+    moving.prepare()
 
 
 def _adopt(cookie: int) -> Datagrams | None:
@@ -142,8 +121,3 @@ def _adopt(cookie: int) -> Datagrams | None:
         return None
     family = AF_INET if reply["family"] == 4 else AF_INET6
     return Datagrams(reply["sock"], cookie, family, inherit.count - 1)
-
-
-def become(self: native) -> None:
-    """Make an object one of the class for UDP."""
-    classes.become(self, DatagramSocket)

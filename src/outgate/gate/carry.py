@@ -1,20 +1,21 @@
 """Carry bytes from one socket to another without keeping any.
 
-What the target does not take stays in the source's queue in the kernel, where it holds back whoever sends. Small pieces
-are peeked at, sent, and only then taken out; large ones go through a pipe by splice(2), which moves pages instead of
-bytes and costs half of the processor time. One buffer and one pipe serve every socket, for nothing lies in them between
-two steps.
+What the target does not take stays in the source's queue in the kernel, where it holds back whoever sends; of what
+comes from outside, a piece of at most 16 KiB waits here. Small pieces are copied; from a program they are peeked at,
+sent, and only then taken out. Large ones go through a pipe by splice(2), which moves pages instead of bytes and costs
+half of the processor time. One buffer and one pipe serve every socket, for nothing lies in them between two steps.
 """
 
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import fcntl
 import os
 import struct
 import termios
-from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, SCM_RIGHTS, SOL_SOCKET
+from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_PEEK, SCM_RIGHTS, SHUT_RD, SOL_SOCKET
 from _socket import socket as native
 from collections.abc import Callable
 
@@ -85,6 +86,10 @@ class Way:
     :ivar errno: why a step failed.
     """
 
+    #: How to look at what lies in the source. A look that takes it out saves a call; what the target then refuses,
+    #: which is once for each time that it fills up, is the rest.
+    _look = MSG_DONTWAIT
+
     __slots__ = (
         "_bulk",
         "_splices",
@@ -120,11 +125,6 @@ class Way:
         self.stopped = False
         self._bulk = False
 
-    @property
-    def can_go(self) -> bool:
-        """Whether a step may move something."""
-        return self.ready and not self.full and not self.stopped
-
     def step(self, most: int) -> int:
         """Move at most ``most`` bytes and return how it ended. Never blocks, and never raises for a socket's error."""
         if self.rest:
@@ -140,7 +140,7 @@ class Way:
             view = view[:most]
             size = most
         try:
-            count = self.source.recv_into(view, size, MSG_PEEK | MSG_DONTWAIT)
+            count = self.source.recv_into(view, size, self._look)
         except BlockingIOError:
             return EMPTY
         except OSError as e:
@@ -150,7 +150,7 @@ class Way:
         try:
             taken = self.target.send(view if count == size else view[:count], MSG_DONTWAIT)
         except BlockingIOError:
-            self._look_again()
+            self._keep(0, count)
             return FULL
         except OSError as e:
             return self._failed(e, TARGET_FAILED)
@@ -165,12 +165,14 @@ class Way:
         return MORE
 
     def _take(self, taken: int, seen: int) -> bool:
-        """Take out of the source what has been sent; TCP drops it without a copy."""
-        self.source.recv_into(self._view, taken, MSG_TRUNC | MSG_DONTWAIT)
+        """Take out of the source what has been sent, where a look leaves it there."""
+        if taken < seen:
+            self._keep(taken, seen)
         return True
 
-    def _look_again(self) -> None:
-        """Look at the same bytes next time."""
+    def _keep(self, taken: int, seen: int) -> None:
+        """See to it that what was seen and not taken comes first the next time."""
+        self.rest = bytes(self._view[taken:seen])
 
     def _spliceable(self, most: int) -> int:
         """Return how many bytes to splice, or 0 where that is not worth it."""
@@ -237,6 +239,9 @@ class OutWay(Way):
     :ivar held: whether the first byte in the queue has been sent already: 0 or 1.
     """
 
+    # What has not been sent stays in the queue: a close must find there what was not read.
+    _look = MSG_PEEK | MSG_DONTWAIT
+
     __slots__ = ("held",)
 
     def __init__(self, tools: Tools, source: native) -> None:
@@ -261,6 +266,8 @@ class OutWay(Way):
 
     def let_go(self) -> None:
         """Take out what is held: whoever closes the source now ends it cleanly."""
+        with contextlib.suppress(OSError):
+            self.source.shutdown(SHUT_RD)  # else a program that goes on writing could keep us here
         while self._receive(len(self._tools.buffer)):
             pass
 
@@ -274,19 +281,19 @@ class OutWay(Way):
                 return False
             left -= count
         if taken < seen:
-            self._look_from(1)
+            self._keep(taken, seen)
         return True
 
-    def _look_again(self) -> None:
-        self._look_from(self.held)
+    def _keep(self, taken: int, seen: int) -> None:
+        self._look_from(self.held)  # it is still in the queue
 
     def _look_from(self, offset: int) -> None:
         self.source.setsockopt(SOL_SOCKET, _SO_PEEK_OFF, offset)
 
     @property
-    def has_unsent(self) -> bool:
-        """Whether there is something in the queue that has not been sent."""
-        return self._waiting() > self.held
+    def unsent(self) -> int:
+        """How many bytes in the queue have not been sent."""
+        return self._waiting() - self.held
 
     def _waiting(self) -> int:
         """Return how many bytes lie in the queue, the one that is held among them."""

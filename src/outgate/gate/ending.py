@@ -73,7 +73,11 @@ class Ending:
     def tell(self, lease: Lease, closed: Callable[[], None] | None) -> None:
         """Call ``closed`` on the loop when a lease that ends by itself has ended and its socket is closed."""
         if closed is not None:
-            self._waiting[lease.id] = closed
+            self._wait(lease, closed)
+
+    def _wait(self, lease: Lease, tell: Callable[[], None]) -> None:
+        earlier = self._waiting.get(lease.id)
+        self._waiting[lease.id] = tell if earlier is None else partial(_both, earlier, tell)
 
     def is_let_go(self, lease: Lease) -> bool:
         """Tell whether its opener has let go of it, and somebody else is known or thought to hold it."""
@@ -91,7 +95,7 @@ class Ending:
                 continue
             self._held.setdefault(lease.id, lease)
             if known is not None:
-                self._waiting[lease.id] = known
+                self._wait(lease, known)
         self.look_now()
 
     def taken_back(self, process: Process) -> None:
@@ -194,7 +198,14 @@ class Ending:
             self._gate.log_end(lease, self._final(lease), "gate-ended")
             lease.see(life.END)
             registry.remove(lease)
+            if lease.side is not None and lease.side.relayed is not None:
+                lease.side.relayed.cut("gate-ended")  # a clean end would look like a success to the peer
             lease.sock.close()  # not the last close, so it cannot wait, and the program's linger is left alone
+
+
+def _both(one: Callable[[], None], other: Callable[[], None]) -> None:
+    one()
+    other()
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

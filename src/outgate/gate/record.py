@@ -59,9 +59,10 @@ def decided(
     )
 
 
-def ended(log: DecisionLog, lease: Lease, decision: Decision, reading: meter.Reading, how: str) -> None:
+def ended(log: DecisionLog, lease: Lease, name: str, decision: Decision, reading: meter.Reading, how: str) -> None:
     """Write the line of a lease's end.
 
+    :param name: what its lines are joined by.
     :param decision: the one it was opened by.
     :param how: why it ended.
     """
@@ -72,7 +73,7 @@ def ended(log: DecisionLog, lease: Lease, decision: Decision, reading: meter.Rea
             lines.VERSION,
             lines.stamp(time.time()),
             "end",
-            lease.name,
+            name,
             process.app.name,
             process.pid,
             process.uid,

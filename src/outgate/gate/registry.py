@@ -103,11 +103,9 @@ class Lease:
         "cookie",
         "decision",
         "family",
+        "held_name",
         "id",
         "inode",
-        "is_bound",
-        "judged_name",
-        "name",
         "number",
         "process",
         "side",
@@ -128,16 +126,13 @@ class Lease:
         #: Counts dials: a socket whose connect failed may be dialled again, and that is a new line in the log.
         self.number = 0
         #: Of the last dial, for the log.
-        self.name = ""
         self.begun = 0.0
         self.connect_ms: float | None = None
         self.asked: tuple[str, int] = ("", 0)
         self.address = ""
         self.decision: Decision | None = None
-        #: Canonical name that the last dial was judged as, "" for an address alone.
-        self.judged_name = ""
-        #: Whether it keeps that name bound to its address as long as it lives.
-        self.is_bound = False
+        #: Canonical name that it keeps bound to its address as long as it lives, "" for none.
+        self.held_name = ""
         #: Where the gate carries its bytes: the rest of what it keeps.
         self.side: Side | None = None
         #: The channel whose reply carried it, as long as that may be unread.
@@ -146,15 +141,14 @@ class Lease:
     def see(self, event: str) -> None:
         """Go to the state that follows."""
         self.state = life.after(self.state, event)
-        if self.is_bound and self.state in (life.FAILED, life.ENDED):
-            self.is_bound = False
-            self.process.app.bindings.release(self.judged_name, self.address)
+        if self.held_name and self.state in (life.FAILED, life.ENDED):
+            self.process.app.bindings.release(self.held_name, self.address)
+            self.held_name = ""
 
     def bind(self, name: str) -> None:
         """Keep a name bound to the address just dialled until the connection has ended."""
-        self.judged_name = name
+        self.held_name = name
         if name:
-            self.is_bound = True
             self.process.app.bindings.hold(name, self.address)
 
     def __repr__(self) -> str:

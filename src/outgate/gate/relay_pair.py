@@ -108,6 +108,11 @@ class Relayed:
 
     # --- what the gate does -------------------------------------------------------------------------------------------
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that lie unsent in the program's end."""
+        return 0 if self.is_over else self._out.unsent
+
     def release(self, filled: int) -> None:
         """Make the program's end writable after a dial that failed.
 
@@ -165,7 +170,11 @@ class Relayed:
     @property
     def is_ready(self) -> bool:
         """Whether there may be more to move after its turn."""
-        return not self.is_over and self._back is not None and (self._out.can_go or self._back.can_go)
+        out, back = self._out, self._back
+        if self.is_over or back is None:
+            return False
+        # Both ways are written out, here and in run(): calls are a good part of what a small piece costs.
+        return (out.ready and not out.full and not out.stopped) or (back.ready and not back.full and not back.stopped)
 
     def run(self) -> int:
         """Take a turn and return how many bytes have moved."""
@@ -192,10 +201,13 @@ class Relayed:
             out.full = False
         if inside & (_OUT | _ENDS):
             back.full = False
-        moved = self._move(out) if out.can_go else 0
-        if back.can_go:
+        moved = 0
+        if out.ready and not out.full and not out.stopped:
+            moved = self._move(out)
+        if back.ready and not back.full and not back.stopped:
             moved += self._move(back)
-        self._settle(out, back)
+        if out.stopped or back.stopped or self._aborts or self.errno:
+            self._settle(out, back)
         return moved
 
     def _leave(self, events: int) -> None:
@@ -261,7 +273,7 @@ class Relayed:
         """End it where nothing is left to do."""
         if self._aborts and (out.stopped or out.full):
             self._end("closed" if self.gone else "urgent-data", reset=True)
-        elif self.errno and (back.stopped or (back.full and self._out.has_unsent)):
+        elif self.errno and (back.stopped or (back.full and self._out.unsent)):
             # The second: it writes and does not read, so that only the end can tell it of the reset.
             self._end("closed" if self.gone else "reset")  # what lies unread in the inside makes it a reset
         elif out.stopped and back.stopped:

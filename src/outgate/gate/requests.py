@@ -62,7 +62,7 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
         return refusal("unknown-descriptor")
     app = lease.process.app
     if lease.side is not None:
-        lease.side.filled += request.filled
+        gate.relaying.note_fill(lease, lease.side)
         channel.after_reply(gate.relaying.release_unless_dialled, lease, lease.side)
     refused = may_have_sockets(process)
     if refused is not None:
@@ -100,7 +100,6 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
             return {"errno": errno.EALREADY} if lease.state != life.ENDED else refusal("unknown-descriptor")
     lease.see(life.DIAL)
     lease.number += 1
-    lease.name = gate.lease_name(lease)
     lease.born_on = None  # the reply that carried it has been read
     lease.begun = begun
     lease.connect_ms = None
@@ -113,7 +112,7 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     channel.after_reply(gate.dialled, lease, process)
     if result not in (0, errno.EINPROGRESS):
         return {"errno": result}  # the network said no at once: a decision and an end in the log like any other
-    return {"lease": lease.name, "addr": [*target, 0, 0][:4], "connected": result == 0}
+    return {"lease": gate.lease_name(lease), "addr": [*target, 0, 0][:4], "connected": result == 0}
 
 
 async def close(gate: Gate, channel: Channel, process: Process, request: wire.Close) -> Reply:

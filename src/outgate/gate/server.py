@@ -201,11 +201,15 @@ class Gate:
 
     def limit(self, app: App) -> int:
         """Return how many sockets the app may have open."""
-        return min(app.settings.open_sockets, self._share)
+        return min(app.settings.open_sockets, self._room(app))
 
     def held_limit(self, app: App) -> int:
         """Return how many sockets the gate may hold for the app: its limit, and what lies in its processes' pools."""
-        return min(app.settings.open_sockets + 2 * messages.POOL * app.processes, self._share)
+        return min(app.settings.open_sockets + 2 * messages.POOL * app.processes, self._room(app))
+
+    def _room(self, app: App) -> int:
+        """Return how many sockets the gate has descriptors for: a relayed one takes two."""
+        return max(1, self._share // 2) if app.settings.is_relayed else self._share
 
     def dial_threads(self, app: App) -> ThreadPoolExecutor:
         """Return the app's threads for connects where fast open is switched off."""
@@ -271,7 +275,7 @@ class Gate:
         path: str = "",
     ) -> None:
         """Write the line of a decision."""
-        name = lease.name if lease is not None else ""
+        name = self.lease_name(lease) if lease is not None else ""
         path = path or process.app.settings.way
         record.decided(self.log, process, host, port, address, decision, name, transport, path)
 
@@ -286,7 +290,7 @@ class Gate:
         app.leases_ended += 1
         app.sent += reading.sent
         app.received += reading.received
-        record.ended(self.log, lease, decision, reading, how)
+        record.ended(self.log, lease, self.lease_name(lease), decision, reading, how)
 
     # --- the gate as a whole ------------------------------------------------------------------------------------------
 

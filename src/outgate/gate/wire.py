@@ -55,8 +55,6 @@ class Connect(msgspec.Struct, frozen=True, tag_field="op", tag=messages.CONNECT)
     sock: int
     host: Host
     port: Port
-    #: Bytes with which the client has filled its end of a relayed socket.
-    filled: Annotated[int, Meta(ge=0, le=0x7FFFFFFF)] = 0
     flow: Annotated[int, Meta(ge=0, le=0xFFFFF)] = 0
     scope: Annotated[int, Meta(ge=0, le=0xFFFFFFFF)] = 0
     hello: Greeting | None = None

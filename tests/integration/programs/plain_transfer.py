@@ -27,11 +27,12 @@ def feed(sock):
 
 
 with socket.create_connection((host, echo), timeout=30) as sock:
+    peer = sock.getpeername()[:2]
     feeder = threading.Thread(target=feed, args=(sock,))
     feeder.start()
     back = read_all(sock)
     feeder.join()
-    print(len(data), len(back), back == data, sock.getpeername()[:2] == (host, echo))
+    print(len(data), len(back), back == data, peer == (host, echo))
 
 with socket.create_connection((host, source), timeout=30) as sock:
     came = read_all(sock)
