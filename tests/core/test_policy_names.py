@@ -1,5 +1,7 @@
 """Rules by name: what they decide, what an exception by name lifts, what binds to addresses, and the words for it."""
 
+import dataclasses
+
 import pytest
 
 from outgate import errors
@@ -381,3 +383,16 @@ class TestBuild:
             connect(policy, name, PUBLIC)
             by_address(policy, f"8.8.{number >> 8}.{number & 255}", (name,))
         assert getattr(policy, kept).cache_info().currsize <= 4096
+
+
+def test_decisions_are_remembered_within_bounds_and_not_over_a_reload() -> None:
+    """A question asked again has the same decision, a scan leaves no more than a thousand, a new number none."""
+    policy = Policy.build("app")
+    ask = Ask("app", "tcp", "93.184.215.14", "93.184.215.14", 443)
+    assert decide(policy, ask) is decide(policy, ask)
+    for number in range(3000):
+        decide(policy, ask._replace(port=number))
+    assert len(policy.decided) <= 1024
+    again = dataclasses.replace(policy, number=2)
+    assert decide(again, ask).policy == 2
+    assert decide(policy, ask).policy == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Callable, Final, NamedTuple
+from typing import Any, Callable, Final, NamedTuple
 
 from outgate.core import addresses, suffixes
 from outgate.core.addresses import Address, Judged, NetworkSet
@@ -98,6 +98,8 @@ class Policy:
     meet_bound: Callable[[Address, tuple[str, ...]], Located] = field(repr=False, compare=False)
     reach: Reach = field(repr=False, compare=False)
     limits: NameSet | None = field(repr=False, compare=False)
+    #: Question → decision, as far as they are remembered; each policy, and so each number of one, begins anew.
+    decided: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def build(

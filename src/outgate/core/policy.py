@@ -41,6 +41,9 @@ __all__ = [
 
 Transport = Literal["tcp", "udp"]
 
+#: Decisions a policy remembers, at half a kilobyte each. A program asks the same of few destinations.
+_REMEMBERED = 1024
+
 
 class Ask(NamedTuple):
     """One question: may this app connect there?
@@ -65,6 +68,16 @@ class Ask(NamedTuple):
 
 def decide(policy: Policy, ask: Ask) -> Decision:
     """Return the decision on one connect. Raises ``ValueError`` for an address or a transport that is none."""
+    decision: Decision | None = policy.decided.get(ask)
+    if decision is None:
+        decision = _decide(policy, ask)
+        if len(policy.decided) >= _REMEMBERED:
+            policy.decided.clear()  # a scan; what a program connects to all the time is soon there again
+        policy.decided[ask] = decision
+    return decision
+
+
+def _decide(policy: Policy, ask: Ask) -> Decision:
     transport = TRANSPORT_BIT.get(ask.transport)
     if transport is None:
         raise ValueError(f"transport {ask.transport!r} is neither tcp nor udp")
