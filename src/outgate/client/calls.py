@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from _socket import AF_UNIX
 from _socket import socket as native
 from operator import index
@@ -17,6 +18,11 @@ def refusal(code: str, **facts: Any) -> Exception:
     from outgate import errors
 
     return errors.build(code, facts)
+
+
+def os_error(number: int) -> OSError:
+    """Return the error of an errno, in the kernel's words."""
+    return OSError(number, os.strerror(number))
 
 
 def c_int(value: Any) -> int:

@@ -29,7 +29,7 @@ from select import POLLOUT, poll
 
 from outgate.client import channel, destinations, inherit, moving, standin
 from outgate.client.address import parse
-from outgate.client.calls import judge
+from outgate.client.calls import judge, os_error
 from outgate.client.standin import native  # this is loaded late, when _socket is our own
 from outgate.client.state import BORN, CONNECTED, CONNECTING, State, by_cookie, table
 from outgate.core import messages
@@ -51,7 +51,7 @@ class Carried(State):
     __slots__ = ("boot", "error", "lock", "own")
 
     is_relay = True
-    calls = _MODULE
+    ways = calls = _MODULE
 
     def __init__(self, id: int, cookie: int, family: int, spawns: int) -> None:
         super().__init__(id, cookie, family, spawns)
@@ -63,10 +63,6 @@ class Carried(State):
         self.lock = RLock()
         #: Which gate has made it.
         self.boot = channel.process().boot
-
-    def ways(self) -> Any:
-        """Return this module."""
-        return _MODULE
 
 
 def connect(state: Carried, self: native, address: Any) -> None:
@@ -81,7 +77,7 @@ def connect(state: Carried, self: native, address: Any) -> None:
     if number == errno.EAGAIN:
         raise timed_out("timed out")
     if number:
-        raise _error(number)
+        raise os_error(number)
 
 
 def connect_ex(state: Carried, self: native, address: Any) -> int:
@@ -177,7 +173,7 @@ def getpeername(state: Carried) -> Any:
     """Return the address outside that it is connected to."""
     _look(state)
     if state.phase != CONNECTED:
-        raise _error(errno.ENOTCONN)
+        raise os_error(errno.ENOTCONN)
     return state.dialled
 
 
@@ -218,12 +214,12 @@ def give_back(self: native, state: Carried) -> None:
         fresh.close()
 
 
-def shutdown(self: native, state: Carried, args: tuple[Any, ...]) -> None:
+def shutdown(self: native, state: Carried, *args: Any) -> None:
     """Shut down one way or both; the gate carries that over."""
     _look(state)
     if state.phase != CONNECTED:
         judge("shutdown", *args)
-        raise _error(errno.ENOTCONN)
+        raise os_error(errno.ENOTCONN)
     return native.shutdown(self, *args)
 
 
@@ -247,7 +243,7 @@ def _receiving(call: str) -> Any:
             judge(call, *args, **kwargs)
             number = harvest(state)
             if state.phase == BORN:
-                raise _error(number or errno.ENOTCONN)
+                raise os_error(number or errno.ENOTCONN)
         return plain(self, *args, **kwargs)
 
     return method
@@ -275,10 +271,10 @@ def await_sending(self: native, state: Any, call: str, args: tuple[Any, ...]) ->
     if number == errno.EINPROGRESS:
         timeout = native.gettimeout(self)
         if timeout == 0 or not _is_writable(self, _patience(self)):
-            raise timed_out("timed out") if timeout else _error(errno.EAGAIN)
+            raise timed_out("timed out") if timeout else os_error(errno.EAGAIN)
         number = harvest(state)
     if number or state.phase == BORN:
-        raise _error(number or errno.EPIPE)
+        raise os_error(number or errno.EPIPE)
 
 
 recv, recv_into = _receiving("recv"), _receiving("recv_into")
@@ -312,10 +308,6 @@ def _ask(request: dict[str, Any], state: Carried) -> dict[str, Any]:
         if state.boot == channel.process().boot:
             return {"errno": errno.ECONNRESET}
         raise destinations.gone() from None
-
-
-def _error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
 
 
 def _after_fork_in_child() -> None:

@@ -9,7 +9,6 @@ kernel's. The methods here put a header before what is sent and take it off what
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from _socket import MSG_PEEK
 from fcntl import ioctl
@@ -18,7 +17,7 @@ from termios import FIONREAD
 from time import monotonic
 
 from outgate.client import destinations
-from outgate.client.calls import c_int, judge, refusal
+from outgate.client.calls import c_int, judge, os_error, refusal
 from outgate.client.destinations import Datagrams, gone, header_to, raise_for, source_of, surface
 from outgate.client.options import freeze_ancillary, judge_message
 from outgate.client.standin import native  # these are loaded late, when _socket is our own
@@ -97,11 +96,11 @@ def sendall(self: native, *args: Any) -> None:
 def _peer_header(state: Datagrams, call: str, args: tuple[Any, ...]) -> bytes:
     judge(call, *args)
     try:
-        destinations.peer_of(state)
+        destinations.getpeername(state)
     except OSError as e:
         if e.errno != errno.ENOTCONN:
             raise
-        raise OSError(errno.EDESTADDRREQ, os.strerror(errno.EDESTADDRREQ)) from None
+        raise os_error(errno.EDESTADDRREQ) from None
     return state.peer_header
 
 
@@ -109,7 +108,7 @@ def _send(self: native, state: Datagrams, header: bytes, data: Any, flags: Any =
     if type(data) is not bytes or type(flags) is not int or flags & _LOOKED_AT or len(data) > _SAFE:
         data, flags = _look_at(header, data, flags)
     if state.is_write_shut:
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        raise os_error(errno.EPIPE)
     # What the network said of an earlier datagram is raised here: of a connected socket's natively too. Nearly always
     # nothing waits to be read; and looking costs a quarter of a send, so a flood of others does not look each time.
     if state.peer_header or monotonic() >= state.look_at:
@@ -133,13 +132,13 @@ def _look_at(header: bytes, data: Any, flags: Any) -> tuple[Any, int]:
     view = memoryview(data)
     _judge_flags(flags)
     if view.nbytes > frames.largest(header):
-        raise OSError(errno.EMSGSIZE, os.strerror(errno.EMSGSIZE))
+        raise os_error(errno.EMSGSIZE)
     return view, flags
 
 
 def _judge_flags(flags: int) -> None:
     if flags & _MSG_OOB:
-        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+        raise os_error(errno.EOPNOTSUPP)
     if flags & (_MSG_DONTROUTE | _MSG_MORE):
         from outgate.core.options import may_send
 
@@ -216,7 +215,7 @@ def _sizes(call: str, args: tuple[Any, ...]) -> tuple[int, int]:
 
 def _judge_queue(flags: int) -> None:
     if flags & _MSG_ERRQUEUE:  # nothing is ever in it: what would ask for that is refused
-        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        raise os_error(errno.EAGAIN)
 
 
 def _source(state: Datagrams, header: bytes) -> Any:
@@ -339,21 +338,3 @@ def _receive_into(
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
-
-
-def getpeername(self: native) -> Any:
-    """Return the address the socket is connected to."""
-    state: Any = table.get(native.fileno(self))
-    return native.getpeername(self) if state is None else destinations.peer_of(state)
-
-
-def getsockname(self: native) -> Any:
-    """Return the socket's own address, outside."""
-    state: Any = table.get(native.fileno(self))
-    return native.getsockname(self) if state is None else destinations.own_of(state)
-
-
-def shutdown(self: native, how: Any) -> None:
-    """End one direction, or both."""
-    state: Any = table.get(native.fileno(self))
-    return native.shutdown(self, how) if state is None else destinations.shutdown(self, state, how)

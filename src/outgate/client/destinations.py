@@ -7,13 +7,12 @@ nothing here decides anything; but a refusal is raised by the very call that wou
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from _socket import AF_INET, MSG_PEEK, SHUT_RD, SHUT_RDWR, SHUT_WR, gaierror, inet_ntop, inet_pton
 
 from outgate.client import channel, inherit
 from outgate.client.address import parse
-from outgate.client.calls import c_int, judge
+from outgate.client.calls import c_int, judge, os_error
 from outgate.client.standin import native  # these are loaded late, when _socket is our own
 from outgate.client.state import State
 from outgate.core import frames, messages
@@ -39,6 +38,7 @@ class Datagrams(State):
     )
 
     is_datagram = is_relay = True
+    ways = _MODULE
 
     def __init__(self, id: int, cookie: int, family: int, spawns: int) -> None:
         super().__init__(id, cookie, family, spawns)
@@ -56,10 +56,6 @@ class Datagrams(State):
         #: When a send looks for word of an error again (monotonic seconds).
         self.look_at = 0.0
         self.is_read_shut = self.is_write_shut = False
-
-    def ways(self) -> Any:
-        """Return this module."""
-        return _MODULE
 
 
 def known_header(state: Datagrams, address: Any) -> bytes | None:
@@ -161,7 +157,7 @@ def raise_for(state: Datagrams, header: bytes) -> None:
     """Raise the error that a packet with this header tells of, if it still holds."""
     kind, ip, port, number, scope = frames.unpack(header)
     if kind == frames.FAILED:
-        raise OSError(number, os.strerror(number))
+        raise os_error(number)
     if kind == frames.REFUSED:
         state.headers.clear()
         state.last = _NOBODY
@@ -220,16 +216,16 @@ def _connect(state: Datagrams, parsed: tuple[str, int, int, int]) -> None:
     state.peer_header = header
 
 
-def peer_of(state: Datagrams) -> tuple[Any, ...]:
+def getpeername(state: Datagrams) -> tuple[Any, ...]:
     """Return the address the socket is connected to. Raises ``OSError`` (ENOTCONN) where it is to none."""
     if state.peer is None and state.spawns != inherit.count:
         _names(state)  # another process has it too, and may have connected it
     if state.peer is None or not state.peer[1]:
-        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        raise os_error(errno.ENOTCONN)
     return state.peer
 
 
-def own_of(state: Datagrams) -> tuple[Any, ...]:
+def getsockname(state: Datagrams) -> tuple[Any, ...]:
     """Return the socket's own address; nobody is asked about a socket that has never been used."""
     is_shared = state.spawns != inherit.count
     if (not state.is_used and not is_shared) or sys.is_finalizing():
@@ -265,14 +261,14 @@ def shutdown(self: native, state: Datagrams, how: Any) -> None:
     judge("shutdown", how)
     way = c_int(how)
     if way not in (SHUT_RD, SHUT_WR, SHUT_RDWR):
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        raise os_error(errno.EINVAL)
     if way != SHUT_RD:
         state.is_write_shut = True
     if way != SHUT_WR:
         state.is_read_shut = True
         native.shutdown(self, SHUT_RD)
     if state.peer is None:  # as the kernel: what waits is woken all the same
-        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        raise os_error(errno.ENOTCONN)
 
 
 def refuse_ancillary(level: int, kind: int) -> Any:

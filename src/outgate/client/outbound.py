@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import os
 from _socket import AF_INET, AI_NUMERICHOST, SOCK_STREAM, gaierror, getaddrinfo
 from _socket import socket as native
 
 from outgate.client import channel, inherit
 from outgate.client.address import parse
-from outgate.client.calls import c_int, judge, refusal
+from outgate.client.calls import c_int, judge, os_error, refusal
 from outgate.client.closing import let_go
 from outgate.client.options import freeze_ancillary, judge_message
 from outgate.client.state import CONNECTED, by_cookie, table
@@ -33,7 +32,7 @@ def bind(self: native, address: Any) -> None:
     if not _may_bind(state.family, host) or (port != 0 and not channel.process().dev):
         raise refusal("bind", host=host, port=port)
     if state.is_relay:
-        state.ways().bind(state, host, port)
+        state.ways.bind(state, host, port)
         return None
     native.bind(self, (host, port) if state.family == AF_INET else (host, port, flow, scope))
     state.bound = True
@@ -59,7 +58,7 @@ def listen(self: native, *backlog: Any) -> None:
     state = table.get(fd)
     if state is not None:
         if state.is_datagram:
-            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+            raise os_error(errno.EOPNOTSUPP)
         if not channel.process().dev:
             if backlog:
                 judge("listen", *backlog)
@@ -67,7 +66,7 @@ def listen(self: native, *backlog: Any) -> None:
         del table[fd]  # the gate's duplicate would keep the port taken after close
         by_cookie.pop(state.cookie, None)
         if state.is_relay:
-            state.ways().give_back(self, state)
+            state.ways.give_back(self, state)
         else:
             let_go(state, wait=True, certainly_last=True)
     return native.listen(self, *backlog)
@@ -78,7 +77,7 @@ def accept(self: native) -> tuple[int, Any]:
     state = table.get(native.fileno(self))
     if state is not None:
         if state.is_datagram:
-            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+            raise os_error(errno.EOPNOTSUPP)
         raise refusal("listen", call="accept", hint="outgate run --dev lets a program listen on loopback")
     accepted: tuple[int, Any] = native._accept(self)  # type: ignore[attr-defined]
     return accepted
@@ -128,31 +127,24 @@ def sendmsg(self: native, *args: Any) -> int:
 def getpeername(self: native) -> Any:
     """Return the address that it is connected to."""
     state = table.get(native.fileno(self))
-    if state is not None and state.is_datagram:
-        return state.calls.getpeername(self)
     if state is not None and state.is_relay:
-        return state.ways().getpeername(state)
+        return state.ways.getpeername(state)
     return native.getpeername(self)
 
 
 def getsockname(self: native) -> Any:
     """Return its own address."""
     state = table.get(native.fileno(self))
-    if state is not None and state.is_datagram:
-        return state.calls.getsockname(self)
     if state is not None and state.is_relay:
-        return state.ways().getsockname(state)
+        return state.ways.getsockname(state)
     return native.getsockname(self)
 
 
 def shutdown(self: native, *args: Any) -> None:
     """Shut down one way, or both."""
     state = table.get(native.fileno(self))
-    if state is not None and state.is_datagram:
-        state.calls.shutdown(self, *args)
-        return None
     if state is not None and state.is_relay:
-        state.ways().shutdown(self, state, args)
+        state.ways.shutdown(self, state, *args)
         return None
     return native.shutdown(self, *args)
 

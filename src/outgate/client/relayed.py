@@ -7,12 +7,11 @@ what is wrong with arguments.
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from _socket import IPPROTO_TCP, IPPROTO_UDP, SO_ERROR, SO_PROTOCOL, SO_TYPE, SOCK_DGRAM, SOCK_STREAM
 
 from outgate.client import destinations
-from outgate.client.calls import c_int, judge
+from outgate.client.calls import c_int, judge, os_error
 from outgate.client.standin import native  # this is loaded late, when _socket is our own
 from outgate.core import messages
 from outgate.core.options import ANSWERED, INSIDE, KEPT, options
@@ -37,7 +36,7 @@ def setsockopt(self: native, state: State, args: tuple[Any, ...]) -> None:
     if _who(level, number) in (INSIDE, KEPT):
         return native.setsockopt(self, *args)
     if value is None:
-        raise OSError(errno.EFAULT, os.strerror(errno.EFAULT))
+        raise os_error(errno.EFAULT)
     try:
         value = c_int(value)
     except TypeError:
@@ -78,5 +77,5 @@ def _answer(self: native, state: State, number: int) -> int:
     if number == _SO_DOMAIN:
         return int(state.family)
     if number == SO_ERROR:
-        return int(state.ways().pending_error(self, state))
+        return int(state.ways.pending_error(self, state))
     return 0  # SO_ACCEPTCONN

@@ -9,7 +9,6 @@ below, and call the C class explicitly.
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from _socket import (
     AF_INET,
@@ -34,7 +33,7 @@ from select import POLLOUT, poll
 
 from outgate.client import channel, inherit, outbound, pool
 from outgate.client.address import parse
-from outgate.client.calls import c_int, refusal
+from outgate.client.calls import c_int, os_error, refusal
 from outgate.client.closing import close, finalize, forget_stale, let_go
 from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
 from outgate.client.options import getsockopt, setsockopt
@@ -148,7 +147,7 @@ def _give_out(self: native, family: int, kind: int, proto: int, parked: pool.Par
     forget_stale(fd)
     state = table[fd] = by_cookie[parked.cookie] = _state(parked, family)
     if state.is_relay:
-        state.ways().become(self, state)
+        state.ways.become(self, state)
     return True
 
 
@@ -178,7 +177,7 @@ def _init_from(self: native, family: int, type: int, proto: int, fileno: Any) ->
         return
     state = by_cookie.get(cookie)
     if state is not None and state.is_relay:
-        state.ways().become(self, state)
+        state.ways.become(self, state)
     elif self.family == AF_UNIX:
         return forget_stale(fd)
     if known is not None and known.cookie == cookie:
@@ -246,7 +245,7 @@ def connect(self: native, address: Any) -> None:
     if state is None:
         return native.connect(self, address)  # AF_UNIX, or a socket that somebody else made
     if state.is_relay:
-        state.ways().connect(state, self, address)
+        state.ways.connect(state, self, address)
         return None
     parsed = parse(state.family, address, "connect")
     sys.audit("socket.connect", self, address)
@@ -257,7 +256,7 @@ def connect(self: native, address: Any) -> None:
         return None
     timeout = native.gettimeout(self)
     if number != errno.EINPROGRESS or timeout == 0:
-        raise OSError(number, os.strerror(number))
+        raise os_error(number)
     if timeout is not None and not _is_writable(self, timeout):
         raise timed_out("timed out")
     try:
@@ -266,7 +265,7 @@ def connect(self: native, address: Any) -> None:
         if e.errno != errno.EALREADY:
             raise
     # SO_SNDTIMEO has ended the wait; to the program this was its first connect.
-    raise OSError(errno.EINPROGRESS, os.strerror(errno.EINPROGRESS))
+    raise os_error(errno.EINPROGRESS)
 
 
 def begin(state: State, address: Address) -> int:
@@ -310,7 +309,7 @@ def connect_ex(self: native, address: Any) -> int:
     if state is None:
         return native.connect_ex(self, address)
     if state.is_relay:
-        return int(state.ways().connect_ex(state, self, address))
+        return int(state.ways.connect_ex(state, self, address))
     parsed = parse(state.family, address, "connect_ex")
     sys.audit("socket.connect", self, address)
     is_first = state.phase == BORN

@@ -26,6 +26,8 @@ class State:
     is_datagram = False
     #: Whether the gate carries its bytes: our fd is one end of a pair, whose other end the gate has.
     is_relay = False
+    #: The module that connects, binds and names a socket whose bytes the gate carries; a direct one is the kernel's.
+    ways: Any = None
     #: The module with the calls that move bytes, for a socket where they are not C's.
     calls: Any = None
 
@@ -41,10 +43,6 @@ class State:
         self.fds = 1
         #: How many processes had been started when it was born: see :mod:`outgate.client.inherit`.
         self.spawns = spawns
-
-    def ways(self) -> Any:
-        """Return the module that connects, binds and names a socket whose bytes the gate carries."""
-        raise NotImplementedError  # a direct socket is the kernel's
 
 
 table: dict[int, State] = {}

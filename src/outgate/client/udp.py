@@ -6,12 +6,12 @@ Its methods come to be called by :mod:`outgate.client.moving` and :mod:`outgate.
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from _socket import AF_INET, AF_INET6, SOCK_DGRAM, SOL_SOCKET
 from posix import close as close_natively
 
 from outgate.client import channel, datagrams, inherit, moving, packets
+from outgate.client.calls import os_error
 from outgate.client.closing import forget_stale
 from outgate.client.destinations import Datagrams
 from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
@@ -68,7 +68,7 @@ def init(self: native, family: int, proto: int) -> None:
 def _take(self: native, family: int, proto: int, reply: dict[str, Any], fds: list[int]) -> None:
     channel.checked(reply)
     if not fds:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        raise os_error(errno.EMFILE)
     fd = fds[0]
     try:
         native.__init__(self, family, SOCK_DGRAM, proto, fd)

@@ -8,11 +8,20 @@ from _socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM, SOL_SOCKET
 
 # C's own class: the one of the socket module takes three times as long to make, for enums that nobody here asks for.
 from _socket import socket as native
+from typing import NamedTuple
 
 _TCP_FASTOPEN_NO_COOKIE = 34
 _SO_COOKIE = 57
 _SO_PASSRIGHTS = 83
 _FAMILIES = {4: AF_INET, 6: AF_INET6}
+
+
+class Born(NamedTuple):
+    """A socket on its way to a program: what both sides call it, and the fd that goes out."""
+
+    id: int
+    cookie: int
+    fd: int
 
 
 def make(family: int, owner: tuple[int, int] | None = None) -> tuple[native, int]:
@@ -28,10 +37,15 @@ def make(family: int, owner: tuple[int, int] | None = None) -> tuple[native, int
         sock.setsockopt(IPPROTO_TCP, _TCP_FASTOPEN_NO_COOKIE, 1)
         if owner is not None:
             os.fchown(sock.fileno(), *owner)
-        return sock, int.from_bytes(sock.getsockopt(SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
+        return sock, cookie_of(sock)
     except BaseException:
         sock.close()
         raise
+
+
+def cookie_of(sock: native) -> int:
+    """Return what the kernel knows a socket by, whoever holds it (SO_COOKIE)."""
+    return int.from_bytes(sock.getsockopt(SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
 
 
 def take_no_fds(sock: native) -> bool:

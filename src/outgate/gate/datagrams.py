@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from outgate.core import frames
+from outgate.gate import births
 from outgate.gate.destination import Destination
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ _SIZE = frames.SIZE
 _ROOM = frames.MAX_FRAME + 1
 #: Up to here a copy costs less than a view.
 _SHORT = 4096
-_SO_PASSRIGHTS = 83
 _ROOM_FOR_FDS = socket.CMSG_SPACE(253 * 4)
 _CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
 
@@ -86,11 +86,8 @@ class Datagrams:
         #: Datagrams of the program that went nowhere, and those that came from where it never sent to.
         self.dropped = self.strangers = 0
         inside.setblocking(False)
-        try:
-            inside.setsockopt(socket.SOL_SOCKET, _SO_PASSRIGHTS, 0)  # Linux 6.16: no fds can come, so no room is needed
-            self._receive: Callable[[int], bytes] = inside.recv
-        except OSError:
-            self._receive = self._receive_guarded
+        # Where no fds can come no room for them is needed.
+        self._receive: Callable[[int], bytes] = inside.recv if births.take_no_fds(inside) else self._receive_guarded
         carrier.loop.add_reader(inside.fileno(), self.on_inside)
 
     def __repr__(self) -> str:

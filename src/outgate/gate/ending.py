@@ -58,7 +58,7 @@ class Ending:
         self._held.pop(lease.id, None)
         gate.registry.remove(lease)
         closer = lease.process.app.closer
-        if lease.side is not None and lease.side.relayed is not None:
+        if lease.side is not None:
             lease.side.relayed.close(how)
         closer.put(lease.sock)
         for waits in (closed, self._waiting.pop(lease.id, None)):
@@ -198,7 +198,7 @@ class Ending:
             self._gate.log_end(lease, self._final(lease), "gate-ended")
             lease.see(life.END)
             registry.remove(lease)
-            if lease.side is not None and lease.side.relayed is not None:
+            if lease.side is not None:
                 lease.side.relayed.cut("gate-ended")  # a clean end would look like a success to the peer
             lease.sock.close()  # not the last close, so it cannot wait, and the program's linger is left alone
 

@@ -30,22 +30,6 @@ _ANY = {4: "0.0.0.0", 6: "::"}
 _LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 
 
-def new(gate: Gate, channel: Channel, process: Process, request: wire.New) -> tuple[Reply, list[int]]:
-    """Make UDP sockets: each a pair, of which one end goes out and is not kept, so that its close is its end."""
-    made, fds, cookies = [], [], []
-    try:
-        for _ in range(request.count):
-            one, theirs, cookie = gate.udp.make(process, request.family)
-            channel.after_reply(theirs.close)
-            made.append(one.id)
-            fds.append(theirs.fileno())
-            cookies.append(cookie)
-    except OSError as e:
-        if not made:
-            return refusal("gate-sockets", errno=e.errno), []
-    return {"ids": made, "cookies": cookies}, fds
-
-
 async def reach(gate: Gate, channel: Channel, process: Process, request: wire.Reach) -> Reply:
     """Identify → charge → resolve → decide → let in, and connect if that is asked for."""
     made = gate.udp.find(process, request.sock)

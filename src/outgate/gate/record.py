@@ -34,28 +34,9 @@ def decided(
     :param address: what was judged; ``""`` where a name was refused before it was looked up.
     :param lease: name of the lease that came of it; ``""`` where none did.
     """
+    reason = lines.chosen(decision.reason, _REASON) if decision.code else None
     log.write(
-        lines.Decision(
-            lines.VERSION,
-            lines.stamp(time.time()),
-            "decision",
-            lease or None,
-            process.app.name,
-            process.pid,
-            process.uid,
-            lines.chosen(process.program),
-            lines.chosen(host),
-            port,
-            getattr(decision, "name", None) or None,
-            transport,
-            address or None,
-            decision.address_class or None,
-            decision.verdict,
-            lines.chosen(decision.rule, _RULE),
-            lines.chosen(decision.reason, _REASON) if decision.code else None,
-            decision.policy,
-            path,
-        )
+        lines.Decision(*_both("decision", process, host, port, address, decision, lease, transport, path, reason))
     )
 
 
@@ -66,29 +47,10 @@ def ended(log: DecisionLog, lease: Lease, name: str, decision: Decision, reading
     :param decision: the one it was opened by.
     :param how: why it ended.
     """
-    process = lease.process
-    host, port = lease.asked
+    path = "direct" if lease.side is None else "relay"
     log.write(
         lines.End(
-            lines.VERSION,
-            lines.stamp(time.time()),
-            "end",
-            name,
-            process.app.name,
-            process.pid,
-            process.uid,
-            lines.chosen(process.program),
-            lines.chosen(host),
-            port,
-            getattr(decision, "name", None) or None,
-            "tcp",
-            lease.address,
-            decision.address_class,
-            decision.verdict,
-            lines.chosen(decision.rule, _RULE),
-            None,
-            decision.policy,
-            "direct" if lease.side is None else "relay",
+            *_both("end", lease.process, *lease.asked, lease.address, decision, name, "tcp", path),
             lease.connect_ms is not None and how != "failed",
             lease.connect_ms,
             reading.sent,
@@ -101,31 +63,12 @@ def ended(log: DecisionLog, lease: Lease, name: str, decision: Decision, reading
 
 def ended_datagrams(log: DecisionLog, made: Datagrams, how: str) -> None:
     """Write the line of the end of a UDP socket, with its first destination, which decided that it is a lease."""
-    process, first = made.process, made.first
+    first = made.first
     assert first is not None, "without a destination it was none"
-    decision = first.decision
     address, port = first.target[:2]
     log.write(
         lines.End(
-            lines.VERSION,
-            lines.stamp(time.time()),
-            "end",
-            made.name,
-            process.app.name,
-            process.pid,
-            process.uid,
-            lines.chosen(process.program),
-            lines.chosen(first.host),
-            port,
-            decision.name or None,
-            "udp",
-            address,
-            decision.address_class or None,
-            decision.verdict,
-            lines.chosen(decision.rule, _RULE),
-            None,
-            decision.policy,
-            "relay",
+            *_both("end", made.process, first.host, port, address, first.decision, made.name, "udp", "relay"),
             None,
             None,
             made.sent,
@@ -137,4 +80,40 @@ def ended_datagrams(log: DecisionLog, made: Datagrams, how: str) -> None:
             made.dropped,
             made.strangers,
         )
+    )
+
+
+def _both(
+    event: str,
+    process: Process,
+    host: str,
+    port: int,
+    address: str,
+    decision: Decision,
+    lease: str,
+    transport: str,
+    path: str,
+    reason: str | None = None,
+) -> tuple[object, ...]:
+    """Return what stands in a decision and in an end alike, in the order of :data:`outgate.gate.lines.FIELDS`."""
+    return (
+        lines.VERSION,
+        lines.stamp(time.time()),
+        event,
+        lease or None,
+        process.app.name,
+        process.pid,
+        process.uid,
+        lines.chosen(process.program),
+        lines.chosen(host),
+        port,
+        decision.name or None,
+        transport,
+        address or None,
+        decision.address_class or None,
+        decision.verdict,
+        lines.chosen(decision.rule, _RULE),
+        reason,
+        decision.policy,
+        path,
     )

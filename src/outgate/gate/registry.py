@@ -87,6 +87,15 @@ class Process:
         #: Ids of sockets that other processes opened, and that came here in a way we did not see.
         self.adopted: set[int] = set()
 
+    def may_use(self, opener: Process, id: int) -> bool:
+        """Tell whether a socket is this process's to use: its own, of one it was forked from, or adopted.
+
+        :param opener: the process that has it from us.
+        """
+        if opener is self:
+            return True
+        return opener.uid == self.uid and (opener.token in self.parents or id in self.adopted)
+
     def __repr__(self) -> str:
         return f"<Process {self.pid} {self.program!r} app={self.app.name} leases={len(self.leases)}>"
 
@@ -205,10 +214,7 @@ class Registry:
         lease = process.leases.get(id)
         if lease is None:
             lease = self.leases.get(id)
-            owner = lease.process if lease is not None else None
-            if owner is None or owner.uid != process.uid:
-                return None
-            if owner.token not in process.parents and id not in process.adopted:
+            if lease is not None and not process.may_use(lease.process, id):
                 return None
         return lease
 

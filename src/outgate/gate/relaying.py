@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import sys
 from _socket import AF_UNIX, IPPROTO_TCP, SO_ERROR, SO_SNDBUF, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, socketpair
 from _socket import socket as native
 from typing import TYPE_CHECKING
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from outgate.gate.relay_pair import Relayed
     from outgate.gate.server import Gate
 
-_SO_COOKIE = 57
 #: Of a program's end, which the kernel doubles. The byte that the relay leaves unread holds the whole piece it came in,
 #: 65 KiB where sendfile(2) made it, and the end is writable only while what is in flight is a quarter of the buffer.
 _SNDBUF = 160 * 1024
@@ -38,9 +36,9 @@ class Side:
 
     __slots__ = ("errno", "filled", "lease", "nagle", "relayed")
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lease: Lease, relayed: Relayed) -> None:
         self.lease = lease
-        self.relayed: Relayed | None = None
+        self.relayed = relayed
         self.filled = 0
         self.errno = 0
         self.nagle = False
@@ -78,15 +76,15 @@ class Relaying:
         self._strays = Closer("relay-strays")
         self.relays = Relays(gate.loop, None if self._refuses_fds else self._strays.put)
 
-    def make(self, process: Process, family: int, channel: Channel) -> tuple[Lease, native]:
-        """Make a lease whose bytes the gate carries, and return it with the program's end of the pair.
+    def make(self, process: Process, family: int, channel: Channel) -> births.Born:
+        """Make a lease whose bytes the gate carries; the program's end is not kept when it has gone out.
 
         :param family: 4 or 6.
+        :param channel: whose reply carries it.
         :raises OSError: the gate has no descriptor left.
         """
         gate = self._gate
-        owner = (process.uid, process.gid) if gate.is_root and process.uid != 0 else None
-        outside, _ = births.make(family, owner)
+        outside, _ = births.make(family, gate.owner(process))
         try:
             inside, theirs = socketpair(AF_UNIX, SOCK_STREAM)
         except BaseException:
@@ -95,11 +93,11 @@ class Relaying:
         if self._refuses_fds:
             births.take_no_fds(inside)
         theirs.setsockopt(SOL_SOCKET, SO_SNDBUF, _SNDBUF)
-        cookie = int.from_bytes(theirs.getsockopt(SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
-        lease = gate.registry.add(process, outside, cookie, family, channel)
-        side = lease.side = Side(lease)
-        side.relayed = self.relays.adopt(inside, lambda _, how: self._over(lease, how), process.app.closer.put)
-        return lease, theirs
+        lease = gate.registry.add(process, outside, births.cookie_of(theirs), family, channel)
+        relayed = self.relays.adopt(inside, lambda _, how: self._over(lease, how), process.app.closer.put)
+        lease.side = Side(lease, relayed)
+        channel.after_reply(theirs.close)
+        return births.Born(lease.id, lease.cookie, theirs.fileno())
 
     def find(self, process: Process, id: int) -> Side | None:
         """Return what is kept of a relayed socket that this process has."""
@@ -109,7 +107,6 @@ class Relaying:
     def dial_ended(self, lease: Lease, side: Side) -> None:
         """Begin to carry bytes, or let the program's end be writable again; either way it is writable now."""
         relayed = side.relayed
-        assert relayed is not None
         filled, side.filled = side.filled, 0
         side.errno = 0
         if lease.state == life.OPEN:
@@ -127,12 +124,12 @@ class Relaying:
 
         The client has filled its end, so that it is not writable while the dial goes on. How much is not its to say.
         """
-        if lease.state in (life.BORN, life.FAILED) and side.relayed is not None:
+        if lease.state in (life.BORN, life.FAILED):
             side.filled = side.relayed.waiting
 
     def release_unless_dialled(self, lease: Lease, side: Side) -> None:
         """Make the program's end writable again after a connect that came to no dial."""
-        if lease.state not in (life.DIALLED, life.OPEN) and side.relayed is not None:
+        if lease.state not in (life.DIALLED, life.OPEN):
             filled, side.filled = side.filled, 0
             side.relayed.release(filled)
 
@@ -148,27 +145,7 @@ class Relaying:
 
 def reading(side: Side) -> meter.Reading:
     """Return the bytes that were carried."""
-    relayed = side.relayed
-    if relayed is None:
-        return meter.Reading(meter.CLOSE, 0, 0)
-    return meter.Reading(meter.CLOSE, relayed.sent, relayed.received)
-
-
-def new(gate: Gate, channel: Channel, process: Process, request: wire.New) -> tuple[Reply, list[int]]:
-    """Make relayed sockets: each a pair, of which one end goes out and is not kept, so that its close is its end."""
-    leases: list[Lease] = []
-    fds: list[int] = []
-    try:
-        for _ in range(request.count):
-            lease, theirs = gate.relaying.make(process, request.family, channel)
-            channel.after_reply(theirs.close)
-            leases.append(lease)
-            fds.append(theirs.fileno())
-    except OSError as e:
-        if not leases:
-            return refusal("gate-sockets", errno=e.errno), []
-    ids, cookies = [lease.id for lease in leases], [lease.cookie for lease in leases]
-    return {"ids": ids, "cookies": cookies, "relay": True}, fds
+    return meter.Reading(meter.CLOSE, side.relayed.sent, side.relayed.received)
 
 
 async def harvest(gate: Gate, channel: Channel, process: Process, request: wire.Harvest) -> Reply:

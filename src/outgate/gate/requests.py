@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
@@ -38,21 +39,29 @@ async def new(gate: Gate, channel: Channel, process: Process, request: wire.New)
     held = app.held + app.closer.waiting  # what waits for its close has a descriptor still
     if not life.may_hold(held, request.count, gate.held_limit(app)):
         return refusal("too-many-leases", app=app.name, used=held, limit=gate.limit(app)), []
+    make: Callable[[Process, int, Channel], births.Born] = partial(_make_direct, gate)
+    is_relay = False
     if request.kind == "udp":
-        return reaching.new(gate, channel, process, request)
-    if process.app.settings.is_relayed:
-        return relaying.new(gate, channel, process, request)
-    owner = (process.uid, process.gid) if gate.is_root and process.uid != 0 else None
-    leases = []
+        make = gate.udp.make
+    elif app.settings.is_relayed:
+        make, is_relay = gate.relaying.make, True
+    born: list[births.Born] = []
     try:
-        for _ in range(request.count):
-            sock, cookie = births.make(request.family, owner)
-            leases.append(gate.registry.add(process, sock, cookie, request.family, channel))
+        while len(born) < request.count:
+            born.append(make(process, request.family, channel))
     except OSError as e:
-        if not leases:
+        if not born:
             return refusal("gate-sockets", errno=e.errno), []
-    reply = {"ids": [lease.id for lease in leases], "cookies": [lease.cookie for lease in leases]}
-    return reply, [lease.sock.fileno() for lease in leases]
+    reply: Reply = {"ids": [each.id for each in born], "cookies": [each.cookie for each in born]}
+    if is_relay:
+        reply["relay"] = True
+    return reply, [each.fd for each in born]
+
+
+def _make_direct(gate: Gate, process: Process, family: int, channel: Channel) -> births.Born:
+    sock, cookie = births.make(family, gate.owner(process))
+    lease = gate.registry.add(process, sock, cookie, family, channel)
+    return births.Born(lease.id, cookie, sock.fileno())
 
 
 async def connect(gate: Gate, channel: Channel, process: Process, request: wire.Connect) -> Reply:

@@ -197,6 +197,10 @@ class Gate:
             channel.end(f"no hello within {messages.HELLO_LIMIT:g} s")
         self._housekeeping = self.loop.call_later(1.0, self._keep_house)
 
+    def owner(self, process: Process) -> tuple[int, int] | None:
+        """Return whom kernel sockets are given to, so that firewall rules by owner see the app; root only."""
+        return (process.uid, process.gid) if self.is_root and process.uid != 0 else None
+
     # --- limits -------------------------------------------------------------------------------------------------------
 
     def limit(self, app: App) -> int:

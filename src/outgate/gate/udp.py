@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from _socket import AF_UNIX, SOCK_SEQPACKET, SOL_SOCKET, socketpair
-from _socket import socket as native
+from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
 from outgate.core.policy import ALLOW, Ask, Decision, decide
-from outgate.gate import record
+from outgate.gate import births, record
 from outgate.gate.datagrams import Datagrams
 from outgate.gate.nameservers import Forwarding, NameServers
 
 if TYPE_CHECKING:
+    from outgate.gate.channel import Channel
     from outgate.gate.destination import Destination
     from outgate.gate.registry import App, Process
     from outgate.gate.server import Gate
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 DESTINATIONS = 1024
 DESTINATIONS_OF_APP = 16384
 _FEWEST = 16
-_SO_COOKIE = 57
 #: The port of name servers, and where the host's own are written.
 DNS = 53
 RESOLV_CONF = "/etc/resolv.conf"
@@ -45,15 +43,16 @@ class Udp:
         self.name_servers = NameServers(RESOLV_CONF)
         self._forwarding = Forwarding(gate)
 
-    def make(self, process: Process, family: int) -> tuple[Datagrams, native, int]:
-        """Make a socket, and return it with the program's end and that one's cookie.
+    def make(self, process: Process, family: int, channel: Channel) -> births.Born:
+        """Make a socket, whose end for the program is not kept when it has gone out, so that its close is its end.
 
         :param family: 4 or 6.
+        :param channel: whose reply carries it.
         :raises OSError: the gate has no descriptor left.
         """
         inside, theirs = socketpair(AF_UNIX, SOCK_SEQPACKET)
         try:
-            cookie = int.from_bytes(theirs.getsockopt(SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
+            cookie = births.cookie_of(theirs)
             made = Datagrams(self, self._gate.registry.number(), process, inside, family, cookie)
         except BaseException:
             inside.close()
@@ -64,17 +63,13 @@ class Udp:
         self._of_app[app.name] += 1
         app.held += 1
         app.sockets += 1
-        return made, theirs, cookie
+        channel.after_reply(theirs.close)
+        return births.Born(made.id, cookie, theirs.fileno())
 
     def find(self, process: Process, id: int) -> Datagrams | None:
         """Return a socket that this process, or one it was forked from, has from us, or has adopted."""
         found = self.sockets.get(id)
-        if found is None or found.process is process:
-            return found
-        owner = found.process
-        if owner.uid != process.uid or (owner.token not in process.parents and id not in process.adopted):
-            return None
-        return found
+        return found if found is not None and process.may_use(found.process, id) else None
 
     def may_begin(self, app: App) -> bool:
         """Tell whether an app may have one more open socket."""
@@ -87,7 +82,7 @@ class Udp:
 
     def owner(self, process: Process) -> tuple[int, int] | None:
         """Return whom a kernel socket is given to, so that firewall rules by owner see the app; root only."""
-        return (process.uid, process.gid) if self._gate.is_root and process.uid != 0 else None
+        return self._gate.owner(process)
 
     # --- decisions ----------------------------------------------------------------------------------------------------
 
