@@ -546,6 +546,25 @@ def test_program_closes_with_linger_zero(pump: Pump) -> None:
     assert connection.ended() == ("closed", 10, 0)
 
 
+def test_program_closes_with_linger_zero_in_the_middle_of_a_turn(pump: Pump) -> None:
+    """A turn that comes upon the close before the loop has told of it sends no end of file before the reset."""
+    connection = pump.connect()
+    relayed, program = connection.relayed, connection.program
+    assert relayed.outside is not None
+    relayed.outside.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+    pump.settled()
+
+    def close_and_turn() -> None:
+        program.close()
+        relayed._out.ready = True
+        relayed.run()
+
+    pump.on_loop(close_and_turn)
+    with pytest.raises(ConnectionResetError):
+        connection.peer.recv(100)
+    assert connection.ended() == ("closed", 0, 0)
+
+
 def test_program_aborts_while_full(pump: Pump) -> None:
     """A close with bytes unread is a reset at once, though the peer takes nothing and bytes are queued."""
     connection = pump.connect()

@@ -11,7 +11,7 @@ from _socket import socket as native
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from outgate.gate.carry import END, FULL, MORE, SOURCE_FAILED, TARGET_FAILED, OutWay, Way
+from outgate.gate.carry import EMPTY, END, FULL, MORE, SOURCE_FAILED, TARGET_FAILED, OutWay, Way
 
 if TYPE_CHECKING:
     from outgate.gate.relay import Relays
@@ -245,6 +245,10 @@ class Relayed:
                 limit.moved(is_out, count)
         if outcome == MORE:
             return SHARE - left
+        if outcome == END and is_out and not way.ends:
+            # Whether the program has closed (perhaps asking for a reset) or has only ended its sending comes with the
+            # event that is now on its way. An end of file before a reset would look like a good end.
+            outcome = EMPTY
         if outcome == FULL:
             way.full = True
         else:
