@@ -6,7 +6,7 @@ import random
 import time
 from statistics import median
 
-from outgate.core.policy import Ask, Policy, decide
+from outgate.core.policy.decide import Ask, Policy, decide
 
 RULES = 10_000
 

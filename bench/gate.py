@@ -10,9 +10,9 @@ import sys
 from dataclasses import replace
 from types import MappingProxyType
 
-from outgate.core.policy import Policy
-from outgate.gate import config
+from outgate.core.policy.decide import Policy
 from outgate.gate import main as gate_main
+from outgate.gate.configuration import config
 
 #: The largest case holds 5,000.
 _OPEN_SOCKETS = 20_000

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from outgate import errors
 from outgate.core import options
-from outgate.gate import keys
-from outgate.gate.lines import FIELDS
+from outgate.gate.configuration import keys
+from outgate.gate.decisionlog.lines import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -26,7 +26,7 @@ def _words(text: str) -> frozenset[str]:
 
 ROOMS = ("errors", "core", "client", "gate", "guard", "dev", "cli", "testing")
 #: The modules of the core that are loaded into other people's interpreters with the client.
-SHARED = ("core.frames", "core.messages", "core.options", "core.paths", "core.quickjson")
+SHARED = ("core.formats.frames", "core.formats.messages", "core.formats.quickjson", "core.options", "core.paths")
 #: Room → what it may import besides itself: rooms, or single modules of one. The front is ``outgate`` itself, which
 #: everybody may import for its version.
 ARROWS: dict[str, tuple[str, ...]] = {
@@ -39,6 +39,28 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "dev": ("errors", "core", "gate"),
     "cli": ROOMS,
     "testing": ROOMS,
+}
+
+#: Rooms within rooms: what each may import of the room around it. ``""`` are the modules that lie in that room itself,
+#: which may import all of the rooms below it.
+INNER: dict[str, dict[str, tuple[str, ...]]] = {
+    "core": {
+        "formats": (),
+        "address": (),
+        "name": ("address",),
+        "policy": ("name", "address"),
+        "learn": ("policy", "name", "address"),
+    },
+    "gate": {
+        "kernel": (),
+        "configuration": (),
+        "decisionlog": ("", "kernel", "datagram"),
+        "names": ("",),
+        "relay": ("", "kernel"),
+        "datagram": ("", "kernel", "decisionlog", "names", "relay"),
+    },
+    "client": {"autoload": ("",), "relay": ("",)},
+    "guard": {"ways": ()},
 }
 
 #: Module → why it is longer than the limit. Empty is best.
@@ -77,10 +99,16 @@ def room_of(module: str) -> str:
     return part if part in ROOMS else "front"
 
 
+def inner_of(module: str) -> tuple[str, str]:
+    """Return the room of a module and the room within that it lies in, "" for none."""
+    parts = MODULES[module].relative_to(PACKAGE).parts
+    return room_of(module), parts[1] if len(parts) > 2 else ""
+
+
 def is_loaded_into_programs(module: str) -> bool:
     """Whether this module is loaded into other people's interpreters."""
     inner = module.removeprefix("outgate").lstrip(".")
-    return room_of(module) in ("client", "errors", "front") or inner in (*SHARED, "core")
+    return room_of(module) in ("client", "errors", "front") or inner in (*SHARED, "core", "core.formats")
 
 
 def imports_of(module: str) -> set[str]:
@@ -119,6 +147,15 @@ def test_arrows_between_rooms(module: str) -> None:
         and not (name == "outgate.core" and room == "client")
     }
     assert not wrong, f"{room} may import {allowed}"
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if inner_of(name)[1]])
+def test_arrows_within_rooms(module: str) -> None:
+    """A module of a room within a room imports of the outer one only what its own may."""
+    outer, inner = inner_of(module)
+    allowed = (inner, *INNER[outer][inner])
+    found = {name: inner_of(name) for name in own_imports_of(module) if name in MODULES}
+    assert not {name for name, (room, part) in found.items() if room == outer and part not in allowed}
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if room_of(name) == "core"])

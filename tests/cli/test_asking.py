@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
+import outgate as package
 from cli.conftest import config_text
 from outgate.cli.main import main
-from outgate.core import messages
+from outgate.core.formats import messages
 from support import peers
 from support.commands import Served, environment, outgate, python, serving
 
@@ -140,7 +141,7 @@ def test_the_operator_need_not_be_an_app(tmp_path: Path, capsys: Capture) -> Non
         assert f"no app for uid {os.getuid()}" in done.stderr
         code = "import socket\ntry: socket.socket()\nexcept PermissionError as e: tell(e.code)"
         env = environment(OUTGATE_SOCKET=gate.socket)
-        env["PYTHONPATH"] = str(Path(messages.__file__).parents[1] / "client" / "autoload")
+        env["PYTHONPATH"] = str(Path(package.__file__).parent / "client" / "autoload")
         done = outgate_python(code, env)
         assert json.loads(done) == "no-app"
 

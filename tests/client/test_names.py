@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from outgate.gate import config
+from outgate.gate.configuration import config
 from outgate.testing.running import RunningGate, ThreadGate
 from support import peers
 

@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from outgate.core.address_table import CLASSES, TABLE, Row
+from outgate.core.address.address_table import CLASSES, TABLE, Row
 from support.examples import words
 
 # Ranges of the two IANA special-purpose registries that are not globally reachable, and the multicast ones.

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from outgate.core import addresses
-from outgate.core.address_table import CLASSES, TABLE
-from outgate.core.addresses import NetworkSet, classify, judge, parse_network, parse_numeric
+from outgate.core.address import addresses
+from outgate.core.address.address_table import CLASSES, TABLE
+from outgate.core.address.addresses import NetworkSet, classify, judge, parse_network, parse_numeric
 from support import slow_policy
 from support.examples import at_least, words
 

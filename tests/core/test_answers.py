@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outgate.core.answers import Answers
+from outgate.core.name.answers import Answers
 
 
 def test_an_answer_is_good_until_its_moment() -> None:

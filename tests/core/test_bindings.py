@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outgate.core.bindings import LIFETIME, NAMES, Bindings
+from outgate.core.name.bindings import LIFETIME, NAMES, Bindings
 
 
 def test_a_pair_holds_for_its_lifetime() -> None:

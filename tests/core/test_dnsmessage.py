@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outgate.core import dnsmessage
+from outgate.core.formats import dnsmessage
 
 
 def query(name: str = "www.example.com", type: str = "A", **more: object) -> bytes:

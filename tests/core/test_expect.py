@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outgate.core.expect import Outcome, Table, hold, read
-from outgate.core.policy import Policy
+from outgate.core.policy.decide import Policy
+from outgate.core.policy.expect import Outcome, Table, hold, read
 from outgate.errors import ConfigError
 
 BLOG = Policy.build(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outgate.core import frames
+from outgate.core.formats import frames
 
 ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6))
 WORDS = st.integers(0, 0xFFFFFFFF)

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.test_observations import alone, asked, gather, line
-from outgate.core import addresses
-from outgate.core.learning import Learned, Wishes, learn_all, to_toml
-from outgate.core.lint import lint
-from outgate.core.policy import ALLOW, Ask, Decision, Policy, could_resolve, decide
+from outgate.core.address import addresses
+from outgate.core.learn.learning import Learned, Wishes, learn_all, to_toml
+from outgate.core.policy.decide import ALLOW, Ask, Decision, Policy, could_resolve, decide
+from outgate.core.policy.lint import lint
 from support.examples import at_least
 
 OWN = "9.9.9.9"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from outgate.core.lint import lint
-from outgate.core.policy import Policy
+from outgate.core.policy.decide import Policy
+from outgate.core.policy.lint import lint
 
 
 def warnings(**lists: object) -> "list[str]":

@@ -2,9 +2,9 @@
 
 import pytest
 
-from outgate.core.lint import lint
-from outgate.core.policy import Policy
-from outgate.core.suffixes import is_public, is_top
+from outgate.core.name.suffixes import is_public, is_top
+from outgate.core.policy.decide import Policy
+from outgate.core.policy.lint import lint
 
 
 def warnings(**lists: object) -> "list[str]":

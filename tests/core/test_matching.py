@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outgate.core.addresses import judge
-from outgate.core.matching import PERMIT, REFUSE, RuleIndex, turning_ports
-from outgate.core.rules import TCP, UDP, parse_rule
+from outgate.core.address.addresses import judge
+from outgate.core.policy.matching import PERMIT, REFUSE, RuleIndex, turning_ports
+from outgate.core.policy.rules import TCP, UDP, parse_rule
 from support.examples import at_least
 
 MANY = at_least(200)

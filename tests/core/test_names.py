@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outgate.core.addresses import parse_numeric
-from outgate.core.names import MAX_LABEL, MAX_NAME, NameSet, Pattern, canonical, idna_2008, parents, parse_pattern
+from outgate.core.address.addresses import parse_numeric
+from outgate.core.name.names import MAX_LABEL, MAX_NAME, NameSet, Pattern, canonical, idna_2008, parents, parse_pattern
 from support.examples import at_least, words
 
 MANY = at_least(300)

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outgate.core import observations
-from outgate.core.observations import Evidence, Observations, Target, TooMany
+from outgate.core.learn import observations
+from outgate.core.learn.observations import Evidence, Observations, Target, TooMany
 
 
 def line(**changes: Any) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 import pytest
 
 from outgate import errors
-from outgate.core.addresses import parse_numeric
-from outgate.core.policy import Ask, Decision, Policy, could_allow, decide
+from outgate.core.address.addresses import parse_numeric
+from outgate.core.policy.decide import Ask, Decision, Policy, could_allow, decide
 from outgate.errors import ConfigError, PolicyDenied
 from support.examples import words
 

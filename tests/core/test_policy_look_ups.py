@@ -3,7 +3,7 @@
 import pytest
 
 from outgate import errors
-from outgate.core.policy import Policy, could_resolve
+from outgate.core.policy.decide import Policy, could_resolve
 
 #: Lists of a policy → what may be looked up (for any port), and what may not.
 TABLE = [

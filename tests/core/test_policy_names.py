@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from outgate import errors
-from outgate.core.names import Pattern
-from outgate.core.policy import Ask, Decision, Policy, could_allow, decide
+from outgate.core.name.names import Pattern
+from outgate.core.policy.decide import Ask, Decision, Policy, could_allow, decide
 
 PUBLIC, PRIVATE = "93.184.215.14", "10.0.0.5"
 

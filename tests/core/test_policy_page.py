@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from outgate.core.addresses import parse_numeric
-from outgate.core.lint import lint
-from outgate.core.names import canonical
-from outgate.core.policy import Ask, Policy, could_resolve, decide
+from outgate.core.address.addresses import parse_numeric
+from outgate.core.name.names import canonical
+from outgate.core.policy.decide import Ask, Policy, could_resolve, decide
+from outgate.core.policy.lint import lint
 
 PAGE = (Path(__file__).parents[2] / "docs" / "policy.md").read_text(encoding="utf-8")
 POLICY = Policy.build("blog", except_=["10.2.0.0/16:5432"], deny=["*:23"])

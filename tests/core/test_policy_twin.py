@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outgate.core.addresses import judge
-from outgate.core.policy import Ask, Decision, Policy, could_allow, could_resolve, decide
-from outgate.core.rules import parse_rule
+from outgate.core.address.addresses import judge
+from outgate.core.policy.decide import Ask, Decision, Policy, could_allow, could_resolve, decide
+from outgate.core.policy.rules import parse_rule
 from support.examples import at_least, words
 from support.slow_policy import SlowPolicy
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outgate.core import quickjson
+from outgate.core.formats import quickjson
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

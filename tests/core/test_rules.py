@@ -2,10 +2,10 @@
 
 import pytest
 
-from outgate.core.address_table import CLASSES
-from outgate.core.addresses import CLASS_BIT, NON_PUBLIC
-from outgate.core.names import Pattern
-from outgate.core.rules import (
+from outgate.core.address.address_table import CLASSES
+from outgate.core.address.addresses import CLASS_BIT, NON_PUBLIC
+from outgate.core.name.names import Pattern
+from outgate.core.policy.rules import (
     ALL_CLASSES,
     ALL_PORTS,
     TCP,

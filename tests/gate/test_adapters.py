@@ -11,7 +11,8 @@ import threading
 
 import pytest
 
-from outgate.gate import births, closer, dial, holders, host, meter, resolver
+from outgate.gate.kernel import births, closer, dial, holders, host, meter
+from outgate.gate.names import resolver
 
 
 @pytest.fixture

@@ -15,8 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from outgate.core import messages
-from outgate.gate import births, resolver
+from outgate.core.formats import messages
+from outgate.gate.kernel import births
+from outgate.gate.names import resolver
 from outgate.testing.running import RunningGate, ThreadGate
 from support import peers
 from support.raw import RawChannel

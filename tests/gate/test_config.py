@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from outgate.core.policy import Ask, decide
+from outgate.core.policy.decide import Ask, decide
 from outgate.errors import ConfigError
-from outgate.gate.config import KEYS, Settings, default_settings, load, reload
-from outgate.gate.keys import CHOICES, AppTable, GateTable, toml
+from outgate.gate.configuration.config import KEYS, Settings, default_settings, load, reload
+from outgate.gate.configuration.keys import CHOICES, AppTable, GateTable, toml
 
 ETC = Path(__file__).parents[2] / "etc"
 WEB = "version = 1\n[apps.web]\nuid = [1000]\nbilling = true\n"

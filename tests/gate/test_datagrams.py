@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from outgate.core import frames
+from outgate.core.formats import frames
 from outgate.testing.running import RunningGate, ThreadGate
 from support.raw import PATIENCE, RawChannel
 

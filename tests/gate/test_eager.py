@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from outgate.gate import eager
+from outgate.gate.kernel import eager
 
 
 def run(coroutine_function):

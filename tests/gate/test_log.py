@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outgate.errors import ConfigError
-from outgate.gate import lines as forms
-from outgate.gate import log as module
-from outgate.gate.lines import FIELDS, VERSION, clean, problems
-from outgate.gate.log import DecisionLog
+from outgate.gate.decisionlog import lines as forms
+from outgate.gate.decisionlog import log as module
+from outgate.gate.decisionlog.lines import FIELDS, VERSION, clean, problems
+from outgate.gate.decisionlog.log import DecisionLog
 
 DECISION = {
     "lease": "a1",
@@ -93,7 +93,7 @@ def disk(monkeypatch):
             return done
 
     made = Disk()
-    monkeypatch.setattr("outgate.gate.logfile.os.write", made)
+    monkeypatch.setattr("outgate.gate.decisionlog.logfile.os.write", made)
     yield made
     made.gate.set()
 

@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
-from outgate.core.bindings import LIFETIME
-from outgate.gate import config, dial, lookup, relearn, requests, resolver
+from outgate.core.name.bindings import LIFETIME
+from outgate.gate import requests
+from outgate.gate.configuration import config
+from outgate.gate.kernel import dial
+from outgate.gate.names import lookup, relearn, resolver
 from outgate.testing.running import ThreadGate
 from support import peers
 from support.raw import RawChannel

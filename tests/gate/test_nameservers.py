@@ -13,8 +13,9 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from outgate.core import frames
-from outgate.gate import config, nameservers
+from outgate.core.formats import frames
+from outgate.gate.configuration import config
+from outgate.gate.datagram import nameservers
 from outgate.testing.running import ThreadGate
 from support.raw import PATIENCE, RawChannel
 
@@ -67,8 +68,8 @@ def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[NameServ
     made = NameServer()
     path = tmp_path / "resolv.conf"
     path.write_text("nameserver 127.0.0.1\n")
-    monkeypatch.setattr("outgate.gate.udp.DNS", made.port)
-    monkeypatch.setattr("outgate.gate.udp.RESOLV_CONF", str(path))
+    monkeypatch.setattr("outgate.gate.datagram.udp.DNS", made.port)
+    monkeypatch.setattr("outgate.gate.datagram.udp.RESOLV_CONF", str(path))
     yield made
     made.stop()
 

@@ -8,8 +8,8 @@ import uuid
 import pytest
 
 from outgate.errors import ConfigError
-from outgate.gate import notify
-from outgate.gate.notify import (
+from outgate.gate.kernel import notify
+from outgate.gate.kernel.notify import (
     Notifier,
     destination,
     feed_watchdog,

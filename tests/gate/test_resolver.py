@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from outgate.errors import ResolveFailed
-from outgate.gate import resolver
-from outgate.gate.resolver import KEPT, KEPT_MISSING, THREADS, WAITING, Resolver
+from outgate.gate.names import resolver
+from outgate.gate.names.resolver import KEPT, KEPT_MISSING, THREADS, WAITING, Resolver
 
 PATIENCE = 20.0
 

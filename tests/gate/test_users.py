@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from outgate.gate import users
+from outgate.gate.kernel import users
 from support.commands import environment
 
 

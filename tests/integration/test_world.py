@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from outgate.core.addresses import classify
+from outgate.core.address.addresses import classify
 from support.corp import Corp
 from support.world import DOMAIN, FORBIDDEN, MAIL, NEWS, PUBLIC, TRAP_PORT, WWW, ZONE, World
 

@@ -7,7 +7,7 @@ compared with ``ipaddress``, names label by label, every rule is looked at in tu
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
-from outgate.core.address_table import CLASSES, TABLE
+from outgate.core.address.address_table import CLASSES, TABLE
 
 #: What an exception by name lifts.
 BY_NAME = {"public", "private", "shared", "own"}

@@ -7,7 +7,8 @@ import sys
 from _socket import AF_UNIX, SO_RCVTIMEO, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET
 from _socket import socket as native
 
-from outgate.core import messages, paths, quickjson
+from outgate.core import paths
+from outgate.core.formats import messages, quickjson
 
 TYPE_CHECKING = False  # typing costs "outgate run" more than all of this
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from outgate.cli import output
 from outgate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from outgate.gate.config import Settings
+    from outgate.gate.configuration.config import Settings
 
 _EPILOG = """\
 Every key is listed with the value that would be in force; the ones that are not in the file say (default).
@@ -43,7 +43,8 @@ def parser() -> ArgumentParser:
 def main(argv: list[str]) -> int:
     """Read the file as ``outgate serve`` would, and print it."""
     options = parser().parse_args(argv)
-    from outgate.gate import config, host
+    from outgate.gate.configuration import config
+    from outgate.gate.kernel import host
 
     try:
         settings = config.load(options.file, host=host.own_addresses())

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 
-from outgate.core import paths, quickjson
+from outgate.core import paths
+from outgate.core.formats import quickjson
 
 TYPE_CHECKING = False  # typing costs "outgate run" more than all of this
 if TYPE_CHECKING:
     from typing import Any, Dict, NoReturn, Tuple
 
     from outgate.cli.options import Options
-    from outgate.gate.config import Settings
+    from outgate.gate.configuration.config import Settings
 
 #: Seconds a gate may take to say that it is ready; it takes a third of one.
 _READY_LIMIT = 20.0
@@ -181,8 +182,9 @@ def main(argv: list[str]) -> int:
         os.close(said)
 
     from outgate.errors import ConfigError
-    from outgate.gate import config, host
     from outgate.gate import main as gate_main
+    from outgate.gate.configuration import config
+    from outgate.gate.kernel import host
 
     try:
         own = host.own_addresses()

@@ -16,8 +16,8 @@ from outgate.cli import output
 from outgate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from outgate.core.learning import Learned, Wishes
-    from outgate.core.observations import Observations
+    from outgate.core.learn.learning import Learned, Wishes
+    from outgate.core.learn.observations import Observations
 
 _EPILOG = """\
 The policy permits what was seen and nothing else: one rule a host with its ports, by name where a name was asked for.
@@ -70,8 +70,8 @@ def parser() -> ArgumentParser:
 
 def main(argv: list[str]) -> int:
     """Read the logs and write the policy."""
-    from outgate.core.learning import learn_all
-    from outgate.core.observations import Observations, TooMany
+    from outgate.core.learn.learning import learn_all
+    from outgate.core.learn.observations import Observations, TooMany
 
     p = parser()
     options = p.parse_args(argv)
@@ -115,8 +115,8 @@ def _failed(options: Namespace, text: str, status: int) -> int:
 
 
 def _wishes(p: ArgumentParser, options: Namespace) -> Wishes:
-    from outgate.core import names
-    from outgate.core.learning import Wishes
+    from outgate.core.learn.learning import Wishes
+    from outgate.core.name import names
 
     if options.force and not options.output:
         p.error("--force is about the file of -o")
@@ -195,8 +195,8 @@ def policy_text(policies: Iterable[Learned], seen: Observations, origin: str) ->
     :param origin: how it came about, for its first line.
     :raises ConfigError: it is too large even so.
     """
-    from outgate.core.learning import to_toml
-    from outgate.gate.tomlfile import MAX_BYTES
+    from outgate.core.learn.learning import to_toml
+    from outgate.gate.configuration.tomlfile import MAX_BYTES
 
     policies = list(policies)
     head = [f"Learned by {origin}."]

@@ -10,8 +10,8 @@ from outgate.cli import output
 from outgate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from outgate.core.expect import Outcome, Table
-    from outgate.gate.config import Settings
+    from outgate.core.policy.expect import Outcome, Table
+    from outgate.gate.configuration.config import Settings
 
 _DESCRIPTION = "Hold policies against tables of expectations, without a gate and without a network."
 _EPILOG = """\
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> int:
 
 
 def _held(file: str) -> Held:
-    from outgate.core import expect
+    from outgate.core.policy import expect
 
     try:
         table, settings = _read(file)
@@ -95,8 +95,8 @@ def _held(file: str) -> Held:
 
 def _read(file: str) -> tuple[Table, Settings]:
     """Return the expectations of a file and the settings they are about. Raises ``ConfigError``."""
-    from outgate.core import expect
-    from outgate.gate import config, tomlfile
+    from outgate.core.policy import expect
+    from outgate.gate.configuration import config, tomlfile
 
     if not os.path.exists(file):
         raise ConfigError(f"{file}: there is no such file; outgate policy --help shows one")

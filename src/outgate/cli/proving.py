@@ -7,7 +7,8 @@ import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from outgate.cli import ask, nested
-from outgate.core import messages, paths
+from outgate.core import paths
+from outgate.core.formats import messages
 from outgate.guard import features, proof
 from outgate.guard.features import Check
 from outgate.guard.judge import Judge

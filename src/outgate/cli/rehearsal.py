@@ -13,8 +13,8 @@ import threading
 from typing import TYPE_CHECKING, NoReturn
 
 from outgate.cli import learn
-from outgate.core.learning import learn_all
-from outgate.core.observations import Observations, TooMany
+from outgate.core.learn.learning import learn_all
+from outgate.core.learn.observations import Observations, TooMany
 from outgate.errors import ConfigError
 
 if TYPE_CHECKING:

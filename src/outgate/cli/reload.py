@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from outgate.cli import ask, output
-from outgate.core import messages
+from outgate.core.formats import messages
 
 _EPILOG = """\
 A file that cannot be used changes nothing: the old policy stays in force, and the reason is said here and in the log.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import socket
     from argparse import Namespace
 
-    from outgate.gate.config import Settings
+    from outgate.gate.configuration.config import Settings
 
 _EPILOG = """\
 Without --config there is one app, "default", for programs of the user who starts the gate: public destinations
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> int:
     if inner:
         return output.fail("serve", inner, 2)
     from outgate.gate import main as gate_main
-    from outgate.gate import notify
+    from outgate.gate.kernel import notify
 
     try:
         settings = _settings(options)
@@ -85,7 +85,8 @@ def _settings(options: Namespace) -> Settings:
     """
     from dataclasses import replace
 
-    from outgate.gate import config, host
+    from outgate.gate.configuration import config
+    from outgate.gate.kernel import host
 
     own = host.own_addresses()
     if options.config:
@@ -104,7 +105,7 @@ def _reload(previous: Settings, options: Namespace) -> Settings:
     """Return the next settings; that the file differs from the command line is no change to warn about."""
     from dataclasses import replace
 
-    from outgate.gate import config
+    from outgate.gate.configuration import config
 
     fresh = config.reload(previous)
     said = {f"gate.{name}" for name in ("socket", "log") if getattr(options, name)}

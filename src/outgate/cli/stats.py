@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from outgate.cli import ask, output
-from outgate.core import messages
+from outgate.core.formats import messages
 
 _EPILOG = """\
 Counts begin with the gate. Bytes are those of connections that have ended.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from outgate.cli import ask, output
-from outgate.core import messages
+from outgate.core.formats import messages
 
 _DESCRIPTION = "Say whether a gate answers, which policy it has, and which app you are to it."
 _EPILOG = """\

@@ -7,12 +7,12 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING, Any
 
 from outgate.cli import ask, output
-from outgate.core import messages
-from outgate.core.destination import destination
+from outgate.core.address.destination import destination
+from outgate.core.formats import messages
 from outgate.errors import ConfigError
 
 if TYPE_CHECKING:
-    from outgate.gate.config import AppSettings
+    from outgate.gate.configuration.config import AppSettings
 
 _EPILOG = """\
 The running gate is asked, and resolves a name as it would for a connect; a name that may not be looked up is not. An
@@ -91,9 +91,10 @@ def main(argv: list[str]) -> int:
 
 def _decide(path: str, name: str, transport: str, host: str, port: int) -> dict[str, Any]:
     """Return what a gate with this configuration would answer. Raises ``ConfigError``."""
-    from outgate.gate import config, explain
-    from outgate.gate.host import own_addresses
-    from outgate.gate.resolver import numbers
+    from outgate.gate import explain
+    from outgate.gate.configuration import config
+    from outgate.gate.kernel.host import own_addresses
+    from outgate.gate.names.resolver import numbers
 
     app = _app(config.load(path, host=own_addresses()), name)
     addresses = numbers(host)

@@ -14,7 +14,7 @@ from _socket import getaddrinfo as _native_getaddrinfo
 from _socket import socket as _native
 from operator import index
 
-from outgate.core.messages import MAX_HOST
+from outgate.core.formats.messages import MAX_HOST
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
 if TYPE_CHECKING:

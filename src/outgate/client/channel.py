@@ -16,7 +16,8 @@ from posix import close as close_natively  # os.close looks for the program's so
 
 from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
 from outgate.client.packets import ONE_WAY_LIMIT, Channel, Gone
-from outgate.core import messages, paths, quickjson
+from outgate.core import paths
+from outgate.core.formats import messages, quickjson
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from _warnings import warn
 
 from outgate.client import channel, inherit
 from outgate.client.state import BORN, State, by_cookie, forget_ghosts, table
-from outgate.core import messages
+from outgate.core.formats import messages
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import os
 from operator import index
 
 from outgate.client import channel
-from outgate.core import messages
+from outgate.core.formats import messages
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ def setsockopt(self: native, *args: Any) -> None:
     if key not in _settable:
         _look_up("setsockopt", args)
     if state.is_relay:
-        from outgate.client import relayed
+        from outgate.client.relay import relayed
 
         relayed.setsockopt(self, state, args)
         if key == _LINGER:
@@ -65,7 +65,7 @@ def getsockopt(self: native, *args: Any) -> int | bytes:
     if args[:2] not in _gettable:
         _look_up("getsockopt", args)
     if state.is_relay:
-        from outgate.client import relayed
+        from outgate.client.relay import relayed
 
         return relayed.getsockopt(self, state, args)
     return native.getsockopt(self, *args)

@@ -25,7 +25,7 @@ from _socket import socket as _native
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from posix import close as close_natively  # os.close looks for the program's sockets
 
-from outgate.core import messages
+from outgate.core.formats import messages
 
 _MSG_CMSG_CLOEXEC = 0x40000000
 _ANCILLARY = CMSG_SPACE(messages.MAX_BORN * 4)

@@ -16,7 +16,7 @@ from posix import close as close_natively  # os.close looks for the program's so
 
 from outgate.client import channel, packets
 from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
-from outgate.core import messages
+from outgate.core.formats import messages
 
 
 class Parked:

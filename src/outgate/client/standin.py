@@ -38,7 +38,7 @@ from outgate.client.closing import close, finalize, forget_stale, let_go
 from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
 from outgate.client.options import getsockopt, setsockopt
 from outgate.client.state import BORN, CONNECTED, CONNECTING, State, by_cookie, table
-from outgate.core import messages
+from outgate.core.formats import messages
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def init(self: native, family: int = -1, type: int = -1, proto: int = -1, fileno
         sys.audit("socket.__new__", self, family, type, proto)  # which C raises for what is not refused
         raise refused
     if kind == SOCK_DGRAM:
-        from outgate.client import udp
+        from outgate.client.relay import udp
 
         udp.init(self, family, proto)
     else:
@@ -154,7 +154,7 @@ def _give_out(self: native, family: int, kind: int, proto: int, parked: pool.Par
 def _state(parked: pool.Parked, family: int) -> State:
     if not parked.is_relay:
         return State(parked.id, parked.cookie, family, inherit.count)
-    from outgate.client.carried import Carried
+    from outgate.client.relay.carried import Carried
 
     return Carried(parked.id, parked.cookie, family, inherit.count)
 
@@ -165,7 +165,7 @@ def _init_from(self: native, family: int, type: int, proto: int, fileno: Any) ->
         native.setblocking(self, False)
     fd = native.fileno(self)
     if _is_for_datagrams(self, fd):
-        from outgate.client import udp
+        from outgate.client.relay import udp
 
         return udp.init_from(self, fd, proto)
     if self.type != SOCK_STREAM or self.family not in (AF_INET, AF_INET6, AF_UNIX):

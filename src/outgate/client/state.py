@@ -22,7 +22,7 @@ class State:
 
     __slots__ = ("bound", "cookie", "dialled", "family", "fds", "id", "lingered", "phase", "spawns")
 
-    #: Whether it is for UDP, and so a :class:`outgate.client.destinations.Datagrams`.
+    #: Whether it is for UDP, and so a :class:`outgate.client.relay.destinations.Datagrams`.
     is_datagram = False
     #: Whether the gate carries its bytes: our fd is one end of a pair, whose other end the gate has.
     is_relay = False

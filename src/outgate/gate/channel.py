@@ -11,9 +11,10 @@ import termios
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from outgate.core import messages
+from outgate.core.formats import messages
 from outgate.errors import GateError, OutgateError, ProtocolError
-from outgate.gate import eager, requests, wire
+from outgate.gate import requests, wire
+from outgate.gate.kernel import eager
 from outgate.gate.registry import Process
 
 if TYPE_CHECKING:

@@ -17,9 +17,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
-from outgate.gate import holders, meter
+from outgate.gate.kernel import holders, meter
 from outgate.gate.registry import App, Lease, Process
-from outgate.gate.relaying import reading
+from outgate.gate.relay.relaying import reading
 
 if TYPE_CHECKING:
     from outgate.gate.server import Gate

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from outgate import errors
-from outgate.core.names import canonical
-from outgate.core.policy import Ask, Decision, could_resolve, decide
-from outgate.gate.resolver import is_numeric
-from outgate.gate.settings import AppSettings
+from outgate.core.name.names import canonical
+from outgate.core.policy.decide import Ask, Decision, could_resolve, decide
+from outgate.gate.configuration.settings import AppSettings
+from outgate.gate.names.resolver import is_numeric
 
 __all__ = ["before_lookup", "explain", "unknown", "withheld"]
 

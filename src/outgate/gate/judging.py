@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from outgate.core.policy import ALLOW, REPORT, Ask, Decision, Policy, Transport, could_resolve, decide
-from outgate.gate import lookup, relearn
+from outgate.core.policy.decide import ALLOW, REPORT, Ask, Decision, Policy, Transport, could_resolve, decide
 from outgate.gate.explain import withheld
+from outgate.gate.names import lookup, relearn
+from outgate.gate.names.resolver import numeric
 from outgate.gate.replies import Reply, refusal
-from outgate.gate.resolver import numeric
 
 if TYPE_CHECKING:
     from outgate.gate.registry import App, Process

@@ -15,8 +15,9 @@ from typing import Any
 
 from outgate.core import paths
 from outgate.errors import ConfigError
-from outgate.gate import config, notify, users
-from outgate.gate.log import DecisionLog
+from outgate.gate.configuration import config
+from outgate.gate.decisionlog.log import DecisionLog
+from outgate.gate.kernel import notify, users
 from outgate.gate.server import Gate
 
 #: Channels that may wait to be accepted. net.core.somaxconn caps it.

@@ -8,16 +8,16 @@ from _socket import socket as native
 from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
-from outgate.core.bindings import Bindings
-from outgate.gate.relearn import Relearning
+from outgate.core.name.bindings import Bindings
+from outgate.gate.names.relearn import Relearning
 
 if TYPE_CHECKING:
-    from outgate.core.policy import Decision
+    from outgate.core.policy.decide import Decision
     from outgate.gate.channel import Channel
-    from outgate.gate.closer import Closer
-    from outgate.gate.config import AppSettings
-    from outgate.gate.relaying import Side
-    from outgate.gate.resolver import Resolver
+    from outgate.gate.configuration.config import AppSettings
+    from outgate.gate.kernel.closer import Closer
+    from outgate.gate.names.resolver import Resolver
+    from outgate.gate.relay.relaying import Side
 
 
 class App:

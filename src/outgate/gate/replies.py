@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from outgate.errors import GateError
 
 if TYPE_CHECKING:
-    from outgate.core.policy import Decision
+    from outgate.core.policy.decide import Decision
     from outgate.gate.registry import Process
     from outgate.gate.server import Gate
 

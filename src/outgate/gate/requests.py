@@ -16,18 +16,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
-from outgate.core.policy import ALLOW
-from outgate.gate import births, dial, lookup, reaching, relaying, relearn, wire
+from outgate.core.policy.decide import ALLOW
+from outgate.gate import wire
+from outgate.gate.datagram import reaching
 from outgate.gate.explain import before_lookup, explain, unknown
 from outgate.gate.judging import judge, may_have_sockets
+from outgate.gate.kernel import births, dial
+from outgate.gate.names import lookup, relearn
+from outgate.gate.names.resolver import numbers
 from outgate.gate.registry import App, Process
+from outgate.gate.relay import relaying
 from outgate.gate.replies import Reply, denied, failed_lookup, refusal
-from outgate.gate.resolver import numbers
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
+    from outgate.gate.configuration.settings import AppSettings
     from outgate.gate.server import Gate
-    from outgate.gate.settings import AppSettings
 
 
 async def new(gate: Gate, channel: Channel, process: Process, request: wire.New) -> tuple[Reply, list[int]]:

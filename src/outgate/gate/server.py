@@ -16,19 +16,22 @@ from typing import Any
 
 from outgate import __version__
 from outgate.core import lease as life
-from outgate.core import messages
-from outgate.core.policy import Decision, Policy
+from outgate.core.formats import messages
+from outgate.core.policy.decide import Decision, Policy
 from outgate.errors import ConfigError, build
-from outgate.gate import births, config, dial, meter, record, requests, wire
+from outgate.gate import requests, wire
 from outgate.gate.channel import Channel, network_namespace, peer_of
-from outgate.gate.closer import Closer
+from outgate.gate.configuration import config
+from outgate.gate.datagram.udp import Udp
+from outgate.gate.decisionlog import record
+from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.ending import Ending, milliseconds_since
-from outgate.gate.log import DecisionLog
+from outgate.gate.kernel import births, dial, meter
+from outgate.gate.kernel.closer import Closer
+from outgate.gate.names.resolver import Resolver
 from outgate.gate.registry import App, Lease, Process, Registry
-from outgate.gate.relaying import Relaying
-from outgate.gate.resolver import Resolver
+from outgate.gate.relay.relaying import Relaying
 from outgate.gate.sweep import Sweep
-from outgate.gate.udp import Udp
 from outgate.gate.watch import Watch
 
 #: Channels of one user: a request channel per thread in flight, and free ones. Fewer where descriptors are few.

@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
-from outgate.gate import holders
+from outgate.gate.kernel import holders
 from outgate.gate.registry import Lease
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Read requests and write replies: the typed side of :mod:`outgate.core.messages`.
+"""Read requests and write replies: the typed side of :mod:`outgate.core.formats.messages`.
 
 What a value may be is said in its type, so that decoding judges it and says what is wrong, and where.
 """
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union
 import msgspec
 from msgspec import Meta
 
-from outgate.core import messages
+from outgate.core.formats import messages
 from outgate.errors import ProtocolError
 
 Host = Annotated[str, Meta(max_length=messages.MAX_HOST)]

@@ -18,7 +18,7 @@ import tempfile
 import time
 from typing import TYPE_CHECKING, Any
 
-from outgate.core import quickjson
+from outgate.core.formats import quickjson
 from outgate.guard.proof import Round
 from outgate.guard.ways.target import V4, V6, Target, command
 

@@ -11,7 +11,7 @@ LOCAL: Mapping[str, tuple[str, ...]] = {"localhost": ("127.0.0.1", "::1")}
 
 
 class FixedNames:
-    """The look-ups of :data:`outgate.gate.resolver.CALLS` over a table of names.
+    """The look-ups of :data:`outgate.gate.names.resolver.CALLS` over a table of names.
 
     The C library still judges every argument and answers numeric hosts; it is only kept from asking anybody.
 

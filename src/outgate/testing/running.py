@@ -27,10 +27,11 @@ from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from outgate.cli import ask
-from outgate.core import messages
-from outgate.gate import config, resolver
+from outgate.core.formats import messages
 from outgate.gate import main as gate_main
-from outgate.gate.log import DecisionLog
+from outgate.gate.configuration import config
+from outgate.gate.decisionlog.log import DecisionLog
+from outgate.gate.names import resolver
 from outgate.gate.server import Gate
 from outgate.guard import launch
 from outgate.testing.names import FixedNames

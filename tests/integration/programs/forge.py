@@ -124,7 +124,7 @@ def tcp():
 
 
 def header(address, port, kind=0, version=None, flow=0, scope=0, tail=b""):
-    """Return a header as outgate.core.frames makes it, or nearly so."""
+    """Return a header as outgate.core.formats.frames makes it, or nearly so."""
     packed = ipaddress.ip_address(address).packed
     version = (4 if len(packed) == 4 else 6) if version is None else version
     return struct.pack("!BBHII", kind, version, port, flow, scope) + (packed + tail).ljust(16, b"\0")

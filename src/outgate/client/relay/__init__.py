@@ -1,0 +1,1 @@
+"""Stand in for sockets whose bytes the gate carries."""

@@ -1,0 +1,1 @@
+"""Make a policy out of what programs were seen to do."""

@@ -1,0 +1,1 @@
+"""Read a configuration, check it, and hold it."""

@@ -1,0 +1,1 @@
+"""Carry datagrams, and judge the destination of each."""

@@ -1,0 +1,1 @@
+"""The decision log: what its lines are, and how they come into the file."""

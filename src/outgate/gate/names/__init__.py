@@ -1,0 +1,1 @@
+"""Look names up for programs, under policy."""

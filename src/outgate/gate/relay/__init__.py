@@ -1,0 +1,1 @@
+"""Carry the bytes of TCP programs that do not hold the kernel's socket."""

@@ -1,0 +1,299 @@
+"""The life of one relayed socket: ends of file, resets and closes carried over from either side to the other."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import struct
+import time
+from _socket import IPPROTO_TCP, SHUT_WR, SO_ERROR, SO_LINGER, SO_SNDBUF, SOL_SOCKET, TCP_NODELAY
+from _socket import socket as native
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from outgate.gate.relay.carry import EMPTY, END, FULL, MORE, SOURCE_FAILED, TARGET_FAILED, OutWay, Way
+
+if TYPE_CHECKING:
+    from outgate.gate.relay.relays import Relays
+
+#: SO_SNDBUF of the inside, which the kernel doubles: what may lie unread in a program's queue. Half of it takes a third
+#: off the throughput towards programs. The kernel cuts it to net.core.wmem_max.
+QUEUE = 512 * 1024
+#: Bytes that one way of a socket moves before the next socket's turn.
+SHARE = 1024 * 1024
+
+_IN, _OUT, _ERR, _HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP
+_ENDS = select.EPOLLRDHUP | _HUP | _ERR
+_INSIDE = _IN | select.EPOLLRDHUP | select.EPOLLET
+#: EPOLLOUT only while the program reads too slowly: a Unix socket reports it at every read of its peer, TCP only once
+#: it has refused bytes.
+_INSIDE_FULL = _INSIDE | _OUT
+_OUTSIDE = _INSIDE | _OUT
+_LINGER = struct.Struct("ii")
+_RESET = _LINGER.pack(1, 0)
+
+
+class Limit(Protocol):
+    """What a quota says to a relayed socket."""
+
+    def room(self, out: bool) -> int:
+        """Return how many bytes may go now; at 0 nothing goes until :meth:`Relayed.resume`."""
+
+    def moved(self, out: bool, count: int) -> None:
+        """Take note of bytes that have gone, never more than there was room for."""
+
+
+class Relayed:
+    """A socket of a program: the gate's end of its Unix pair and, once connected, a TCP socket outside.
+
+    :ivar active: when a byte last moved (monotonic seconds), at first when it was adopted.
+    :ivar gone: whether the program has closed its end, or shut it down both ways.
+    :ivar errno: why the connection outside failed; 0 if it did not.
+    :ivar limit: asked before each step.
+    :ivar queued: whether its turn is to come; for :class:`~outgate.gate.relay.relays.Relays`.
+    """
+
+    __slots__ = (
+        "_aborts",
+        "_armed",
+        "_back",
+        "_dispose",
+        "_ended",
+        "_inside_events",
+        "_out",
+        "_outside_events",
+        "_relays",
+        "active",
+        "errno",
+        "gone",
+        "inside",
+        "is_over",
+        "limit",
+        "outside",
+        "queued",
+    )
+
+    def __init__(
+        self,
+        relays: Relays,
+        inside: native,
+        ended: Callable[[Relayed, str], object],
+        dispose: Callable[[native], object],
+    ) -> None:
+        inside.setblocking(False)
+        self._relays = relays
+        self._ended = ended
+        self._dispose = dispose
+        self.inside = inside
+        self.outside: native | None = None
+        self._out = OutWay(relays.tools, inside)
+        self._back: Way | None = None
+        self._aborts = self._armed = False
+        self._inside_events = self._outside_events = 0
+        self.active = time.monotonic()
+        self.errno = 0
+        self.gone = self.is_over = self.queued = False
+        self.limit: Limit | None = None
+        relays.watch(inside, self, _INSIDE)
+
+    @property
+    def sent(self) -> int:
+        """Bytes from the program that the socket outside has taken."""
+        return self._out.moved
+
+    @property
+    def received(self) -> int:
+        """Bytes from outside that lie in the program's queue, or that it has read."""
+        return self._back.moved if self._back is not None else 0
+
+    # --- what the gate does -------------------------------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that lie unsent in the program's end."""
+        return 0 if self.is_over else self._out.unsent
+
+    def release(self, filled: int) -> None:
+        """Make the program's end writable after a dial that failed.
+
+        :param filled: bytes with which the client has filled its end, so that it was not writable until now.
+        """
+        if not self.is_over:
+            self._out.discard(filled)
+
+    def begin(self, outside: native, filled: int, nagle: bool = False) -> None:
+        """Relay, now that the dial has succeeded.
+
+        :param outside: a connected TCP socket that nobody else holds.
+        :param filled: as for :meth:`release`.
+        :param nagle: let small pieces wait, where the program has asked for TCP_NODELAY to be off.
+        """
+        if self.is_over:  # the program has closed while the dial went on
+            self._dispose(outside)
+            return
+        self._out.discard(filled)
+        self.inside.setsockopt(SOL_SOCKET, SO_SNDBUF, QUEUE)
+        outside.setblocking(False)
+        if not nagle:
+            outside.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        self.outside = self._out.target = outside
+        self._back = Way(self._relays.tools, outside, self.inside)
+        self._inside_events |= _IN  # what it has sent after the fill has had its edge
+        self._relays.watch(outside, self, _OUTSIDE)
+        self._relays.queue(self)
+
+    def resume(self) -> None:
+        """Go on after the limit has said 0."""
+        self._inside_events |= _IN
+        self._outside_events |= _IN
+        self._relays.queue(self)
+
+    def cut(self, how: str) -> None:
+        """Reset it both ways: the program gets ECONNRESET or EPIPE, and the peer a reset."""
+        self._end(how, reset=True)
+
+    def close(self, how: str) -> None:
+        """End it cleanly both ways: the program gets an end of file, then EPIPE, and the peer an end of file."""
+        if not self.is_over:
+            self._out.let_go()
+            self._end(how)
+
+    # --- what the loop does -------------------------------------------------------------------------------------------
+
+    def note(self, fd: int, events: int) -> None:
+        """Remember what has happened on one of its sockets, for its turn."""
+        if fd == self.inside.fileno():
+            self._inside_events |= events
+        else:
+            self._outside_events |= events
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there may be more to move after its turn."""
+        out, back = self._out, self._back
+        if self.is_over or back is None:
+            return False
+        # Both ways are written out, here and in run(): calls are a good part of what a small piece costs.
+        return (out.ready and not out.full and not out.stopped) or (back.ready and not back.full and not back.stopped)
+
+    def run(self) -> int:
+        """Take a turn and return how many bytes have moved."""
+        inside, outside = self._inside_events, self._outside_events
+        self._inside_events = self._outside_events = 0
+        out, back = self._out, self._back
+        if self.is_over:
+            return 0
+        if inside & _HUP and not self.gone:
+            self._leave(inside)
+        if self.outside is None or back is None:
+            if self.gone:
+                self._end("closed")
+            return 0
+        if outside & _ERR:
+            self._fail(self.outside.getsockopt(SOL_SOCKET, SO_ERROR))
+        if inside & (_IN | _ENDS):
+            out.ready = True
+            out.ends = out.ends or bool(inside & _ENDS)
+        if outside & (_IN | _ENDS):
+            back.ready = True
+            back.ends = back.ends or bool(outside & _ENDS)
+        if outside & (_OUT | _ENDS):
+            out.full = False
+        if inside & (_OUT | _ENDS):
+            back.full = False
+        moved = 0
+        if out.ready and not out.full and not out.stopped:
+            moved = self._move(out)
+        if back.ready and not back.full and not back.stopped:
+            moved += self._move(back)
+        if out.stopped or back.stopped or self._aborts or self.errno:
+            self._settle(out, back)
+        return moved
+
+    def _leave(self, events: int) -> None:
+        """The program has closed. Nothing goes back any more; what it has sent goes on, unless its close is a reset."""
+        self.gone = True
+        if self._back is None or self.outside is None:
+            return
+        self._back.stopped = True
+        on, seconds = _LINGER.unpack(self.outside.getsockopt(SOL_SOCKET, SO_LINGER, _LINGER.size))
+        # It has left bytes unread, or it has asked for a reset: natively, what is not sent yet is lost.
+        self._aborts = bool(events & _ERR) or bool(on and not seconds)
+
+    def _fail(self, number: int) -> None:
+        """The connection outside has failed: nothing goes out any more; what has come before is still delivered."""
+        if number and not self.errno:
+            self.errno = number
+            self._out.stopped = True
+
+    def _move(self, way: Way) -> int:
+        """Move a share one way, note how that ended, and return how many bytes."""
+        limit = self.limit
+        is_out = way is self._out
+        left = SHARE
+        outcome = MORE
+        while outcome == MORE and left > 0:
+            most = left if limit is None else min(left, limit.room(is_out))
+            if most <= 0:
+                way.ready = False
+                break
+            before = way.moved
+            outcome = way.step(most)
+            count = way.moved - before
+            left -= count
+            if limit is not None and count:
+                limit.moved(is_out, count)
+        if outcome == MORE:
+            return SHARE - left
+        if outcome == END and is_out and not way.ends:
+            # Whether the program has closed (perhaps asking for a reset) or has only ended its sending comes with the
+            # event that is now on its way. An end of file before a reset would look like a good end.
+            outcome = EMPTY
+        if outcome == FULL:
+            way.full = True
+        else:
+            way.ready = False
+        if not is_out and self._armed != way.full:
+            self._armed = way.full
+            self._relays.epoll.modify(self.inside.fileno(), _INSIDE_FULL if way.full else _INSIDE)
+        if outcome == END:
+            way.stopped = True
+            if not self.gone and not self.errno:
+                with contextlib.suppress(OSError):  # the other side has failed meanwhile, and will say so
+                    way.target.shutdown(SHUT_WR)
+        elif outcome == SOURCE_FAILED:
+            way.stopped = True
+            if is_out:
+                self._aborts = True
+            else:
+                self._fail(way.errno)
+        elif outcome == TARGET_FAILED:
+            way.stopped = True  # where it is the program: it has shut down reading
+            if is_out:
+                self._fail(way.errno)
+        return SHARE - left
+
+    def _settle(self, out: Way, back: Way) -> None:
+        """End it where nothing is left to do."""
+        if self._aborts and (out.stopped or out.full):
+            self._end("closed" if self.gone else "urgent-data", reset=True)
+        elif self.errno and (back.stopped or (back.full and self._out.unsent)):
+            # The second: it writes and does not read, so that only the end can tell it of the reset.
+            self._end("closed" if self.gone else "reset")  # what lies unread in the inside makes it a reset
+        elif out.stopped and back.stopped:
+            self._out.let_go()
+            self._end("closed")
+
+    def _end(self, how: str, reset: bool = False) -> None:
+        if self.is_over:
+            return
+        self.is_over = True
+        self._relays.unwatch(self.inside)
+        if self.outside is not None:
+            self._relays.unwatch(self.outside)
+            if reset:
+                with contextlib.suppress(OSError):
+                    self.outside.setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
+            self._dispose(self.outside)
+        self._dispose(self.inside)
+        self._ended(self, how)

@@ -1,0 +1,169 @@
+"""Give programs relayed TCP sockets: make their pairs, join them to their dials, and say how those ended."""
+
+from __future__ import annotations
+
+import errno
+from _socket import AF_UNIX, IPPROTO_TCP, SO_ERROR, SO_SNDBUF, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, socketpair
+from _socket import socket as native
+from typing import TYPE_CHECKING
+
+from outgate.core import lease as life
+from outgate.gate import wire
+from outgate.gate.kernel import births, dial, meter
+from outgate.gate.kernel.closer import Closer
+from outgate.gate.relay.relays import Relays
+from outgate.gate.replies import Reply, refusal
+
+if TYPE_CHECKING:
+    from outgate.gate.channel import Channel
+    from outgate.gate.registry import Lease, Process
+    from outgate.gate.relay.pair import Relayed
+    from outgate.gate.server import Gate
+
+#: Of a program's end, which the kernel doubles. The byte that the relay leaves unread holds the whole piece it came in,
+#: 65 KiB where sendfile(2) made it, and the end is writable only while what is in flight is a quarter of the buffer.
+_SNDBUF = 160 * 1024
+
+
+class Side:
+    """What the gate keeps of a relayed lease beside its TCP socket.
+
+    :ivar relayed: the pump.
+    :ivar filled: bytes with which the client has filled its end, so that it is not writable while the dial goes on.
+    :ivar errno: how the last dial ended, until the program has been told; 0 if it succeeded.
+    :ivar nagle: whether the program has set TCP_NODELAY to off itself. Else the relay sets it: it writes what comes in
+        one piece, and a second Nagle would hold back what the program sent without.
+    """
+
+    __slots__ = ("errno", "filled", "lease", "nagle", "relayed")
+
+    def __init__(self, lease: Lease, relayed: Relayed) -> None:
+        self.lease = lease
+        self.relayed = relayed
+        self.filled = 0
+        self.errno = 0
+        self.nagle = False
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return self.lease.family
+
+    @property
+    def outside(self) -> native:
+        """The TCP socket that leads out."""
+        return self.lease.sock
+
+    def open(self) -> native:
+        """Return the TCP socket, to set an option or bind."""
+        return self.lease.sock
+
+    def note_option(self, level: int, number: int, value: int | str) -> None:
+        """Note what the program has set that the relay would set otherwise."""
+        if (level, number) == (IPPROTO_TCP, TCP_NODELAY):
+            self.nagle = value == 0
+
+
+class Relaying:
+    """The relayed TCP sockets of a gate."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        one, other = socketpair(AF_UNIX, SOCK_STREAM)
+        self._refuses_fds = births.take_no_fds(one)
+        one.close()
+        other.close()
+        #: Closes fds that programs send where the kernel does not refuse them.
+        self._strays = Closer("relay-strays")
+        self.relays = Relays(gate.loop, None if self._refuses_fds else self._strays.put)
+
+    def make(self, process: Process, family: int, channel: Channel) -> births.Born:
+        """Make a lease whose bytes the gate carries; the program's end is not kept when it has gone out.
+
+        :param family: 4 or 6.
+        :param channel: whose reply carries it.
+        :raises OSError: the gate has no descriptor left.
+        """
+        gate = self._gate
+        outside, _ = births.make(family, gate.owner(process))
+        try:
+            inside, theirs = socketpair(AF_UNIX, SOCK_STREAM)
+        except BaseException:
+            outside.close()
+            raise
+        if self._refuses_fds:
+            births.take_no_fds(inside)
+        theirs.setsockopt(SOL_SOCKET, SO_SNDBUF, _SNDBUF)
+        lease = gate.registry.add(process, outside, births.cookie_of(theirs), family, channel)
+        relayed = self.relays.adopt(inside, lambda _, how: self._over(lease, how), process.app.closer.put)
+        lease.side = Side(lease, relayed)
+        channel.after_reply(theirs.close)
+        return births.Born(lease.id, lease.cookie, theirs.fileno())
+
+    def find(self, process: Process, id: int) -> Side | None:
+        """Return what is kept of a relayed socket that this process has."""
+        lease = self._gate.registry.find(process, id)
+        return None if lease is None else lease.side
+
+    def dial_ended(self, lease: Lease, side: Side) -> None:
+        """Begin to carry bytes, or let the program's end be writable again; either way it is writable now."""
+        relayed = side.relayed
+        filled, side.filled = side.filled, 0
+        side.errno = 0
+        if lease.state == life.OPEN:
+            # Its error is not looked at here: a reset that has come since is for whoever carries, and told once.
+            relayed.begin(lease.sock, filled, side.nagle)
+        else:
+            side.errno = lease.sock.getsockopt(SOL_SOCKET, SO_ERROR)
+            if side.errno:
+                # Taken by SO_ERROR it leaves the socket half-way: the next connect would only say ECONNABORTED.
+                dial.begin(lease.sock, (lease.address, lease.asked[1]))
+            relayed.release(filled)
+
+    def note_fill(self, lease: Lease, side: Side) -> None:
+        """Note what lies in the pair of a socket that is to be connected: it is there to be thrown away.
+
+        The client has filled its end, so that it is not writable while the dial goes on. How much is not its to say.
+        """
+        if lease.state in (life.BORN, life.FAILED):
+            side.filled = side.relayed.waiting
+
+    def release_unless_dialled(self, lease: Lease, side: Side) -> None:
+        """Make the program's end writable again after a connect that came to no dial."""
+        if lease.state not in (life.DIALLED, life.OPEN):
+            filled, side.filled = side.filled, 0
+            side.relayed.release(filled)
+
+    def _over(self, lease: Lease, how: str) -> None:
+        if lease.state != life.ENDED:
+            self._gate.ending.end(lease, how)
+
+    def stop(self) -> None:
+        """Reset all of them: the gate ends, and nobody carries their bytes on."""
+        self.relays.close("gate-ended")
+        self._strays.stop()
+
+
+def reading(side: Side) -> meter.Reading:
+    """Return the bytes that were carried."""
+    return meter.Reading(meter.CLOSE, side.relayed.sent, side.relayed.received)
+
+
+async def harvest(gate: Gate, channel: Channel, process: Process, request: wire.Harvest) -> Reply:
+    """Say how the dial of a relayed socket has ended: its own address, or the error, once."""
+    side = gate.relaying.find(process, request.sock)
+    if side is None:
+        return refusal("unknown-descriptor")
+    lease = side.lease
+    if lease.state == life.DIALLED:
+        gate.settle(lease)
+    if lease.state == life.DIALLED:
+        return {"errno": errno.EINPROGRESS}
+    if lease.state == life.OPEN:
+        try:
+            peer = lease.sock.getpeername()
+        except OSError:  # reset meanwhile
+            peer = (lease.address, lease.asked[1])
+        return {"own": [*lease.sock.getsockname(), 0, 0][:4], "peer": [*peer, 0, 0][:4]}
+    number, side.errno = side.errno, 0
+    return {"errno": number or errno.ENOTCONN}
