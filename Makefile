@@ -24,7 +24,7 @@ demo: $(READY) ## show the main job: a gate, three unmodified programs, one refu
 
 .PHONY: test
 test: $(READY) ## the fast suite: no root, no packages, under a minute
-	$(PYTEST) -m 'not integration and not pythons and not slow'
+	$(PYTEST) -m 'not integration and not pythons and not slow' --numprocesses auto --dist worksteal
 
 .PHONY: lint
 lint: $(READY) ## style and types

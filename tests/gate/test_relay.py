@@ -20,10 +20,10 @@ from typing import TypeVar
 import pytest
 import uvloop
 
-from outgate.gate import carry
-from outgate.gate.births import take_no_fds
-from outgate.gate.relay import Relays
-from outgate.gate.relay_pair import Relayed
+from outgate.gate.kernel.births import take_no_fds
+from outgate.gate.relay import carry
+from outgate.gate.relay.pair import Relayed
+from outgate.gate.relay.relays import Relays
 from support import peers
 
 T = TypeVar("T")
@@ -124,7 +124,9 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-@pytest.fixture(params=["uvloop", "asyncio", "fds"])
+@pytest.fixture(
+    params=["uvloop", pytest.param("asyncio", marks=pytest.mark.slow), pytest.param("fds", marks=pytest.mark.slow)]
+)
 def pump(request: pytest.FixtureRequest) -> Iterator[Pump]:
     """Relays on either loop, and where programs may send fds; at the end no descriptor is left open."""
     uvloop.new_event_loop().close()  # libuv opens something of its own, once
