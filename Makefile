@@ -8,8 +8,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Ready when this file is younger than what it was made from.
+# Ready when this file is younger than what it was made from; so are the libraries that only integration tests use.
 READY := $(VENV)/.ready
+LIBRARIES := $(VENV)/.libraries
 DEV_GROUPS := tests lint typing
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
@@ -33,8 +34,14 @@ lint: $(READY) ## style and types
 	$(BIN)/mypy
 
 .PHONY: integration
-integration: $(READY) ## real servers in namespaces, other Pythons, slow tests (root, Debian packages)
+integration: $(LIBRARIES) ## real servers in namespaces, other Pythons, slow tests (root, Debian packages)
 	$(PYTEST) -m 'integration or pythons or slow'
+
+.PHONY: cpython
+cpython: $(READY) ## CPython's own tests through a gate, on 3.11 to 3.13, into docs/data (no root, minutes)
+	@for python in $$($(BIN)/python tests/support/pythons.py 3.11 3.12 3.13); do \
+		$(BIN)/python tests/cpython/run.py --python $$python --record; \
+	done
 
 .PHONY: check
 check: lint test integration ## what CI runs: lint, types, fast and integration tests
@@ -59,7 +66,7 @@ docs: $(READY) ## write the pages that follow from the code
 .PHONY: constraints
 constraints: ## take the newest versions into constraints.txt
 	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
-	$(MAKE) --no-print-directory VENV="$$scratch" CONSTRAINTS=/dev/null "$$scratch/.ready"; \
+	$(MAKE) --no-print-directory VENV="$$scratch" CONSTRAINTS=/dev/null "$$scratch/.libraries"; \
 	{ grep '^#' constraints.txt; "$$scratch/bin/python" -m pip freeze --exclude-editable; } >"$$scratch/new"; \
 	cp "$$scratch/new" constraints.txt
 
@@ -79,9 +86,20 @@ $(READY): pyproject.toml constraints.txt
 		fi; \
 		rm -f $(VENV).log; \
 	fi
-	@$(BIN)/python -c 'import pathlib, tomllib; \
-		groups = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["dependency-groups"]; \
-		print(*(each for name in "$(DEV_GROUPS)".split() for each in groups[name]), sep="\n")' >$(VENV)/groups.txt
+	@$(call requirements,$(DEV_GROUPS)) >$(VENV)/groups.txt
 	@echo "installing into $(VENV)"
 	@$(PIP) install --constraint $(CONSTRAINTS) --requirement $(VENV)/groups.txt --editable '.[gate]'
 	@touch $@
+
+$(LIBRARIES): $(READY)
+	@$(call requirements,libraries) >$(VENV)/libraries.txt
+	@echo "installing libraries for the integration tests into $(VENV)"
+	@$(PIP) install --constraint $(CONSTRAINTS) --requirement $(VENV)/libraries.txt
+	@touch $@
+
+# The requirements of some of pyproject.toml's dependency groups, a line each.
+define requirements
+$(BIN)/python -c 'import pathlib, tomllib; \
+	groups = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["dependency-groups"]; \
+	print(*(each for name in "$(1)".split() for each in groups[name]), sep="\n")'
+endef

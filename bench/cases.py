@@ -18,6 +18,7 @@ from bench import decisions
 from bench.gate import DENIED
 from bench.relay_cases import datagrams, relay_memory, relay_opens
 from bench.rows import Row, ratio_row, row, turns
+from bench.sharing_cases import parked_memory, passing_on, sweeps
 from bench.streams import round_trip, throughput
 from bench.world import Gate, Way, World, native_environment, pinned
 from outgate.core.paths import SOCKET_VARIABLE
@@ -187,10 +188,14 @@ CASES: tuple[Callable[[World], Iterator[Row]], ...] = (
     relay_opens,
     relay_memory,
     datagrams,
+    passing_on,
+    parked_memory,
+    sweeps,
 )
 
 #: Words for several cases.
 GROUPS: dict[str, tuple[str, ...]] = {
     "relay": ("throughput", "round_trip", "relay_opens", "relay_memory"),
     "udp": ("datagrams",),
+    "sharing": ("passing_on", "parked_memory", "sweeps"),
 }

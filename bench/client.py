@@ -176,6 +176,49 @@ def request(count: int) -> None:
     _say(times=times[_WARM_UP:])
 
 
+def passing_on(port: int, count: int) -> None:
+    """Share a socket, redeem it, and pickle it there and back; in turns with a bare request. Times in us."""
+    import pickle
+
+    import outgate
+    from outgate.client import channel
+
+    with _connect(port) as sock:
+        texts: List[str] = []
+        calls = {
+            "bare": lambda: channel.request({"op": "close", "sock": 0, "shared": False}),
+            "share": lambda: texts.append(outgate.descriptor(sock)),
+            "redeem": lambda: outgate.adopt(texts[-1]),
+            "pickle": lambda: pickle.loads(pickle.dumps(sock)),
+        }
+        clock = time.perf_counter_ns
+        times: Dict[str, List[float]] = {name: [] for name in calls}
+        for _ in range(_WARM_UP + count):
+            for name, call in calls.items():
+                begun = clock()
+                made = call()
+                times[name].append((clock() - begun) / 1000)
+                if hasattr(made, "close"):
+                    made.close()
+    _say(**{name: each[_WARM_UP:] for name, each in times.items()})
+
+
+def park(port: int, counts: List[int]) -> None:
+    """Share connections and close them, so that nobody has them: up to each number in turn, when a line comes in."""
+    import outgate
+
+    parked = 0
+    _say(ready=True)
+    for count in counts:
+        sys.stdin.readline()
+        while parked < count:
+            with _connect(port) as sock:
+                outgate.descriptor(sock)
+            parked += 1
+        _say(parked=parked)
+    sys.stdin.readline()
+
+
 def look_ups(count: int, denied: str) -> None:
     """Ask for what the gate remembers, and for what it refuses; in turns with a bare request. Times in us."""
     from outgate.client import channel
@@ -244,6 +287,8 @@ _CASES = {
     "request": request,
     "look_ups": look_ups,
     "hold": hold,
+    "passing_on": passing_on,
+    "park": park,
 }
 
 

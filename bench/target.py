@@ -18,7 +18,7 @@ from os import close
 #: Connections that stay open on the listeners for opens; the client has long closed when its turn comes.
 _KEPT = 512
 #: The same for sockets that a client holds: more than the largest case holds.
-_HELD = 8192
+_HELD = 12_288
 #: Listeners for opens: each has all ephemeral ports, so that TIME_WAIT never runs a fast client out of them.
 _OPEN_PORTS = 8
 _BUFFER = 1 << 20

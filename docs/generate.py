@@ -1,17 +1,20 @@
-"""Write the pages that follow from the code: errors, log fields, configuration keys and socket options.
+"""Write the pages that follow from the code: errors, log, configuration, socket options, leases, compatibility.
 
 ``python docs/generate.py PAGE`` prints one page, ``--write`` writes them all. A test holds each page equal to what
 this makes.
 """
 
 import errno
+import importlib.util
 import socket
 import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 from outgate import errors
+from outgate.client import untested
 from outgate.core import options
 from outgate.gate.configuration import keys
 from outgate.gate.decisionlog.lines import FIELDS
@@ -300,11 +303,31 @@ def options_page() -> str:
     )
 
 
+def _beside(name: str) -> ModuleType:
+    """Return the module of that name in this folder, which is no package."""
+    spec = importlib.util.spec_from_file_location(f"outgate_docs_{name}", ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def compatibility_page() -> str:
+    """Return docs/compatibility.md, which a module beside this one makes."""
+    return _beside("compatibility").page(_table, ".".join(map(str, untested.NEWEST_TESTED)))
+
+
+def lease_page() -> str:
+    """Return docs/lease.md, which a module beside this one makes."""
+    return _beside("lifecycle").page(_table)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "docs/errors.md": errors_page,
     "docs/log.md": log_page,
     "docs/configuration.md": configuration_page,
     "docs/options.md": options_page,
+    "docs/compatibility.md": compatibility_page,
+    "docs/lease.md": lease_page,
     "etc/outgate.sample.toml": sample,
 }
 

@@ -60,6 +60,8 @@ FACTS = {
     "cut": {"by": "quota", "why": "the day's bytes are used up"},
     "unknown-descriptor": {},
     "resolve-failed": {"host": "db.corp", "why": "Name or service not known", "errno": socket.EAI_NONAME},
+    "exclusive": {},
+    "draining": {},
     "gate-unavailable": {"path": "/run/outgate/gate.sock", "why": "No such file or directory"},
     "gate-timeout": {"path": "/run/outgate/gate.sock", "op": "connect", "limit": 60.0},
     "gate-refused-channel": {"why": "the packet is not JSON"},

@@ -26,7 +26,14 @@ def _words(text: str) -> frozenset[str]:
 
 ROOMS = ("errors", "core", "client", "gate", "guard", "dev", "cli", "testing")
 #: The modules of the core that are loaded into other people's interpreters with the client.
-SHARED = ("core.formats.frames", "core.formats.messages", "core.formats.quickjson", "core.options", "core.paths")
+SHARED = (
+    "core.foreign",
+    "core.formats.frames",
+    "core.formats.messages",
+    "core.formats.quickjson",
+    "core.options",
+    "core.paths",
+)
 #: Room → what it may import besides itself: rooms, or single modules of one. The front is ``outgate`` itself, which
 #: everybody may import for its version.
 ARROWS: dict[str, tuple[str, ...]] = {
@@ -56,10 +63,11 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "configuration": (),
         "decisionlog": ("", "kernel", "datagram"),
         "names": ("",),
-        "relay": ("", "kernel"),
-        "datagram": ("", "kernel", "decisionlog", "names", "relay"),
+        "relay": ("", "kernel", "takeover"),
+        "datagram": ("", "kernel", "decisionlog", "names", "relay", "takeover"),
+        "takeover": ("", "kernel", "configuration", "names", "datagram"),
     },
-    "client": {"autoload": ("",), "relay": ("",)},
+    "client": {"autoload": ("",), "relay": ("",), "travel": ("", "relay")},
     "guard": {"ways": ()},
 }
 

@@ -10,8 +10,9 @@ run time, which costs more than all the rest of an import of outgate.
 
 from __future__ import annotations
 
+import _socket
 import errno as _errno
-from _socket import EAI_AGAIN, gaierror
+from _socket import gaierror
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "GateUnavailable",
     "InternalError",
     "LeaseReclaimed",
+    "LookUpDenied",
     "OutboundOnly",
     "OutgateError",
     "PolicyDenied",
@@ -64,6 +66,13 @@ class GateError(OutgateError, OSError):
 
 class PolicyDenied(GateError, PermissionError):
     """The policy of the app forbids this destination (EACCES)."""
+
+
+class LookUpDenied(PolicyDenied, gaierror):
+    """The policy of the app forbids to look this name up, or all that it leads to (EACCES).
+
+    It is a look-up that failed as well: some programs wait for ever for one that raised anything else (Twisted).
+    """
 
 
 class BillingDisabled(GateError, PermissionError):
@@ -165,7 +174,7 @@ _ROWS = (
     ),
     Row(
         "policy-name",
-        PolicyDenied,
+        LookUpDenied,
         _errno.EACCES,
         '{app} → {host} (look-up) denied: every address it has is forbidden: {what}; rule "{rule}"',
         'to permit: except = ["{permit}"]{hint}',
@@ -173,7 +182,7 @@ _ROWS = (
     ),
     Row(
         "policy-name-denied",
-        PolicyDenied,
+        LookUpDenied,
         _errno.EACCES,
         '{app} → {host} (look-up) denied: rule "{rule}"',
         'to permit: except = ["{permit}"]',
@@ -181,7 +190,7 @@ _ROWS = (
     ),
     Row(
         "policy-name-no-rule",
-        PolicyDenied,
+        LookUpDenied,
         _errno.EACCES,
         "{app} → {host} (look-up) denied: no rule of app '{app}' could allow what it leads to",
         'to permit: allow = ["{permit}"]',
@@ -189,7 +198,7 @@ _ROWS = (
     ),
     Row(
         "policy-names",
-        PolicyDenied,
+        LookUpDenied,
         _errno.EACCES,
         "{app} → {host} (look-up) denied: the names of app '{app}' do not have it, and no rule allows it by name",
         'to permit: add "{host}" to names, or allow = ["{permit}"]',
@@ -289,13 +298,27 @@ _ROWS = (
     Row("lease-idle", LeaseReclaimed, _errno.EPIPE, "reclaimed after {idle:.0f} s without traffic or operation"),
     Row("cut", ConnectionCut, _errno.ECONNRESET, "connection ended by {by}: {why}"),
     Row("unknown-descriptor", UnknownDescriptor, _errno.EBADF, "no such descriptor for this app"),
-    Row("resolve-failed", ResolveFailed, EAI_AGAIN, "{host}: {why}"),
+    Row(
+        "exclusive",
+        GateError,
+        _errno.EOPNOTSUPP,
+        "nothing can take this socket from the others that have it",
+        "adopt it without exclusive, and close it where it is not needed any more",
+    ),
+    Row("resolve-failed", ResolveFailed, getattr(_socket, "EAI_AGAIN", -3), "{host}: {why}"),
     Row(
         "gate-unavailable",
         GateUnavailable,
         _errno.ENETDOWN,
         "no gate answers at {path}: {why}",
         "start one with: outgate serve",
+    ),
+    Row(
+        "draining",
+        GateUnavailable,
+        _errno.ENETDOWN,
+        "this gate is being drained: what is open goes on, and nothing new is opened",
+        "wait for the next one; the operator can take it back: outgate drain --cancel",
     ),
     Row("gate-timeout", GateUnavailable, _errno.ENETDOWN, "the gate at {path} did not answer {op} within {limit:g} s"),
     Row(

@@ -107,7 +107,7 @@ def test_the_gate_is_no_child_of_the_program() -> None:
 
 
 def test_folder_and_environment_pass_through(tmp_path: Path) -> None:
-    """The program has the working directory and environment of the command, and two names more."""
+    """The program has the working directory and environment of the command, and names of outgate's own."""
     env = environment(MARK="ä b\n=c", PYTHONPATH="one:two", LC_ALL=None, LC_CTYPE=None, LANG=None)
     code = "tell({'cwd': os.getcwd(), 'env': dict(os.environ)})"
     with Run(["env", "-0"], env=env, cwd=tmp_path) as run:
@@ -117,6 +117,7 @@ def test_folder_and_environment_pass_through(tmp_path: Path) -> None:
     assert Path(autoload, "sitecustomize.py").is_file()
     assert rest == env.pop("PYTHONPATH").split(":")
     seen.pop("OUTGATE_PYCACHE", None)
+    assert seen.pop("OUTGATE_FOREIGN", "") == ""  # where the program is fenced
     assert seen == env, "not even the LC_CTYPE that Python sets for itself in the C locale"
     with Run(python(code), cwd=tmp_path) as run:
         assert run.told()["cwd"] == str(tmp_path)

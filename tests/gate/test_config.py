@@ -184,7 +184,7 @@ def test_paths_start_at_the_folder_of_the_file(write, tmp_path):
         (f"version = 1\n[apps.{'x' * 64}]\n", f"apps.{'x' * 64}: '{'x' * 64}' is not a name for an app"),
         (WEB + "alow = []", 'apps.web.alow: unknown key; did you mean "allow"?'),
         (WEB + "open-sockets = 1", 'apps.web.open-sockets: unknown key; did you mean "open_sockets"?'),
-        (WEB + "zzzzzz = 1", "apps.web.zzzzzz: unknown key; known are uid, gid, billing"),
+        (WEB + "zzzzzz = 1", "apps.web.zzzzzz: unknown key; known are uid, gid, socket, billing"),
         (WEB + '"\\u001b[31m" = 1', 'apps.web."\\u001b[31m": unknown key'),
         (WEB + 'allow = "public"', "apps.web.allow: takes a list, not text in quotes; lists stand in brackets"),
         (WEB + "allow = [1]", "apps.web.allow[0]: takes text in quotes, not a whole number"),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from outgate.errors import ConfigError
-from outgate.gate.main import listen
+from outgate.gate.kernel.listening import listen
 from outgate.testing.running import RunningGate
 from support import peers
 from support.raw import RawChannel

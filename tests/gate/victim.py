@@ -1,13 +1,14 @@
 """Be a client in a process of its own: take a step with the gate, say so, and wait to be killed.
 
 Run as ``python -IS victim.py SOCKET UID STEP HOST PORT TOKEN ID``. Says one JSON object on standard output, then waits
-for the end of standard input; with UID other than its own it becomes that user first, which only root can.
+for the end of standard input; with UID (or UID:GID) other than its own it becomes that user first, which only root can.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from typing import Any
 
@@ -52,10 +53,13 @@ def step(name: str, path: str, address: tuple[str, int]) -> Any:
     assert "lease" in reply or "error" in reply, reply
     if name == "dialled":  # and did not harvest
         return kept
-    sock.connect(address)
+    if sock.family == socket.AF_INET:  # a relayed one is one end of a pair
+        sock.connect(address)
     sock.sendall(bytes(1_234))
     if name == "closed, not said":
         sock.close()
+    if name == "shared":
+        kept.append(channel.share(id, sock)["descriptor"])
     if name == "closing":
         sock.close()
         channel.post("close", sock=id, shared=False)
@@ -75,16 +79,25 @@ def flood(path: str) -> list[Any]:
 def main(argv: list[str]) -> None:
     """Do as the arguments say."""
     path, uid, name, host, port, token, id = argv
-    if int(uid) != os.getuid():
+    user, group = (int(part) for part in (uid if ":" in uid else f"{uid}:{uid}").split(":"))
+    if user != os.getuid():
         os.setgroups([])
-        os.setresgid(int(uid), int(uid), int(uid))
-        os.setresuid(int(uid), int(uid), int(uid))
+        os.setresgid(group, group, group)
+        os.setresuid(user, user, user)
     if name == "steal":  # a socket of another process, by its token and id
         kept: Any = RawChannel(path, token=token)
         say(reply=kept.connect(int(id), (host, int(port))), closed=kept.ask("close", sock=int(id), shared=False))
+    elif name == "redeem":  # what TOKEN describes, and say a word over it
+        channel = RawChannel(path)
+        reply = channel.ask("redeem", descriptor=token)
+        kept = [channel, *channel.fds]
+        if channel.fds:
+            channel.ask("have", descriptor=token)
+            channel.fds[0].sendall(b"redeemed")
+        say(reply=reply)
     else:
         kept = flood(path) if name == "flood" else step(name, path, (host, int(port)))
-        say(step=name)
+        say(step=name, text=kept[-1] if name == "shared" else "")
     sys.stdin.read()
     del kept
 

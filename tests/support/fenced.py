@@ -64,7 +64,7 @@ def is_refusal(seen: dict[str, Any]) -> bool:
     if (seen["error"] or "") == "OSError" and seen["text"].startswith("Multiple exceptions: "):
         # What asyncio makes of several addresses that each gave an error of its own.
         return seen["text"].count("[Errno ") == seen["text"].count(f"[Errno {errno.EACCES}] ") > 0
-    return seen["error"] == "PolicyDenied" and "PermissionError" in seen["kinds"] and seen["errno"] == errno.EACCES
+    return {"PolicyDenied", "PermissionError"} <= set(seen.get("kinds", ())) and seen["errno"] == errno.EACCES
 
 
 def check_refused(steps: Sequence[Step], tried: Sequence[dict[str, Any]]) -> None:

@@ -22,6 +22,24 @@ from typing import Callable, Iterator
 #: Seconds after which a wait is taken for a hang, in line with the suite's own limit. Nothing is asserted on it.
 PATIENCE = 20.0
 _CHUNK = 65536
+#: Ports that peers of this process have had.
+_used: set[int] = set()
+
+
+def bound(host: str) -> socket.socket:
+    """Return a TCP socket bound to a port that no peer of this process has had before.
+
+    Tests find their lines in a gate's log by the port, and the kernel may choose one again that an earlier test had.
+    """
+    with contextlib.ExitStack() as kept:  # until the end, so that another one comes next
+        while True:
+            sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+            sock.bind((host, 0))
+            port: int = sock.getsockname()[1]
+            if port not in _used:
+                _used.add(port)
+                return sock
+            kept.enter_context(sock)
 
 
 class Stopped(Exception):
@@ -132,8 +150,7 @@ class Peer:
         listener: socket.socket | None = None,
     ) -> None:
         if listener is None:
-            listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-            listener.bind((host, 0))
+            listener = bound(host)
         listener.listen(128)
         self._listener = listener
         self._habit = habit
@@ -240,9 +257,8 @@ def slow(host: str = "127.0.0.1", buffer: int = 4096) -> Peer:
 
     :param buffer: SO_RCVBUF of the connection in bytes; the kernel doubles it (socket(7)).
     """
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener = bound(host)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    listener.bind((host, 0))
 
     def habit(connection: Connection) -> None:
         while True:
@@ -273,18 +289,15 @@ def resetting(after: int = 0, host: str = "127.0.0.1") -> Peer:
 @contextlib.contextmanager
 def refusing(host: str = "127.0.0.1") -> Iterator[tuple[str, int]]:
     """Give an address where nothing listens and, as the port is held, nothing can: connect gets ECONNREFUSED."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as holder:
-        holder.bind((host, 0))
+    with bound(host) as holder:
         yield holder.getsockname()[:2]
 
 
 @contextlib.contextmanager
 def hanging(host: str = "127.0.0.1") -> Iterator[tuple[str, int]]:
     """Give an address whose queue is full: a connect there stays in progress for as long as this is open."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket(family))
-        listener.bind((host, 0))
+        listener = stack.enter_context(bound(host))
         listener.listen(0)
         # A backlog of 0 still takes one connection (listen(2) compares with "greater than"); the next SYN is dropped.
         first = stack.enter_context(socket.create_connection(listener.getsockname()[:2]))

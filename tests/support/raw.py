@@ -93,6 +93,22 @@ class RawChannel:
         """Ask to dial and return the reply."""
         return self.ask("connect", sock=id, host=address[0], port=address[1])
 
+    def share(self, id: int, sock: socket.socket) -> dict[str, Any]:
+        """Ask for a descriptor, hand the socket over if that is asked for, and return the last reply."""
+        reply = self.ask("share", sock=id)
+        if reply.get("hand"):
+            self.send({"op": "hand", "sock": id}, fds=[sock.fileno()])
+            reply = self.receive() or {}
+        return reply
+
+    def redeem(self, text: str) -> socket.socket:
+        """Return the socket of a descriptor, and say that it has come. The caller closes it."""
+        reply = self.ask("redeem", descriptor=text)
+        assert "error" not in reply, reply
+        sock = self.fds.pop()
+        assert "error" not in self.ask("have", descriptor=text)
+        return sock
+
     def refusal(self) -> str:
         """Read until the channel ends and return the reason that the gate gave, or ``""`` if it gave none."""
         why = ""

@@ -136,3 +136,12 @@ def test_stop_ends_every_thread_with_connections_open() -> None:
     for sock in socks:
         sock.close()
     assert set(threading.enumerate()) == before
+
+
+def test_no_port_comes_twice() -> None:
+    """Of hundreds of peers, one after another, none has the port of another; the kernel alone repeats itself."""
+    ports = []
+    for _ in range(500):
+        with peers.refusing() as (_, port):
+            ports.append(port)
+    assert len(set(ports)) == len(ports)

@@ -36,14 +36,14 @@ def victim(
     path: str,
     step: str,
     address: tuple[str, int] = ("127.0.0.1", 1),
-    uid: int | None = None,
+    uid: int | str | None = None,
     token: str = "",
     id: int = 0,
 ) -> Iterator[Victim]:
     """Give a client of the gate at ``path`` that has taken ``step``; it is killed when the block is left.
 
-    :param uid: the user it becomes first.
-    :param token: another process's, and ``id`` a socket of its, for the step "steal".
+    :param uid: the user it becomes first, or "uid:gid".
+    :param token: another process's, and ``id`` a socket of its, for the step "steal"; a descriptor for "redeem".
     :raises RuntimeError: it could not take the step; the text is what it said on stderr.
     """
     arguments = [path, str(os.getuid() if uid is None else uid), step, address[0], str(address[1]), token, str(id)]

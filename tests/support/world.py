@@ -63,6 +63,7 @@ ZONE = {
 
 _PROGRAMS = ("ip", "innd", "rnews", "dovecot", "nginx", "dnsmasq", "curl", "setpriv")
 _PROGRAMS += ("named", "master", "initdb", "redis-server", "sshd", "ssh", "chronyd")  # of support/corp.py
+_PROGRAMS += ("vsftpd", "slapd", "mosquitto", "mariadbd", "mariadb-install-db", "rsyslogd", "telnetd")  # support/lab.py
 _PATH = f"/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/news/bin:/usr/lib/postfix/sbin:{postgresql.programs()}"
 _SOURCE = Path(__file__).parents[2] / "src"
 

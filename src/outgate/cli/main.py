@@ -18,7 +18,10 @@ COMMANDS = {
     "learn": "make a small policy of what a decision log says was reached",
     "status": "say whether a gate answers (exit status 0)",
     "stats": "show sockets, connects and bytes per app",
+    "ps": "show the sockets that are open",
+    "kill": "reset connections",
     "doctor": "say what this host can hold, prove it, and name what to change",
+    "drain": "have the gate open nothing new, wait for what is open, and stop it",
     "reload": "have the gate read its configuration again",
 }
 

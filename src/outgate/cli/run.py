@@ -35,11 +35,14 @@ def main(argv: list[str]) -> int:
         rehearsal.begin(options)
     socket, source = _gate_for(options)
     environ = _environment(socket)
+    if options.quiet:
+        environ[paths.UNTESTED_VARIABLE] = "quiet"
     contained, fenced = _contain(options)
     if not options.quiet:
         learning = ", learning: nothing is refused" if options.learn else ""
         print(f"outgate: app {source}, {contained}{learning}", file=sys.stderr)
         _warn_about(command, fenced)
+    _name_foreign(command, environ, fenced, options.quiet)
     if sys.stderr is not None:
         sys.stderr.flush()
     _restore_signals()
@@ -191,3 +194,18 @@ def _warn_about(command: list[str], fenced: bool) -> None:
     if option:
         effect = "in the fence it reaches nothing" if fenced else "its sockets go round the gate"
         print(f"outgate: warning: {option} does not load the client; {effect}", file=sys.stderr)
+
+
+def _name_foreign(command: list[str], environ: Dict[str, str], fenced: bool, quiet: bool) -> None:
+    """Have the program say what in it goes round the gate and so reaches nothing; say it of the command itself."""
+    if quiet:
+        environ.pop(paths.FOREIGN_VARIABLE, None)
+    elif fenced:
+        from outgate.core import foreign
+
+        noted = environ.get(paths.FOREIGN_VARIABLE, "").split()
+        found = foreign.of_command(command)
+        if found is not None and found[0] not in noted:
+            noted.append(found[0])
+            print(f"outgate: {found[1]}", file=sys.stderr)
+        environ[paths.FOREIGN_VARIABLE] = " ".join(noted)

@@ -29,6 +29,7 @@ exit status: 0 ended by a signal, 2 it could not start.
 examples:
   outgate serve
   outgate serve --config /etc/outgate.toml
+  outgate serve --config /etc/outgate.toml --takeover  # upgrade: the gate that runs hands over and ends
   outgate serve --socket /tmp/gate.sock --log -        # the decision log on standard output
   outgate check /etc/outgate.toml                      # say what would be in force
 """
@@ -45,6 +46,11 @@ def parser() -> ArgumentParser:
     )
     p.add_argument("--config", metavar="FILE", help="the configuration (default: one app, for your own programs)")
     p.add_argument("--socket", metavar="PATH", help="where programs reach the gate, in place of the configured one")
+    p.add_argument(
+        "--takeover",
+        action="store_true",
+        help="take the place of the gate that runs, with all it holds: programs and their connections notice nothing",
+    )
     p.add_argument("--log", metavar="FILE", help="the decision log, in place of the configured one; - for stdout")
     return p
 
@@ -61,6 +67,14 @@ def main(argv: list[str]) -> int:
     try:
         settings = _settings(options)
         listener = notify.inherited_listener(os.environ, os.getpid())
+        taken = None
+        if options.takeover:
+            from outgate.gate.server import raise_descriptors
+            from outgate.gate.takeover.taking import take
+
+            raise_descriptors()  # for what will come over
+            gate_main.new_loop().close()  # loads uvloop: from the next line on programs wait
+            taken = take(settings.gate.socket)
         for warning in settings.warnings:
             output.warn(str(warning))
         status = gate_main.run(
@@ -68,6 +82,7 @@ def main(argv: list[str]) -> int:
             listener=listener,
             ready=lambda gate: output.say(_ready_line(settings, listener), sys.stderr),
             reloader=lambda previous: _reload(previous, options),
+            taken=taken,
         )
     except ConfigError as e:
         return output.fail("serve", str(e), 2)

@@ -9,11 +9,12 @@ What is wrong is left to C to say: its words differ between versions of Python.
 from __future__ import annotations
 
 import errno
-from _socket import AF_INET, AI_NUMERICHOST, SOCK_STREAM, gaierror
+from _operator import index
+from _socket import gaierror
 from _socket import getaddrinfo as _native_getaddrinfo
 from _socket import socket as _native
-from operator import index
 
+from outgate.client.constants import AF_INET, AI_NUMERICHOST, SOCK_STREAM
 from outgate.core.formats.messages import MAX_HOST
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from _socket import AF_UNIX
+from _operator import index
 from _socket import socket as native
-from operator import index
+
+from outgate.client.constants import AF_UNIX
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
 if TYPE_CHECKING:

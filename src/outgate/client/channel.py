@@ -38,11 +38,17 @@ class Process:
         self.path = ""
 
 
+#: What is answered with fds.
+_WITH_FDS = (messages.NEW, messages.REDEEM)
+
 _process: Process = Process()
 _free: list[Channel] = []
 _anchor: list[Channel] = []
 #: Called when everything the gate had given us is void: its end, or a fork.
 on_lost: list[Any] = []
+#: Called before that in a forked child, where locks may be held by threads that it does not have. Not by
+#: os.register_at_fork: functions that the program has registered before us run first, and may open connections.
+on_fork: list[Any] = []
 
 
 def process() -> Process:
@@ -56,6 +62,8 @@ def start_anew() -> None:
     """Begin as a new process (after fork): nothing of the parent's channels may be used."""
     global _process
     before = _process
+    for hook in on_fork:
+        hook()
     forget()
     _process = Process((before.token, *before.parents)[:8])
     _process.path, _process.dev = before.path, before.dev
@@ -153,8 +161,15 @@ def ensure_anchor() -> Channel:
         _drop_all(_anchor)
     anchor = _open()
     anchor.send(encode({"op": messages.HELLO, "hello": _hello("anchor")}))
-    _anchor.append(anchor)  # another thread may have been as quick: the first in the list serves, the other waits
-    return anchor
+    _anchor.append(anchor)
+    first = next(iter(_anchor), anchor)
+    if first is not anchor:  # another thread was as quick
+        try:
+            _anchor.remove(anchor)
+        except ValueError:  # a third has dropped them all
+            return anchor
+        anchor.drop()
+    return first
 
 
 def take() -> Channel:
@@ -226,21 +241,23 @@ def post(message: dict[str, Any]) -> Channel:
     raise unavailable("gate-unavailable", why="it ends every channel")
 
 
-def collect(channel: Channel, op: str) -> tuple[dict[str, Any], list[int]]:
+def collect(channel: Channel, op: str, keep: bool = False) -> tuple[dict[str, Any], list[int]]:
     """Read the reply to a request that :func:`post` sent, with its fds if the operation has any.
 
     The channel goes back to the free-list, or is dropped on any error, an interruption by a signal among them. A reply
     with fds is only fetched, not waited for: if it is not there yet, ``BlockingIOError`` leaves the channel as it is.
+
+    :param keep: leave the channel to the caller, who has more to say on it.
     """
     fds: list[int] = []
     try:
-        if op == messages.NEW:
+        if op in _WITH_FDS:
             packet, fds = channel.receive_fds()
         else:
             packet = channel.receive(op)
         reply = decode(packet)
     except BlockingIOError:
-        if op == messages.NEW:
+        if op in _WITH_FDS:
             raise
         channel.drop()
         raise late(op) from None
@@ -256,7 +273,7 @@ def collect(channel: Channel, op: str) -> tuple[dict[str, Any], list[int]]:
         _process.boot = hello.get("boot", "")
     if reply.get("end"):
         channel.drop()
-    else:
+    elif not keep:
         give_back(channel)
     return reply, fds
 

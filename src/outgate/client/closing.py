@@ -44,34 +44,59 @@ def close(self: native) -> None:
     return None
 
 
-def close_fd(fd: Any) -> None:
+def close_fd(fd: Any, /) -> None:
     """Close an fd (``socket.close``), which may be one of ours."""
-    state = table.pop(fd, None) if isinstance(fd, int) else None
+    state = table.get(fd) if isinstance(fd, int) else None
     if state is None:
         return native_close_fd(fd)
+    return _close_number(native_close_fd, fd, state, wait=state.bound or state.lingered)
+
+
+def _close_number(native_close: Callable[[int], None], fd: int, state: State, wait: bool) -> None:
     held = state.fds
+    closed = False
     try:
-        native_close_fd(fd)
-        let_go(state, wait=state.bound or state.lingered)
-    except BaseException:
-        _let_go_again(state, held)
+        # The entry goes before the native close: afterwards the number may be another thread's new socket.
+        table.pop(fd, None)
+        native_close(fd)
+        closed = True
+        let_go(state, wait)
+    except BaseException:  # a signal handler raised, or the fd was closed before
+        if not closed and _is_open(fd):
+            table[fd] = state
+        else:
+            _let_go_again(state, held)
         raise
 
 
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True
+
+
 def finalize(self: native) -> None:
-    """Warn and close as C does when the last reference goes, then tell the gate."""
-    fd = native.fileno(self)
-    state = table.get(fd) if fd >= 0 else None
-    if state is None:
-        native.__del__(self)  # type: ignore[attr-defined]
-        return
+    """Warn and close as C does when the last reference goes, then tell the gate.
+
+    Whatever a signal handler raises in here, the socket is closed; natively none runs. One that raises at the very
+    entry leaves it open, as it leaves undone what any finalizer in Python does.
+    """
+    state = None
+    held = 0
     try:
-        said = f"unclosed {self!r}"  # which may have to ask for the names
-    except Exception:  # and nobody answers, or the interpreter has forgotten how to ask
-        said = f"unclosed {object.__repr__(self)}"
-    table.pop(fd, None)
-    held = state.fds
-    try:
+        fd = native.fileno(self)
+        state = table.get(fd) if fd >= 0 else None
+        if state is None:
+            native.__del__(self)  # type: ignore[attr-defined]
+            return
+        held = state.fds
+        try:
+            said = f"unclosed {self!r}"  # which may have to ask for the names
+        except Exception:  # and nobody answers, or the interpreter has forgotten how to ask
+            said = f"unclosed {object.__repr__(self)}"
+        table.pop(fd, None)
         try:
             warn(said, ResourceWarning, 2, self)  # C would name this file for the program's
             native.close(self)
@@ -79,7 +104,15 @@ def finalize(self: native) -> None:
             native.__del__(self)  # type: ignore[attr-defined]  # C reports what a finalizer may not raise
         let_go(state, wait=False)
     except BaseException:
-        _let_go_again(state, held)
+        fd = native.fileno(self)
+        if state is None and fd in table:
+            state = table[fd]
+            held = state.fds
+        if fd >= 0:
+            table.pop(fd, None)
+            native.close(self)
+        if state is not None:
+            _let_go_again(state, held)
         raise
 
 
@@ -88,6 +121,16 @@ def forget_stale(fd: int) -> None:
     stale = table.pop(fd, None)
     if stale is not None:
         let_go(stale, wait=False)
+
+
+def closed_elsewhere(fd: int, state: State) -> None:
+    """Note that C code has closed an fd of a socket, and tell the gate as :func:`close` does.
+
+    :param state: the socket that it was; the number may be another's by now.
+    """
+    if table.get(fd) is state:
+        del table[fd]
+        let_go(state, wait=state.bound or state.lingered)
 
 
 def let_go(state: State, wait: bool, certainly_last: bool = False) -> None:
@@ -99,7 +142,8 @@ def let_go(state: State, wait: bool, certainly_last: bool = False) -> None:
     state.fds -= 1
     if state.fds > 0:
         return
-    if state.is_relay and not (wait and not state.is_datagram and (state.bound or state.lingered)):
+    is_shared = state.spawns == inherit.SHARED
+    if state.is_relay and not is_shared and not (wait and not state.is_datagram and (state.bound or state.lingered)):
         by_cookie.pop(state.cookie, None)  # the gate has no duplicate, and notices itself
         return
     if state.phase == BORN:
@@ -150,17 +194,13 @@ def watch() -> None:
         setattr(os, name, ours)
 
 
-# The entry goes before the native close: afterwards the number may be another thread's new socket.
-
-
 def _close(native: Callable[..., Any]) -> Callable[..., Any]:
     def close(fd: Any) -> None:
-        state = table.pop(fd, None) if isinstance(fd, int) else None
-        try:
+        state = table.get(fd) if isinstance(fd, int) else None
+        if state is None:
             native(fd)
-        finally:
-            if state is not None:
-                let_go(state, wait=False)
+        else:
+            _close_number(native, fd, state, wait=False)
 
     return close
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Goes up with every fork, spawn, and fd sent in ancillary data.
 count = 0
+#: What is never counted to: somebody else may always have it.
+SHARED = -1
 
 
 def bump() -> None:

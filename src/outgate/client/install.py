@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import _socket as _native_module
 import sys
-from types import ModuleType
 
-from outgate.client import closing, inherit, names, standin
+from outgate.client import closing, imports, inherit, names, standin, untested
+from outgate.client.travel import hooks
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any
 
 #: What a patched ``socket.socket`` gets; ``__init__`` and ``_real_close`` are added by hand.
 _METHODS = (
     *("connect", "connect_ex", "bind", "listen", "_accept", "sendto", "sendmsg", "setsockopt", "getsockopt"),
     *("recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into", "getpeername", "getsockname", "shutdown"),
+    *("__reduce_ex__", "__del__"),
 )
 _FUNCTIONS = {**names.STAND_INS, "close": closing.close_fd}
 
@@ -26,17 +28,35 @@ def _watch_once() -> None:
     global _watching
     if not _watching:
         _watching = True
+        if sys.version_info[:2] > untested.NEWEST_TESTED:
+            untested.say()
         inherit.watch()
         closing.watch()
+        imports.after("uvloop.loop", _stand_in_for_uvloop)
+        imports.before("trio._socket", _prepare_for_trio)
+
+
+def _stand_in_for_uvloop(module: ModuleType) -> None:
+    from outgate.client import loops
+
+    loops.stand_in(module)
+
+
+def _prepare_for_trio(module: ModuleType) -> None:
+    """Have our ``recv`` and ``send`` in the class before trio takes them from there, for good."""
+    from outgate.client.relay import moving
+
+    moving.prepare()
 
 
 def module() -> ModuleType:
     """Return a module to stand in for ``_socket``: all it has, with our socket class and look-ups in it."""
-    stand_in = ModuleType("_socket", _native_module.__doc__)
+    stand_in = type(_native_module)("_socket", _native_module.__doc__)
     stand_in.__dict__.update(_native_module.__dict__)
     stand_in.__dict__.update(_FUNCTIONS)
     stand_in.__dict__["socket"] = stand_in.__dict__["SocketType"] = standin.socket
     _watch_once()
+    hooks.watch()
     return stand_in
 
 
@@ -53,12 +73,8 @@ def patch() -> list[str]:
         return []
     _watch_once()
     cls: Any = socket.socket
-    for name in (*_METHODS, "__del__"):
-        setattr(cls, name, standin.socket.__dict__[name])
-    cls.__init__ = _init
-    cls._real_close = _real_close
+    patch_class(cls)
     cls.__outgate__ = True
-    standin.targets.append(cls)
     replaced = {id(getattr(_native_module, name)): ours for name, ours in _FUNCTIONS.items()}
     for name, ours in _FUNCTIONS.items():
         setattr(_native_module, name, ours)
@@ -66,11 +82,25 @@ def patch() -> list[str]:
         _replace_in(getattr(loaded, "__dict__", {}), replaced)
     native_module: Any = _native_module
     native_module.socket = native_module.SocketType = standin.socket  # what is built on C's class from now on
-    return [
+    missed = [
         f"{sub.__module__}.{sub.__qualname__} was built on the native socket class before and stays native"
         for sub in standin.native.__subclasses__()
         if sub is not cls and not sub.__module__.startswith("outgate.") and sub is not standin.socket
     ]
+    if "trio._socket" in sys.modules:
+        missed.append("trio took native methods from the socket class before: its UDP sockets do not work")
+    return missed
+
+
+def patch_class(cls: Any) -> None:
+    """Put our methods into a class that is built on the native one, as :class:`socket.socket` is."""
+    for name in _METHODS:
+        setattr(cls, name, standin.socket.__dict__[name])
+    cls.__init__ = _init
+    cls._real_close = _real_close
+    hooks.wrap_makefile(cls)
+    hooks.watch()
+    standin.targets.append(cls)
 
 
 def _replace_in(namespace: dict[str, Any], replaced: dict[int, Any]) -> None:

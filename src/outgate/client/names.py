@@ -9,19 +9,18 @@ from __future__ import annotations
 import _socket
 import errno
 import os
-from operator import index
+import sys
+from _operator import index  # operator itself costs more than this module
 
 from outgate.client import channel
+from outgate.client.constants import AF_INET, AI_NUMERICHOST, EAI_NONAME, NI_NAMEREQD, NI_NUMERICHOST
 from outgate.core.formats import messages
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
 if TYPE_CHECKING:
     from typing import Any, Callable
 
-_AI_NUMERICHOST = _socket.AI_NUMERICHOST
-_NI_NUMERICHOST, _NI_NAMEREQD = _socket.NI_NUMERICHOST, _socket.NI_NAMEREQD
-_EAI_NONAME = _socket.EAI_NONAME
-
+#: Those that this interpreter has.
 _native: dict[str, Any] = {
     name: getattr(_socket, name)
     for name in (
@@ -34,6 +33,7 @@ _native: dict[str, Any] = {
         "if_indextoname",
         "if_nameindex",
     )
+    if hasattr(_socket, name)
 }
 
 
@@ -61,9 +61,9 @@ def getaddrinfo(
     if host is None:
         return list(native(None, port, family, type, proto, flags))
     try:
-        return list(native(host, port, family, type, proto, flags | _AI_NUMERICHOST))
+        return list(native(host, port, family, type, proto, flags | AI_NUMERICHOST))
     except _socket.gaierror as e:
-        if e.errno != _EAI_NONAME or flags & _AI_NUMERICHOST:
+        if e.errno != EAI_NONAME or flags & AI_NUMERICHOST:
             raise
         name = _whole(host).partition(b"\0")[0]  # C's own getaddrinfo sees no further either
         if not _is_askable(name):
@@ -73,46 +73,49 @@ def getaddrinfo(
     return [(f, t, p, canon, tuple(address)) for f, t, p, canon, address in answer]
 
 
-def gethostbyname(hostname: Any) -> str:
+def gethostbyname(hostname: Any, /) -> str:
     """Return the first IPv4 address of a name."""
     name = _freeze(hostname)
     if _is_local(name):
-        return str(_native["gethostbyname"](name))
+        return str(_native["gethostbyname"](_as_given(hostname, name)))
+    sys.audit("socket.gethostbyname", hostname)
     return str(_ask("gethostbyname_ex", name.decode("ascii"))[2][0])
 
 
-def gethostbyname_ex(hostname: Any) -> tuple[str, list[str], list[str]]:
+def gethostbyname_ex(hostname: Any, /) -> tuple[str, list[str], list[str]]:
     """Return (name, aliases, IPv4 addresses) of a name."""
     name = _freeze(hostname)
     if _is_local(name):
-        return tuple(_native["gethostbyname_ex"](name))
+        return tuple(_native["gethostbyname_ex"](_as_given(hostname, name)))
+    sys.audit("socket.gethostbyname", hostname)
     canonical, aliases, addresses = _ask("gethostbyname_ex", name.decode("ascii"))
     return canonical, list(aliases), list(addresses)
 
 
-def gethostbyaddr(host: Any) -> tuple[str, list[str], list[str]]:
+def gethostbyaddr(host: Any, /) -> tuple[str, list[str], list[str]]:
     """Return (name, aliases, addresses) of an address or name."""
     name = _freeze(host)
     if not _is_askable(name):
-        return tuple(_native["gethostbyaddr"](name))
+        return tuple(_native["gethostbyaddr"](_as_given(host, name)))
+    sys.audit("socket.gethostbyaddr", host)
     canonical, aliases, addresses = _ask("gethostbyaddr", name.decode("ascii"))
     return canonical, list(aliases), list(addresses)
 
 
-def getnameinfo(sockaddr: Any, flags: Any) -> tuple[str, str]:
+def getnameinfo(sockaddr: Any, flags: Any, /) -> tuple[str, str]:
     """Return (host, service) of a socket address."""
     native = _native["getnameinfo"]
     flags = _c_int(flags, lambda: native(("127.0.0.1", 0), flags))
     # Judges the address, and asks nobody; that a name is required would make it fail.
-    numeric = native(sockaddr, (flags & ~_NI_NAMEREQD) | _NI_NUMERICHOST if not flags & _NI_NUMERICHOST else flags)
-    if flags & _NI_NUMERICHOST:
+    numeric = native(sockaddr, (flags & ~NI_NAMEREQD) | NI_NUMERICHOST if not flags & NI_NUMERICHOST else flags)
+    if flags & NI_NUMERICHOST:
         return (str(numeric[0]), str(numeric[1]))
     rest = [index(number) for number in tuple.__getitem__(sockaddr, slice(1, None))]
     host, service = _ask("getnameinfo", [numeric[0], *rest], flags)
     return host, service
 
 
-def if_nametoindex(name: Any) -> int:
+def if_nametoindex(name: Any, /) -> int:
     """Return the index of a network interface of the gate's host."""
     try:
         return int(_native["if_nametoindex"](name))  # lo is the same everywhere; also judges the argument
@@ -123,7 +126,7 @@ def if_nametoindex(name: Any) -> int:
         raise unknown
 
 
-def if_indextoname(index: Any) -> str:
+def if_indextoname(index: Any, /) -> str:
     """Return the name of a network interface of the gate's host."""
     try:
         return str(_native["if_indextoname"](index))
@@ -162,6 +165,11 @@ def _freeze(host: Any) -> Any:
     return host if b"\0" in raw else raw
 
 
+def _as_given(host: Any, frozen: Any) -> Any:
+    """Return what C may be given: the program's own object, which audit hooks see, where nothing can be behind it."""
+    return host if type(host) in (str, bytes) else frozen
+
+
 def _whole(host: Any) -> bytes:
     if isinstance(host, str):
         return str.encode(str.__str__(host), "idna")
@@ -175,17 +183,29 @@ def _is_askable(name: Any) -> bool:
     if type(name) is not bytes or b"\0" in name or name == b"" or name == b"<broadcast>":
         return False
     if len(name) > messages.MAX_HOST or not name.isascii():
-        _native["getaddrinfo"](name, None, 0, 0, 0, _AI_NUMERICHOST)  # the C library's own "not known", if not a number
+        _native["getaddrinfo"](name, None, 0, 0, 0, AI_NUMERICHOST)  # the C library's own "not known", if not a number
     return True
 
 
 def _is_local(name: Any) -> bool:
+    """Tell whether C answers or refuses by itself, as all that it does for IPv4: no look-up."""
     if not _is_askable(name):
         return True
+    spelling = name.decode("ascii")
+    try:  # getaddrinfo would tell audit hooks of a look-up that the program did not ask for
+        _socket.inet_pton(AF_INET, spelling)
+        return True
+    except OSError:
+        pass
     try:
-        _native["getaddrinfo"](name, None, _socket.AF_INET, 0, 0, _AI_NUMERICHOST)
+        _socket.inet_aton(spelling)  # takes a little more for a number than getaddrinfo does
+    except OSError:
+        if ":" not in spelling:
+            return False
+    try:
+        _native["getaddrinfo"](name, None, AF_INET, 0, 0, AI_NUMERICHOST)
     except _socket.gaierror as e:
-        return e.errno != _EAI_NONAME
+        return e.errno != EAI_NONAME
     return True
 
 

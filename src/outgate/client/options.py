@@ -6,12 +6,12 @@ gets are exact numbers, the ones that were judged. Sockets that are not of the g
 
 from __future__ import annotations
 
-from _socket import SO_LINGER, SOL_SOCKET
 from _socket import socket as native
 
 from outgate.client import channel
 from outgate.client.address import parse
 from outgate.client.calls import c_int, judge, refusal
+from outgate.client.constants import SO_LINGER, SOL_SOCKET
 from outgate.client.state import table
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together

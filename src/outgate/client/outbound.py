@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
-from _socket import AF_INET, AI_NUMERICHOST, SOCK_STREAM, gaierror, getaddrinfo
+import sys
+from _socket import gaierror, getaddrinfo, inet_ntop, inet_pton
 from _socket import socket as native
 
 from outgate.client import channel, inherit
 from outgate.client.address import parse
 from outgate.client.calls import c_int, judge, os_error, refusal
 from outgate.client.closing import let_go
+from outgate.client.constants import AF_INET, AI_NUMERICHOST, SOCK_STREAM
 from outgate.client.options import freeze_ancillary, judge_message
 from outgate.client.state import CONNECTED, by_cookie, table
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 MSG_FASTOPEN = 0x20000000
 
 
-def bind(self: native, address: Any) -> None:
+def bind(self: native, address: Any, /) -> None:
     """Bind to the wildcard or loopback with port 0; anything else is for servers.
 
     :raises outgate.errors.OutboundOnly: for an address or a port (App Engine: no bind to specific ones).
@@ -30,9 +32,11 @@ def bind(self: native, address: Any) -> None:
         return native.bind(self, address)
     host, port, flow, scope = parse(state.family, address, "bind")
     if not _may_bind(state.family, host) or (port != 0 and not channel.process().dev):
+        sys.audit("socket.bind", self, address)  # which C raises for what is not refused
         raise refusal("bind", host=host, port=port)
     if state.is_relay:
-        state.ways.bind(state, host, port)
+        sys.audit("socket.bind", self, address)
+        state.ways.bind(self, state, host, port)
         return None
     native.bind(self, (host, port) if state.family == AF_INET else (host, port, flow, scope))
     state.bound = True
@@ -42,10 +46,14 @@ def bind(self: native, address: Any) -> None:
 def _may_bind(family: int, host: str) -> bool:
     if host in ("", "localhost"):
         return True
+    number: Any
     try:
-        number: Any = getaddrinfo(host, None, family, SOCK_STREAM, 0, AI_NUMERICHOST)[0][4][0]
-    except gaierror:
-        return False
+        number = inet_ntop(family, inet_pton(family, host))  # audit hooks are told of getaddrinfo, and not of these
+    except OSError:
+        try:
+            number = getaddrinfo(host, None, family, SOCK_STREAM, 0, AI_NUMERICHOST)[0][4][0]
+        except gaierror:
+            return False
     return number in ("0.0.0.0", "::", "::1") or number.startswith(("127.", "::ffff:127."))
 
 

@@ -9,9 +9,13 @@ import errno
 import os
 import select
 import sys
-from _socket import (
+from _socket import CMSG_SPACE
+from _socket import socket as _native
+from fcntl import F_DUPFD_CLOEXEC, fcntl
+from posix import close as close_natively  # os.close looks for the program's sockets
+
+from outgate.client.constants import (
     AF_UNIX,
-    CMSG_SPACE,
     MSG_DONTWAIT,
     MSG_PEEK,
     SCM_RIGHTS,
@@ -21,10 +25,6 @@ from _socket import (
     SOCK_SEQPACKET,
     SOL_SOCKET,
 )
-from _socket import socket as _native
-from fcntl import F_DUPFD_CLOEXEC, fcntl
-from posix import close as close_natively  # os.close looks for the program's sockets
-
 from outgate.core.formats import messages
 
 _MSG_CMSG_CLOEXEC = 0x40000000
@@ -99,6 +99,13 @@ class Channel:
         """Send one packet. Raises :class:`Gone` if the gate has closed the channel."""
         try:
             self.sock.send(packet)
+        except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError):
+            raise Gone(sent=False) from None
+
+    def send_fd(self, packet: bytes, fd: int) -> None:
+        """Send one packet and an fd with it. Raises :class:`Gone` if the gate has closed the channel."""
+        try:
+            self.sock.sendmsg([packet], [(SOL_SOCKET, SCM_RIGHTS, fd.to_bytes(4, sys.byteorder))])
         except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError):
             raise Gone(sent=False) from None
 

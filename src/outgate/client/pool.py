@@ -9,12 +9,12 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from _socket import AF_INET, AF_INET6, SOCK_STREAM, SOL_SOCKET
 from _socket import socket as _native
 from _thread import RLock
 from posix import close as close_natively  # os.close looks for the program's sockets
 
 from outgate.client import channel, packets
+from outgate.client.constants import AF_INET, AF_INET6, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET
 from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
 from outgate.core.formats import messages
 
@@ -149,7 +149,9 @@ def _take_in(family: int, batch: packets.Channel) -> bool:
 def discard(parked: Parked) -> None:
     """Close a parked socket, unless the program has its number by now (``closerange``) for something of its own."""
     try:
-        sock = _native(AF_INET, SOCK_STREAM, 0, parked.fd)
+        # With the flag C leaves the file alone; without it, socket.setdefaulttimeout() would make the file, which a
+        # forked child shares with its parent's pool, non-blocking.
+        sock = _native(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0, parked.fd)
     except OSError:
         return
     try:
@@ -170,10 +172,10 @@ def _drop() -> None:
             owed.pop().drop()
 
 
-def _after_fork_in_child() -> None:
+def _renew_locks() -> None:
     for family in _locks:
         _locks[family] = RLock()  # another thread of the parent may have held it
 
 
 channel.on_lost.append(_drop)
-os.register_at_fork(after_in_child=_after_fork_in_child)
+channel.on_fork.append(_renew_locks)

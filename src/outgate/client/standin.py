@@ -10,34 +10,33 @@ from __future__ import annotations
 
 import errno
 import sys
-from _socket import (
-    AF_INET,
-    AF_INET6,
-    AF_UNIX,
-    IPPROTO_TCP,
-    IPPROTO_UDP,
-    SO_ACCEPTCONN,
-    SO_TYPE,
-    SOCK_CLOEXEC,
-    SOCK_DGRAM,
-    SOCK_NONBLOCK,
-    SOCK_STREAM,
-    SOL_SOCKET,
-    gaierror,
-)
+from _socket import gaierror
 from _socket import socket as native
 from _socket import timeout as timed_out
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from posix import close as close_natively  # os.close looks for the program's sockets
 from select import POLLOUT, poll
 
-from outgate.client import channel, inherit, outbound, pool
+from outgate.client import arriving, channel, inherit, outbound, pool
 from outgate.client.address import parse
 from outgate.client.calls import c_int, os_error, refusal
-from outgate.client.closing import close, finalize, forget_stale, let_go
+from outgate.client.closing import close, finalize, forget_stale
+from outgate.client.constants import (
+    AF_INET,
+    AF_INET6,
+    AF_UNIX,
+    IPPROTO_TCP,
+    IPPROTO_UDP,
+    SOCK_CLOEXEC,
+    SOCK_DGRAM,
+    SOCK_NONBLOCK,
+    SOCK_STREAM,
+    SOL_SOCKET,
+)
 from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
 from outgate.client.options import getsockopt, setsockopt
 from outgate.client.state import BORN, CONNECTED, CONNECTING, State, by_cookie, table
+from outgate.client.travel import hooks
 from outgate.core.formats import messages
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
@@ -49,10 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["native", "socket"]
 
 _SO_COOKIE = 57
-#: Set on every socket that a gate makes, and by hardly anybody else.
-_TCP_FASTOPEN_NO_COOKIE = 34
-#: What no lease has for its number: the gate refuses a connect of it as unknown.
-_NO_LEASE = 0
+_TCP_INFO, _TCP_CLOSE = 11, 7
 _TYPE_FLAGS = SOCK_NONBLOCK | SOCK_CLOEXEC
 _SOCK_RAW, _SOCK_SEQPACKET, _SOCK_PACKET = 3, 5, 10
 _KINDS = frozenset(
@@ -69,7 +65,7 @@ def init(self: native, family: int = -1, type: int = -1, proto: int = -1, fileno
     :raises outgate.errors.GateError: for what does not leave through the gate, or an app that gets no sockets.
     """
     if fileno is not None:
-        _init_from(self, family, type, proto, fileno)
+        arriving.init_from(self, family, type, proto, fileno)
         return
     try:
         family, type, proto = c_int(family), c_int(type), c_int(proto)
@@ -154,85 +150,22 @@ def _give_out(self: native, family: int, kind: int, proto: int, parked: pool.Par
 def _state(parked: pool.Parked, family: int) -> State:
     if not parked.is_relay:
         return State(parked.id, parked.cookie, family, inherit.count)
-    from outgate.client.relay.carried import Carried
+    if not _carried:
+        from outgate.client.relay.carried import Carried
 
-    return Carried(parked.id, parked.cookie, family, inherit.count)
-
-
-def _init_from(self: native, family: int, type: int, proto: int, fileno: Any) -> None:
-    native.__init__(self, family, type, proto, fileno)
-    if type != -1 and c_int(type) & SOCK_NONBLOCK:
-        native.setblocking(self, False)
-    fd = native.fileno(self)
-    if _is_for_datagrams(self, fd):
-        from outgate.client.relay import udp
-
-        return udp.init_from(self, fd, proto)
-    if self.type != SOCK_STREAM or self.family not in (AF_INET, AF_INET6, AF_UNIX):
-        return forget_stale(fd)
-    known = table.get(fd)
-    try:
-        cookie = int.from_bytes(native.getsockopt(self, SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
-    except OSError:
-        return
-    state = by_cookie.get(cookie)
-    if state is not None and state.is_relay:
-        state.ways.become(self, state)
-    elif self.family == AF_UNIX:
-        return forget_stale(fd)
-    if known is not None and known.cookie == cookie:
-        return  # handed on by detach()
-    if state is not None:  # a dup
-        table[fd] = state
-        state.fds = max(state.fds, 0) + 1
-    else:
-        table.pop(fd, None)
-        if not _is_in_use(self):
-            _adopt(self, cookie)
-    if known is not None:
-        let_go(known, wait=False)
+        _carried.append(Carried)
+    made: State = _carried[0](parked.id, parked.cookie, family, inherit.count)
+    return made
 
 
-def _is_for_datagrams(self: native, fd: int) -> bool:
-    """Tell whether an fd may be one end of a pair for UDP: it is of a kind that hardly anything else is."""
-    state = table.get(fd)
-    if state is not None and state.is_datagram:
-        return True
-    try:
-        return native.getsockopt(self, SOL_SOCKET, SO_TYPE) == _SOCK_SEQPACKET
-    except OSError:
-        return False
-
-
-def _is_in_use(self: native) -> bool:
-    """Tell whether a socket listens or is connected: nothing is left to ask the gate about it."""
-    try:
-        if native.getsockopt(self, SOL_SOCKET, SO_ACCEPTCONN):
-            return True
-        native.getpeername(self)
-    except OSError as e:
-        return e.errno != errno.ENOTCONN
-    return True
-
-
-def _adopt(self: native, cookie: int) -> None:
-    """Ask the gate about an unconnected socket of unknown origin: it may be one of its own, whose connect it judges."""
-    from outgate.errors import GateError
-
-    try:
-        id = channel.request({"op": messages.ADOPT, "cookie": cookie})["sock"]
-    except GateError:
-        if not native.getsockopt(self, IPPROTO_TCP, _TCP_FASTOPEN_NO_COOKIE):
-            return  # somebody else's: the network it was made in decides what it reaches
-        id = _NO_LEASE  # made by a gate, which has let go of it
-    fd = native.fileno(self)
-    table[fd] = by_cookie[cookie] = State(id, cookie, self.family, inherit.count - 1)
+#: The class of relayed sockets once there is one: finalizers make sockets when nothing can be imported any more.
+_carried: list[Any] = []
 
 
 # --- connect ----------------------------------------------------------------------------------------------------------
 
 
-def connect(self: native, address: Any) -> None:
+def connect(self: native, address: Any, /) -> None:
     """Connect through the gate: ask, then harvest what the kernel says of the dial that the gate began.
 
     The gate decides, resolves and dials on this very open file; we wait for the outcome natively, so time-outs,
@@ -249,7 +182,7 @@ def connect(self: native, address: Any) -> None:
         return None
     parsed = parse(state.family, address, "connect")
     sys.audit("socket.connect", self, address)
-    if state.phase != BORN:
+    if state.phase != BORN and not _was_cut(self, state):
         return _harvest(self, state)  # a second connect asks the kernel, which knows what became of the first
     number = begin(state, parsed)
     if number == 0:
@@ -293,17 +226,19 @@ def begin(state: State, address: Address) -> int:
 
 def begin_ex(state: State, address: Address) -> int:
     """Have the gate dial as :func:`begin` does, and return the errno of a refusal as well."""
-    from outgate.errors import GateError
+    from outgate.errors import GateError, PolicyDenied
 
     try:
         return begin(state, address)
+    except PolicyDenied as e:  # of a name too, which is a gaierror as well
+        return e.errno or errno.EIO
     except gaierror:
         raise  # as natively: a name that cannot be looked up is no errno
     except GateError as e:
         return e.errno or errno.EIO
 
 
-def connect_ex(self: native, address: Any) -> int:
+def connect_ex(self: native, address: Any, /) -> int:
     """Connect as :func:`connect` does, and return the errno instead of raising it."""
     state = table.get(native.fileno(self))
     if state is None:
@@ -312,7 +247,7 @@ def connect_ex(self: native, address: Any) -> int:
         return int(state.ways.connect_ex(state, self, address))
     parsed = parse(state.family, address, "connect_ex")
     sys.audit("socket.connect", self, address)
-    is_first = state.phase == BORN
+    is_first = state.phase == BORN or _was_cut(self, state)
     if is_first:
         number = begin_ex(state, parsed)
         if number != errno.EINPROGRESS:
@@ -339,6 +274,20 @@ def _harvest(self: native, state: State) -> None:
         _note(state, e.errno)
         raise
     state.phase = CONNECTED
+
+
+def _was_cut(self: native, state: State) -> bool:
+    """Tell whether the gate has reset this connection, and note that it is unconnected: the kernel would dial again."""
+    if state.phase != CONNECTED:
+        return False
+    try:
+        native.getpeername(self)
+    except OSError as e:
+        # So it is after a reset by the peer too; then the kernel says EISCONN, and the gate does.
+        if e.errno == errno.ENOTCONN and native.getsockopt(self, IPPROTO_TCP, _TCP_INFO, 1)[0] == _TCP_CLOSE:
+            state.phase = BORN
+            return True
+    return False
 
 
 def _note(state: State, number: int | None) -> None:
@@ -379,6 +328,13 @@ class socket(native):
     getsockopt = getsockopt  # type: ignore[assignment]  # typeshed tells int from bytes by the arguments
     close = close
     __del__ = finalize
+    __reduce_ex__ = hooks.reduce_socket
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """See to the files of :class:`socket.socket`, the class that the standard library builds on this one."""
+        super().__init_subclass__(**kwargs)
+        if cls.__module__ == "socket" and "makefile" in cls.__dict__:
+            hooks.wrap_makefile(cls)
 
 
 socket.__module__ = "_socket"

@@ -15,10 +15,10 @@ ENDED = "ended"  #: metered for the last time and closed
 STATES = (BORN, DIALLED, OPEN, FAILED, ENDED)
 
 # Events.
-DIAL = "dial"
-CONNECTED = "connected"
+DIAL = "dial"  #: a connect has begun
+CONNECTED = "connected"  #: the kernel says that it has succeeded
 RESET = "reset"  #: refused, timed out, or reset after it was connected: the kernel has the socket unconnected again
-END = "end"
+END = "end"  #: its last holder has closed it or ended, or the gate takes it or goes
 
 EVENTS = (DIAL, CONNECTED, RESET, END)
 

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 #: Names the socket for clients; ``outgate run`` sets it for the program it starts.
 SOCKET_VARIABLE = "OUTGATE_SOCKET"
+#: Says to clients of which untested versions of Python they need not warn (again): ``3.15``, or ``quiet`` of none.
+UNTESTED_VARIABLE = "OUTGATE_UNTESTED"
+#: Has clients say what makes its sockets itself, and holds what has been said of; not there: they say nothing.
+FOREIGN_VARIABLE = "OUTGATE_FOREIGN"
 
 
 def runtime_dir(environ: Mapping[str, str], uid: int) -> str:

@@ -6,6 +6,7 @@ import array
 import contextlib
 import fcntl
 import os
+import select
 import socket
 import termios
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from outgate.core.formats import messages
 from outgate.errors import GateError, OutgateError, ProtocolError
 from outgate.gate import requests, wire
-from outgate.gate.kernel import eager
+from outgate.gate.kernel import births, eager
 from outgate.gate.registry import Process
 
 if TYPE_CHECKING:
@@ -46,8 +47,12 @@ class Channel:
         "_busy",
         "_fd",
         "_gate",
+        "_handed",
+        "_refuses_fds",
         "_sock",
         "_strays",
+        "_takes_fd",
+        "app_name",
         "closed",
         "greeted_by",
         "is_anchor",
@@ -55,20 +60,69 @@ class Channel:
         "process",
     )
 
-    def __init__(self, gate: Gate, sock: socket.socket, peer: Peer, strays: bool) -> None:
+    def __init__(self, gate: Gate, sock: socket.socket, peer: Peer, strays: bool, app_name: str = "") -> None:
         self._gate = gate
         self._sock = sock
         self._fd = sock.fileno()
         self._busy = False
         self._after: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-        #: Whether a packet may carry fds (no SO_PASSRIGHTS), so that every receive needs room for them.
+        #: Whether packets may carry fds (no SO_PASSRIGHTS, or one was asked for once), so that every receive needs
+        #: room for them: the kernel would close those without on our thread, which may take as long as it likes.
         self._strays = strays
+        self._refuses_fds = not strays
+        #: Whether the next packet may bring one, and what it has brought: a file of any kind.
+        self._takes_fd = False
+        self._handed: int | None = None
         self.peer = peer
+        #: Whose own socket it came by, "" where the user decides.
+        self.app_name = app_name
         self.process: Process | None = None
         self.is_anchor = False
         self.greeted_by = gate.loop.time() + messages.HELLO_LIMIT
         self.closed = False
         gate.loop.add_reader(self._fd, self._on_readable)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is at work, or has brought half of what it is to bring."""
+        return self._busy or self._takes_fd
+
+    @property
+    def takes_strays(self) -> bool:
+        """Whether a packet may carry fds that nobody asked for."""
+        return self._strays
+
+    def fileno(self) -> int:
+        """Return the fd, or -1 when it is closed."""
+        return -1 if self.closed else self._fd
+
+    def pause(self) -> None:
+        """Read nothing for now."""
+        self._gate.loop.remove_reader(self._fd)
+
+    def resume(self) -> None:
+        """Read again."""
+        if not self.closed:
+            self._gate.loop.add_reader(self._fd, self._on_readable)
+
+    def hand_over(self, fds: list[int], batch: int, limit: float) -> bytes:
+        """Send many fds and return what the other end says to that; b"" for nothing. Blocks, and it is meant to.
+
+        :param batch: how many go in one packet.
+        :param limit: seconds that each step may take.
+        """
+        packet = wire.encode({"fds": len(fds)})
+        waiting = select.poll()
+        waiting.register(self._fd, select.POLLOUT)
+        try:
+            for start in range(0, len(fds), batch):
+                if not waiting.poll(limit * 1000):
+                    return b""
+                self._transmit(packet, fds[start : start + batch])
+            waiting.modify(self._fd, select.POLLIN)
+            return self._sock.recv(64, _READ) if waiting.poll(limit * 1000) else b""
+        except OSError:
+            return b""
 
     def after_reply(self, function: Callable[..., None], *args: Any) -> None:
         """Have something done once the reply to the request at work is on its way: the client need not wait for it."""
@@ -103,17 +157,20 @@ class Channel:
             self._send({"error": {"code": e.code, "facts": dict(e.facts)}, "end": True})
             self.close(e.code)
             return
+        if self._handed is not None and not isinstance(request, wire.Hand):
+            self.end("file descriptors in a request")
+            return
         if self.is_anchor:
-            if isinstance(request, wire.Close):
-                self._let_go(request)
+            if not isinstance(request, wire.Hello):
+                self._note(request)
             return
         self._busy = True
         eager.run(self._answer(request), self._gate.loop, self._gate.tasks)
 
-    def _let_go(self, request: wire.Close) -> None:
+    def _note(self, request: wire.Request) -> None:
         assert self.process is not None
         try:
-            requests.let_go(self._gate, self.process, request)
+            requests.ONE_WAY[type(request)](self._gate, self.process, request)
         except Exception as e:
             self._gate.fault(e, request)
 
@@ -122,17 +179,33 @@ class Channel:
         if not self._strays:
             return self._sock.recv_into(buffer, 0, _READ), buffer
         size, ancillary, _, _ = self._sock.recvmsg_into((buffer,), _STRAY_ROOM, _READ)
+        takes, self._takes_fd = self._takes_fd, False
         count = 0
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds = array.array("i", data[: len(data) - len(data) % 4])
+                if takes and len(fds) == 1 and self._handed is None:
+                    self._handed = fds[0]
+                    continue
                 count += len(fds)
                 for fd in fds:
-                    self._gate.stray_closer(self.peer.uid).put(fd)
+                    self._gate.reception.stray_closer(self.peer.uid).put(fd)
         if count:
             self.end("file descriptors in a request")
             raise BlockingIOError
         return size, buffer
+
+    def expect_fd(self) -> None:
+        """Let the next packet bring an fd: the end of a relayed socket that its holder shares."""
+        self._takes_fd = self._strays = True
+        births.take_fds(self._sock)
+
+    def take_handed(self) -> int | None:
+        """Return the fd that the request at work has brought, which is the caller's now, and take nothing more."""
+        if self._refuses_fds:
+            births.take_no_fds(self._sock)
+        handed, self._handed = self._handed, None
+        return handed
 
     def _greet(self, request: wire.Request) -> None:
         hello = request.hello
@@ -142,12 +215,12 @@ class Channel:
         elif self.process is not None:
             raise ProtocolError("a second hello")
         else:
-            asks = isinstance(request, (wire.Why, wire.Stat, wire.Reload))
-            self.process = self._gate.join(self, hello, asks)
+            asks = isinstance(request, wire.ABOUT_THE_GATE)
+            self.process = self._gate.reception.join(self, hello, asks)
             self.is_anchor = hello.role == "anchor"
             self.process.channels += 1
         opens = hello is not None and isinstance(request, wire.Hello)
-        if self.is_anchor and not opens and not isinstance(request, wire.Close):
+        if self.is_anchor and not opens and type(request) not in requests.ONE_WAY:
             raise ProtocolError("an anchor carries one-way packets only")
 
     async def _answer(self, request: wire.Request) -> None:
@@ -228,9 +301,11 @@ class Channel:
         self.closed = True
         self._gate.loop.remove_reader(self._fd)
         process = self.process
-        closer = process.app.closer if process is not None else self._gate.stray_closer(self.peer.uid)
+        closer = process.app.closer if process is not None else self._gate.reception.stray_closer(self.peer.uid)
         closer.put(self._sock)
-        self._gate.left(self)
+        if self._handed is not None:
+            closer.put(self._handed)
+        self._gate.reception.left(self)
 
 
 def peer_of(sock: socket.socket) -> Peer:

@@ -12,12 +12,13 @@ import contextlib
 import itertools
 import os
 import time
+from _socket import SHUT_RDWR
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
-from outgate.gate.kernel import holders, meter
+from outgate.gate.kernel import cut, holders, meter
 from outgate.gate.registry import App, Lease, Process
 from outgate.gate.relay.relaying import reading
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Seconds between looks at sockets that others hold: they may close without ending, and nobody tells us.
 LOOK_AGAIN = 1.0
+#: How many reclaimed sockets are remembered.
+REMEMBERED = 10_000
 #: Leases ended in one turn of the loop, at some 12 µs each.
 SLICE = 100
 
@@ -35,12 +38,16 @@ class Ending:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
+        #: Seconds for which sockets had been idle that were reclaimed lately, for who asks why.
+        self.reclaimed: dict[int, float] = {}
         #: Let go by their opener, perhaps held by others.
         self._held: dict[int, Lease] = {}
         #: Whom to tell once it is known whether anybody else holds.
         self._waiting: dict[int, Callable[[], None]] = {}
         self._pidfds: dict[int, int] = {}
         self._looking = False
+        #: When the look began (monotonic seconds): it knows nothing of what has come to a process since.
+        self._began = 0.0
         self._again = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -56,6 +63,7 @@ class Ending:
         gate.log_end(lease, last, how)
         lease.see(life.END)
         self._held.pop(lease.id, None)
+        gate.sharing.forget(lease)
         gate.registry.remove(lease)
         closer = lease.process.app.closer
         if lease.side is not None:
@@ -64,7 +72,37 @@ class Ending:
         for waits in (closed, self._waiting.pop(lease.id, None)):
             if waits is not None:
                 self.when_closed(lease.process.app, waits)
-        gate.released()
+        gate.reception.released()
+
+    def cut(self, lease: Lease, how: str) -> None:
+        """Reset a connection both ways: the program gets ECONNRESET, never a clean end of file inside a transfer.
+
+        :param how: why, for the log.
+        """
+        if lease.side is not None:
+            lease.side.relayed.cut(how)
+            return
+        gate = self._gate
+        gate.unwatch(lease)
+        gate.log_end(lease, self._final(lease), how)
+        with contextlib.suppress(OSError):  # gone by itself
+            cut.reset(lease.sock)
+        lease.see(life.RESET)
+
+    def reclaim(self, lease: Lease, idle: float) -> None:
+        """Take an idle socket from whoever holds it: an end of file, then EPIPE.
+
+        :param idle: for how many seconds nothing has moved.
+        """
+        if lease.side is not None:
+            lease.side.relayed.close("idle")
+            return
+        with contextlib.suppress(OSError):  # reset meanwhile
+            lease.sock.shutdown(SHUT_RDWR)
+        self.reclaimed[lease.id] = idle
+        while len(self.reclaimed) > REMEMBERED:
+            del self.reclaimed[next(iter(self.reclaimed))]
+        self.end(lease, "idle")
 
     def when_closed(self, app: App, tell: Callable[[], None]) -> None:
         """Call ``tell`` on the loop when everything of the app that waits for its close is closed."""
@@ -111,6 +149,7 @@ class Ending:
             self._again = True
             return
         self._looking = True
+        self._began = time.monotonic()
         inodes = frozenset(lease.inode for lease in self._held.values())
         loop = self._gate.loop
 
@@ -133,8 +172,13 @@ class Ending:
                 if lease.id in self._waiting:
                     self._waiting.pop(lease.id)()
                 continue
-            if not holding:
-                self.end(lease, "closed" if lease.process.channels else "process-ended")
+            if not holding and not self._gate.sharing.is_unclear(lease, self._began):
+                if self._gate.sharing.keeps(lease):
+                    del self._held[lease.id]  # parked: it comes back when it is redeemed
+                    if lease.id in self._waiting:
+                        self._waiting.pop(lease.id)()
+                else:
+                    self.end(lease, "closed" if lease.process.channels else "process-ended")
                 continue
             pids |= holding
             if lease.id in self._waiting:

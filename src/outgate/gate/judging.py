@@ -25,6 +25,11 @@ def may_have_sockets(process: Process) -> Reply | None:
     return None if refused is None else refusal(refused[0], **refused[1])
 
 
+def may_open(gate: Gate, process: Process) -> Reply | None:
+    """Return why this process may open nothing new, or ``None``."""
+    return refusal("draining") if gate.is_draining else may_have_sockets(process)
+
+
 async def judge(
     gate: Gate, app: App, host: str, port: int, family: int, transport: Transport = "tcp"
 ) -> tuple[str, int, Decision]:

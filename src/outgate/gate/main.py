@@ -4,71 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import signal
 import socket
-import stat
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
-from outgate.core import paths
-from outgate.errors import ConfigError
 from outgate.gate.configuration import config
 from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.kernel import notify, users
+from outgate.gate.kernel.listening import listen
 from outgate.gate.server import Gate
+from outgate.gate.takeover import taking
+from outgate.gate.takeover.taking import Taken
 
-#: Channels that may wait to be accepted. net.core.somaxconn caps it.
-_BACKLOG = 1024
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-
-def listen(path: str, mode: int) -> socket.socket:
-    """Return a listening channel socket at the path; one that a dead gate left is replaced.
-
-    :raises ConfigError: another gate answers there, or the path cannot be used.
-    """
-    folder = os.path.dirname(path)
-    try:
-        os.makedirs(folder, mode=0o755 if mode & 0o077 else 0o700, exist_ok=True)
-        _refuse_shared(folder)
-        _remove_dead(path)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        before = os.umask(0o777 & ~mode)
-        try:
-            sock.bind(path)
-        finally:
-            os.umask(before)
-        sock.listen(_BACKLOG)
-    except OSError as e:
-        why = "the path is too long for a Unix socket (107 bytes)" if e.errno is None else e.strerror
-        raise ConfigError(f"gate.socket: cannot listen at {path}: {why or e}") from None
-    return sock
-
-
-def _refuse_shared(folder: str) -> None:
-    seen = os.stat(folder)
-    sticky = seen.st_uid == 0 and seen.st_mode & stat.S_ISVTX  # as /tmp: others may add files, and not replace ours
-    if not sticky and not paths.is_private(seen.st_uid, seen.st_mode, os.getuid()):
-        raise ConfigError(
-            f"gate.socket: others may change {folder}, so they could stand in for the gate; name a folder of your own"
-        )
-
-
-def _remove_dead(path: str) -> None:
-    try:
-        if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise ConfigError(f"gate.socket: {path} exists and is not a socket; name another path")
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
-        probe.setblocking(False)
-        result = probe.connect_ex(path)
-    if result in (0, errno.EAGAIN):
-        raise ConfigError(f"gate.socket: a gate is already listening at {path}; stop it or name another socket")
-    os.unlink(path)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -87,6 +38,7 @@ def run(
     ready: Callable[[Gate], None] | None = None,
     reloader: Callable[[config.Settings], config.Settings] | None = None,
     while_running: int | None = None,
+    taken: Taken | None = None,
 ) -> int:
     """Serve until SIGTERM or SIGINT, and return the exit status.
 
@@ -95,15 +47,21 @@ def run(
     :param reloader: makes the next settings from those in force, for SIGHUP and ``outgate reload``.
     :param while_running: a pidfd, closed here; the gate ends when that process has ended, and every one that has a
         channel or was given our address.
+    :param taken: everything that the gate had whose place this one takes.
     """
     notifier = notify.Notifier.from_environ(os.environ, os.getpid())
     log = DecisionLog(settings.gate.log if settings.gate.log != "-" else sys.stdout.fileno())
-    own_listener = listener is None
-    if listener is None:
-        listener = listen(settings.gate.socket, settings.gate.socket_mode)
+    if taken is not None:
+        listener = taken.listener
+    made = listener or listen(settings.gate.socket, settings.gate.socket_mode)
     loop = new_loop()
-    gate = Gate(settings, listener, log, loop)
+    gate = Gate(settings, made, log, loop)
+    gate.owns_listener = listener is None
+    if taken is not None:
+        taking.restore(gate, taken)
+    gate.reception.follow(settings.apps, settings.gate.socket_mode)
     gate.reloader = reloader
+    gate.leave = lambda: _leave(log)
     _answer_signals(gate, log, notifier)
     if while_running is not None:
         _end_with(gate, while_running)
@@ -112,6 +70,8 @@ def run(
     def begin() -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         log.event("start", pid=os.getpid(), policy=settings.number, source=settings.source)
+        if taken is not None:
+            log.event("took-over", pid=os.getpid(), reason=f"from process {taken.state.pid}")
         notifier.ready(f"{len(settings.apps)} apps, policy {settings.number}")
         if ready is not None:
             ready(gate)
@@ -124,10 +84,17 @@ def run(
         gate.stop()
         log.event("stop", pid=os.getpid())
         log.close()
-        if own_listener:
+        if gate.owns_listener:
             with contextlib.suppress(OSError):
                 os.unlink(settings.gate.socket)
     return 0
+
+
+def _leave(log: DecisionLog) -> NoReturn:
+    """End without ending anything: the next gate has it all. A turn of the loop more would read what is its to read."""
+    log.event("handed-over", pid=os.getpid())
+    log.close()
+    os._exit(0)
 
 
 def _answer_signals(gate: Gate, log: DecisionLog, notifier: notify.Notifier) -> None:
@@ -169,7 +136,7 @@ def _end_with(gate: Gate, pidfd: int) -> None:
         if not waiting:
             gate.loop.stop()
 
-    gate.on_release = look
+    gate.reception.on_release = look
     wait_for(pidfd)
 
 

@@ -88,13 +88,13 @@ class Process:
         self.adopted: set[int] = set()
 
     def may_use(self, opener: Process, id: int) -> bool:
-        """Tell whether a socket is this process's to use: its own, of one it was forked from, or adopted.
+        """Tell whether a socket is this process's to use: its own, of one it was forked from, adopted, or redeemed.
 
         :param opener: the process that has it from us.
         """
-        if opener is self:
+        if opener is self or id in self.adopted:
             return True
-        return opener.uid == self.uid and (opener.token in self.parents or id in self.adopted)
+        return opener.uid == self.uid and opener.token in self.parents
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} {self.program!r} app={self.app.name} leases={len(self.leases)}>"
@@ -173,21 +173,25 @@ class Registry:
         self.leases: dict[int, Lease] = {}
         self.by_cookie: dict[int, Lease] = {}
         #: Ids begin anywhere: a client may close what an earlier gate made, and must not hit what this one made.
-        self.first = self._next = secrets.randbits(48)
+        self.first = self.last = secrets.randbits(48)
 
     def number(self) -> int:
         """Return the id of a new socket."""
-        self._next += 1
-        return self._next
+        self.last += 1
+        return self.last
 
     def add(self, process: Process, sock: native, cookie: int, family: int, channel: Channel | None = None) -> Lease:
         """Enter a born socket that leaves over a channel."""
         lease = Lease(self.number(), process, sock, cookie, family)
         lease.born_on = channel
-        self.leases[lease.id] = process.leases[lease.id] = self.by_cookie[cookie] = lease
-        process.app.held += 1
+        self.enter(lease)
         process.app.sockets += 1
         return lease
+
+    def enter(self, lease: Lease) -> None:
+        """Enter a socket that the gate holds."""
+        self.leases[lease.id] = lease.process.leases[lease.id] = self.by_cookie[lease.cookie] = lease
+        lease.process.app.held += 1
 
     def remove(self, lease: Lease) -> None:
         """Strike out a socket that the gate holds no more."""
@@ -217,6 +221,10 @@ class Registry:
             if lease is not None and not process.may_use(lease.process, id):
                 return None
         return lease
+
+    def opened(self) -> int:
+        """Return how many sockets are open, of all apps."""
+        return sum(app.open for app in self.apps.values())
 
     def statistics(self) -> dict[str, Any]:
         """Return counts per app, as ``outgate stats`` shows them."""

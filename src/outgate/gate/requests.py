@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
 from outgate.core.policy.decide import ALLOW
-from outgate.gate import wire
+from outgate.gate import listing, passing, wire
 from outgate.gate.datagram import reaching
 from outgate.gate.explain import before_lookup, explain, unknown
-from outgate.gate.judging import judge, may_have_sockets
+from outgate.gate.judging import judge, may_open
 from outgate.gate.kernel import births, dial
 from outgate.gate.names import lookup, relearn
 from outgate.gate.names.resolver import numbers
 from outgate.gate.registry import App, Process
 from outgate.gate.relay import relaying
 from outgate.gate.replies import Reply, denied, failed_lookup, refusal
+from outgate.gate.takeover import giving
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 async def new(gate: Gate, channel: Channel, process: Process, request: wire.New) -> tuple[Reply, list[int]]:
     """Make born sockets for the client's pool. Taking one from the pool is silent, so nothing is charged here."""
     app = process.app
-    refused = may_have_sockets(process)
+    refused = may_open(gate, process)
     if refused is not None:
         return refused, []
     held = app.held + app.closer.waiting  # what waits for its close has a descriptor still
@@ -72,12 +73,13 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     """Identify → charge → resolve → decide → connect → lease."""
     lease = gate.registry.find(process, request.sock)
     if lease is None:
-        return refusal("unknown-descriptor")
+        idle = gate.ending.reclaimed.get(request.sock)
+        return refusal("unknown-descriptor") if idle is None else refusal("lease-idle", idle=idle)
     app = lease.process.app
     if lease.side is not None:
         gate.relaying.note_fill(lease, lease.side)
         channel.after_reply(gate.relaying.release_unless_dialled, lease, lease.side)
-    refused = may_have_sockets(process)
+    refused = may_open(gate, process)
     if refused is not None:
         return refused
     if lease.state in (life.OPEN, life.DIALLED):
@@ -141,6 +143,8 @@ async def close(gate: Gate, channel: Channel, process: Process, request: wire.Cl
 
 def let_go(gate: Gate, process: Process, request: wire.Close, done: Callable[[], None] | None = None) -> bool:
     """End a lease, or look who else holds it, and tell whether there was one; one-way packets end here."""
+    if gate.sharing.closed(process, request.sock):
+        return False  # it ends by itself, with whoever else has it
     lease = gate.registry.leases.get(request.sock)
     if lease is None or lease.process.app is not process.app:
         return False
@@ -159,21 +163,21 @@ def let_go(gate: Gate, process: Process, request: wire.Close, done: Callable[[],
 async def adopt(gate: Gate, channel: Channel, process: Process, request: wire.Adopt) -> Reply:
     """Name a socket that came to this process in some way we did not see: inherited over exec, or sent by another."""
     made = gate.udp.by_cookie.get(request.cookie)
-    if made is not None and made.process.app is process.app:
-        process.adopted.add(made.id)
+    if made is not None and made.process.app is process.app and made.process.uid == process.uid:
+        gate.sharing.adopted(made, process)
         return {"sock": made.id, "kind": "udp", "family": made.family}
     lease = gate.registry.by_cookie.get(request.cookie)
-    if lease is None or lease.process.app is not process.app:
+    if lease is None or lease.process.app is not process.app or lease.process.uid != process.uid:
         return refusal("unknown-descriptor")
-    process.adopted.add(lease.id)
-    return {"sock": lease.id}
+    gate.sharing.adopted(lease, process)
+    return {"sock": lease.id} if lease.side is None else {"sock": lease.id, "kind": "relay", "family": lease.family}
 
 
 async def why(gate: Gate, channel: Channel, process: Process, request: wire.Why) -> Reply:
     """Decide without dialling, and say which rule decides."""
     app = process.app
     if request.app and request.app != app.name:
-        if not gate.is_operator(process.uid):
+        if not gate.reception.is_operator(process.uid):
             return refusal("no-app", uid=process.uid)
         other = gate.settings.apps.get(request.app)
         if other is None:
@@ -187,7 +191,8 @@ async def why(gate: Gate, channel: Channel, process: Process, request: wire.Why)
         return {"answer": unknown(request.host, request.port, f"you are no app, so say which: {names}")}
     else:
         settings = app.settings
-    brief = settings.reasons == "brief" and not gate.is_operator(process.uid)  # who has the log may hear it all
+    # Who has the log may hear it all.
+    brief = settings.reasons == "brief" and not gate.reception.is_operator(process.uid)
     return {"answer": await _explained(gate, app, settings, request, brief)}
 
 
@@ -224,16 +229,24 @@ async def stat(gate: Gate, channel: Channel, process: Process, request: wire.Sta
         for counts in (answer, answer["apps"].get(process.app.name, {"processes": 1})):
             counts["processes"] -= 1
         answer["channels"] -= 1
-    if not gate.is_operator(process.uid):
+    if not gate.reception.is_operator(process.uid):
         answer["apps"] = {name: counts for name, counts in answer["apps"].items() if name == process.app.name}
     return {"answer": answer}
 
 
 async def reload(gate: Gate, channel: Channel, process: Process, request: wire.Reload) -> Reply:
     """Read the configuration again, for the gate's own user or root."""
-    if not gate.is_operator(process.uid):
+    if not gate.reception.is_operator(process.uid):
         return refusal("no-app", uid=process.uid)
     return {"answer": gate.reload()}
+
+
+async def drain(gate: Gate, channel: Channel, process: Process, request: wire.Drain) -> Reply:
+    """Open nothing new from now on, and end when nothing is open, for the gate's own user or root."""
+    if not gate.reception.is_operator(process.uid):
+        return refusal("no-app", uid=process.uid)
+    gate.drain(request.on)
+    return {"answer": {"ok": True, "draining": gate.is_draining, "open": gate.registry.opened()}}
 
 
 HANDLERS: dict[type, Any] = {
@@ -247,7 +260,18 @@ HANDLERS: dict[type, Any] = {
     wire.Resolve: lookup.resolve,
     wire.Close: close,
     wire.Adopt: adopt,
+    wire.Share: passing.share,
+    wire.Hand: passing.hand,
+    wire.Redeem: passing.redeem,
+    wire.Have: passing.have,
+    wire.List: listing.list_sockets,
+    wire.Kill: listing.kill,
     wire.Why: why,
     wire.Stat: stat,
     wire.Reload: reload,
+    wire.Drain: drain,
+    wire.TakeOver: giving.take_over,
 }
+
+#: What an anchor carries: packets without an answer.
+ONE_WAY: dict[type, Callable[[Gate, Process, Any], object]] = {wire.Close: let_go, wire.Have: passing.note_taken}

@@ -12,30 +12,29 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
 from outgate import __version__
 from outgate.core import lease as life
 from outgate.core.formats import messages
-from outgate.core.policy.decide import Decision, Policy
-from outgate.errors import ConfigError, build
-from outgate.gate import requests, wire
-from outgate.gate.channel import Channel, network_namespace, peer_of
+from outgate.core.policy.decide import Decision
+from outgate.errors import ConfigError
+from outgate.gate import requests
 from outgate.gate.configuration import config
 from outgate.gate.datagram.udp import Udp
 from outgate.gate.decisionlog import record
 from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.ending import Ending, milliseconds_since
-from outgate.gate.kernel import births, dial, meter
+from outgate.gate.idle import Idle
+from outgate.gate.kernel import dial, meter
 from outgate.gate.kernel.closer import Closer
 from outgate.gate.names.resolver import Resolver
+from outgate.gate.reception import Reception
 from outgate.gate.registry import App, Lease, Process, Registry
 from outgate.gate.relay.relaying import Relaying
+from outgate.gate.sharing import Sharing
 from outgate.gate.sweep import Sweep
 from outgate.gate.watch import Watch
-
-#: Channels of one user: a request channel per thread in flight, and free ones. Fewer where descriptors are few.
-MOST_CHANNELS = 4096
 
 
 class Gate:
@@ -50,6 +49,11 @@ class Gate:
         self.boot = secrets.token_hex(4)
         self.started = time.time()
         self.registry = Registry()
+        self.is_draining = False
+        #: Whether the gate has made the socket that it listens at, and removes it at the end.
+        self.owns_listener = True
+        #: Ends the process at once, when another gate has taken everything over.
+        self.leave: Callable[[], NoReturn] = _cannot_leave
         self.tasks: set[asyncio.Task[Any]] = set()
         self.handlers = requests.HANDLERS
         self.buffer = memoryview(bytearray(messages.MAX_PACKET + 1))
@@ -59,97 +63,17 @@ class Gate:
         self.is_root = os.geteuid() == 0
         self.descriptors = raise_descriptors()
         self.reloader: Callable[[config.Settings], config.Settings] | None = None
-        #: Called whenever a channel or a socket has gone.
-        self.on_release: Callable[[], None] | None = None
-        self._namespace = network_namespace("self")
         self._dial_threads: dict[str, ThreadPoolExecutor] = {}
-        self._channels: dict[Channel, int] = {}
-        self._by_uid: dict[int, int] = {}
-        self._most_channels = min(MOST_CHANNELS, max(8, self.descriptors // 8))
-        self._stray_closers: dict[int, Closer] = {}
-        self._ungreeted: set[Channel] = set()
         self.udp = Udp(self)
         self.relaying = Relaying(self)
+        self.sharing = Sharing(self)
         self._watch = Watch(loop, self._on_dial_ended)
         self._sweep = Sweep(self)
-        self._listener = listener
-        self._strays = not births.take_no_fds(listener)
-        #: Root and the gate's own user may ask about the gate without being an app.
-        self.operator = App(
-            config.AppSettings("", Policy.build("", allow=()), billing=False), Closer("operator"), Resolver("operator")
-        )
+        self._idle = Idle(self)
         self._adopt(settings)
-        listener.setblocking(False)
-        loop.add_reader(listener.fileno(), self._on_connection)
-        self._housekeeping = loop.call_later(1.0, self._keep_house)
+        self.reception = Reception(self, listener)
 
-    # --- channels and processes ---------------------------------------------------------------------------------------
-
-    def _on_connection(self) -> None:
-        for _ in range(64):
-            try:
-                sock, _address = self._listener.accept()
-            except BlockingIOError:
-                return
-            except OSError as e:  # EMFILE: the channels that are open go on
-                self.log.event("accept-failed", reason=str(e))
-                self.loop.remove_reader(self._listener.fileno())
-                self.loop.call_later(0.1, self._accept_again)
-                return
-            peer = peer_of(sock)
-            if self._by_uid.get(peer.uid, 0) >= self._most_channels:
-                self.stray_closer(peer.uid).put(sock)
-                continue
-            self._by_uid[peer.uid] = self._by_uid.get(peer.uid, 0) + 1
-            channel = Channel(self, sock, peer, self._strays)
-            self._channels[channel] = peer.uid
-            self._ungreeted.add(channel)
-
-    def stray_closer(self, uid: int) -> Closer:
-        """Return what closes the things of a user that are no app's: channels without a hello, fds that came in."""
-        closer = self._stray_closers.get(uid)
-        if closer is None:
-            closer = self._stray_closers[uid] = Closer(f"strays-{uid}")
-        return closer
-
-    def _accept_again(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self.loop.add_reader(self._listener.fileno(), self._on_connection)
-
-    def is_operator(self, uid: int) -> bool:
-        """Whether this user runs the gate, or could take it over anyway."""
-        return uid in (0, os.getuid())
-
-    def join(self, channel: Channel, hello: wire.Greeting, asks: bool = False) -> Process:
-        """Return the process that a greeting belongs to, known or new.
-
-        :param asks: whether its request is about the gate, which its operator may ask without being an app.
-        :raises outgate.errors.GateError: no app is configured for its user, or no protocol version in common.
-        """
-        oldest, newest = hello.v
-        if newest < messages.OLDEST or oldest > messages.VERSION:
-            raise build("version", {"client": newest, "gate": messages.VERSION})
-        peer = channel.peer
-        self._ungreeted.discard(channel)
-        known = self.registry.processes.get((peer.uid, hello.token))
-        if known is not None:
-            if not known.channels:
-                self.ending.taken_back(known)
-            return known
-        settings = self.settings.find(peer.uid, peer.gid)
-        if settings is not None:
-            app = self.registry.apps[settings.name]
-        elif asks and self.is_operator(peer.uid):
-            app = self.operator
-        else:
-            raise build("no-app", {"uid": peer.uid})
-        process = Process(app, hello.token, peer.pid, peer.uid, peer.gid)
-        process.parents = tuple(hello.parents)
-        process.program = hello.program
-        namespace = network_namespace(peer.pid)
-        process.fenced = namespace is not None and namespace != self._namespace
-        self.registry.join(process)
-        return process
+    # --- processes ---------------------------------------------------------------------------------------------------
 
     def greeting(self, process: Process) -> dict[str, Any]:
         """Return the gate's side of HELLO."""
@@ -169,36 +93,6 @@ class Gate:
         What listens in the fence would listen in the gate's network: nobody in the fence could reach it.
         """
         return process.app.settings.listen == "loopback" and not process.fenced
-
-    def left(self, channel: Channel) -> None:
-        """Note that a channel has ended; with its last one a process has, unless it still holds sockets."""
-        uid = self._channels.pop(channel)
-        self._by_uid[uid] -= 1
-        if not self._by_uid[uid]:
-            del self._by_uid[uid]
-        self._ungreeted.discard(channel)
-        process = channel.process
-        if process is None:
-            return
-        process.channels -= 1
-        if process.channels:
-            return
-        if process.leases:
-            self.ending.look(list(process.leases.values()))
-        else:
-            self.registry.forget(process)
-        self.released()
-
-    def released(self) -> None:
-        """Say that a channel or a socket has gone."""
-        if self.on_release is not None:
-            self.on_release()
-
-    def _keep_house(self) -> None:
-        now = self.loop.time()
-        for channel in [c for c in self._ungreeted if now >= c.greeted_by]:
-            channel.end(f"no hello within {messages.HELLO_LIMIT:g} s")
-        self._housekeeping = self.loop.call_later(1.0, self._keep_house)
 
     def owner(self, process: Process) -> tuple[int, int] | None:
         """Return whom kernel sockets are given to, so that firewall rules by owner see the app; root only."""
@@ -262,6 +156,11 @@ class Gate:
         if side is not None:
             self.relaying.dial_ended(lease, side)
 
+    def settle_later(self, lease: Lease) -> None:
+        """Wait for the end of a dial that another gate began, or see it."""
+        self.loop.call_soon(self._on_dial_ended, lease)
+        self._watch.add(lease)
+
     def _on_dial_ended(self, lease: Lease) -> None:
         if lease.state == life.DIALLED:
             self.settle(lease)
@@ -317,12 +216,20 @@ class Gate:
             return {"ok": False, "error": "this gate was started without a configuration file"}
         try:
             settings = self.reloader(self.settings)
+            self.reception.follow(settings.apps, settings.gate.socket_mode)
         except ConfigError as e:
             self.log.event("reload-failed", reason=str(e), policy=self.settings.number)
             return {"ok": False, "error": str(e), "policy": self.settings.number}
         self._adopt(settings)
         self.log.event("reload", policy=settings.number, source=settings.source)
         return {"ok": True, "policy": settings.number, "warnings": [str(w) for w in settings.warnings]}
+
+    def drain(self, on: bool) -> None:
+        """Open nothing new, and stop when nothing is open any more; or take that back."""
+        if on != self.is_draining:
+            self.log.event("drain" if on else "drain-cancelled", pid=os.getpid())
+        self.is_draining = on
+        self.reception.released()  # perhaps there is nothing to wait for
 
     def statistics(self) -> dict[str, Any]:
         """Return what ``outgate status`` and ``outgate stats`` show."""
@@ -335,7 +242,8 @@ class Gate:
             "source": self.settings.source,
             "log": self.settings.gate.log,
             "log_dropped": self.log.dropped,
-            "channels": len(self._channels),
+            "draining": self.is_draining,
+            "channels": len(self.reception.channels),
             "processes": len(self.registry.processes),
             "fast_open": self.fast_open,
             "descriptors": self.descriptors,
@@ -349,26 +257,23 @@ class Gate:
 
     def stop(self) -> None:
         """Stop serving: programs keep their direct connections, and learn of our end by their channels'."""
-        self._housekeeping.cancel()
         self._sweep.stop()
-        self.loop.remove_reader(self._listener.fileno())
-        self._listener.close()
+        self._idle.stop()
+        self.sharing.stop()
+        self.reception.stop_accepting()
         self.ending.stop()
         self.udp.stop()
         self.relaying.stop()
-        for channel in list(self._channels):
-            channel.close("gate-ended")
+        self.reception.end_channels()
         self.ending.stop()
         self._end_tasks()
         self._watch.close()
-        self.operator.resolver.stop()
         for app in self.registry.apps.values():
             app.resolver.stop()
             app.closer.stop(0.5)
         for pool in self._dial_threads.values():
             pool.shutdown(wait=False, cancel_futures=True)
-        for closer in self._stray_closers.values():
-            closer.stop(0.5)
+        self.reception.stop()
 
     def _end_tasks(self) -> None:
         """Cancel the requests that wait for something, and let them end; the loop has stopped."""
@@ -377,6 +282,10 @@ class Gate:
             task.cancel()
         if tasks:
             self.loop.run_until_complete(asyncio.wait(tasks, timeout=1.0))
+
+
+def _cannot_leave() -> NoReturn:
+    raise RuntimeError("this gate has no process of its own")
 
 
 def raise_descriptors() -> int:

@@ -8,6 +8,10 @@ born sockets may be lost with its channel.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
 
 #: Seconds between sweeps. A socket ends when two in a row have found nobody: in between it may have been under way.
 INTERVAL = 5.0
+#: Leases looked at, and ended, in one turn of the loop: at some 1 and 12 µs each.
+SLICE = 500
+ENDED = 100
 
 
 class Sweep:
@@ -27,37 +34,57 @@ class Sweep:
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
         self._suspects: set[int] = set()
-        self._timer: asyncio.TimerHandle = gate.loop.call_later(INTERVAL, self.begin)
+        self._timer: asyncio.Handle = gate.loop.call_later(INTERVAL, self.begin)
 
     def begin(self) -> None:
         """Look for the holders of every socket that should have one, on the looker's thread."""
-        leases = [lease for lease in self._gate.registry.leases.values() if self._is_due(lease)]
+        self._gather(iter(tuple(self._gate.registry.leases.values())), [])
+
+    def _gather(self, leases: Iterator[Lease], due: list[Lease]) -> None:
+        slice_ = tuple(islice(leases, SLICE))
+        due += [lease for lease in slice_ if self._is_due(lease)]
         loop = self._gate.loop
+        if len(slice_) == SLICE:
+            self._timer = loop.call_soon(self._gather, leases, due)
+            return
+        began = time.monotonic()
 
         def find() -> None:
-            unheld = find_unheld({lease.inode: lease.process.pid for lease in leases})
-            try:
-                loop.call_soon_threadsafe(self._found, leases, unheld)
-            except RuntimeError:  # the loop has ended meanwhile
-                pass
+            unheld = find_unheld({lease.inode: lease.process.pid for lease in due})
+            suspects = {lease.id for lease in due if lease.inode in unheld}
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(self._found, due, suspects, began)
 
-        if leases:
+        if due:
             self._gate.looker.put(find)
         else:
-            self._found([], set())
+            self._found([], set(), began)
 
     def _is_due(self, lease: Lease) -> bool:
         if lease.side is not None or lease.state == life.DIALLED or self._gate.ending.is_let_go(lease):
             return False
+        if self._gate.sharing.is_parked(lease):
+            return False
         return lease.born_on is None or not lease.born_on.has_unread()
 
-    def _found(self, leases: list[Lease], unheld: set[int]) -> None:
-        suspects = {lease.id for lease in leases if lease.inode in unheld and lease.state != life.ENDED}
-        for lease in leases:
-            if lease.id in suspects and lease.id in self._suspects and self._is_due(lease):
-                self._gate.ending.end(lease, "closed")
+    def _found(self, leases: list[Lease], suspects: set[int], began: float) -> None:
+        again = [lease for lease in leases if lease.id in suspects and lease.id in self._suspects]
         self._suspects = suspects
-        self._timer = self._gate.loop.call_later(INTERVAL, self.begin)
+        self._end(iter(again), began)
+
+    def _end(self, leases: Iterator[Lease], began: float) -> None:
+        slice_ = tuple(islice(leases, ENDED))
+        sharing = self._gate.sharing
+        for lease in slice_:
+            if lease.state == life.ENDED or not self._is_due(lease) or sharing.is_unclear(lease, began):
+                continue
+            if not sharing.keeps(lease):
+                self._gate.ending.end(lease, "closed")
+        loop = self._gate.loop
+        if len(slice_) == ENDED:
+            self._timer = loop.call_soon(self._end, leases, began)
+            return
+        self._timer = loop.call_later(INTERVAL, self.begin)
 
     def stop(self) -> None:
         """Sweep no more."""

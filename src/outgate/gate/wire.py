@@ -64,9 +64,10 @@ class Connect(msgspec.Struct, frozen=True, tag_field="op", tag=messages.CONNECT)
 
 
 class Harvest(msgspec.Struct, frozen=True, tag_field="op", tag=messages.HARVEST):
-    """Ask how the dial of a relayed socket has ended."""
+    """Ask how the dial of a relayed socket has ended, and perhaps claim it for a dial of one's own."""
 
     sock: int
+    claim: bool = False
     hello: Greeting | None = None
 
 
@@ -138,6 +139,35 @@ class Adopt(msgspec.Struct, frozen=True, tag_field="op", tag=messages.ADOPT):
     hello: Greeting | None = None
 
 
+class Share(msgspec.Struct, frozen=True, tag_field="op", tag=messages.SHARE):
+    """Ask for a descriptor of a socket."""
+
+    sock: int
+    hello: Greeting | None = None
+
+
+class Hand(msgspec.Struct, frozen=True, tag_field="op", tag=messages.HAND):
+    """Give the gate the program's end of a relayed socket, for those who will redeem its descriptor."""
+
+    sock: int
+    hello: Greeting | None = None
+
+
+class Redeem(msgspec.Struct, frozen=True, tag_field="op", tag=messages.REDEEM):
+    """Ask for the socket of a descriptor."""
+
+    descriptor: Annotated[str, Meta(max_length=messages.MAX_DESCRIPTOR)]
+    exclusive: bool = False
+    hello: Greeting | None = None
+
+
+class Have(msgspec.Struct, frozen=True, tag_field="op", tag=messages.HAVE):
+    """Say that the socket of a descriptor has come."""
+
+    descriptor: Annotated[str, Meta(max_length=messages.MAX_DESCRIPTOR)]
+    hello: Greeting | None = None
+
+
 class Why(msgspec.Struct, frozen=True, tag_field="op", tag=messages.WHY):
     """Ask for a decision without a dial."""
 
@@ -157,13 +187,69 @@ class Stat(msgspec.Struct, frozen=True, tag_field="op", tag=messages.STAT):
     hello: Greeting | None = None
 
 
+class List(msgspec.Struct, frozen=True, tag_field="op", tag=messages.LIST):
+    """Ask for a page of the open sockets."""
+
+    after: int = -1
+    app: str = ""
+    holders: bool = True
+    hello: Greeting | None = None
+
+
+class Kill(msgspec.Struct, frozen=True, tag_field="op", tag=messages.KILL):
+    """Ask to reset one connection."""
+
+    lease: Annotated[str, Meta(max_length=64)]
+    hello: Greeting | None = None
+
+
 class Reload(msgspec.Struct, frozen=True, tag_field="op", tag=messages.RELOAD):
     """Ask the gate to read its configuration again."""
 
     hello: Greeting | None = None
 
 
-Request = Union[Hello, New, Connect, Harvest, Reach, Name, Bind, Option, Resolve, Close, Adopt, Why, Stat, Reload]
+class Drain(msgspec.Struct, frozen=True, tag_field="op", tag=messages.DRAIN):
+    """Ask the gate to open nothing new and end when nothing is open."""
+
+    on: bool = True
+    hello: Greeting | None = None
+
+
+class TakeOver(msgspec.Struct, frozen=True, tag_field="op", tag=messages.TAKE_OVER):
+    """Ask the gate for everything it has: the next one is here."""
+
+    version: int
+    hello: Greeting | None = None
+
+
+Request = Union[
+    Hello,
+    New,
+    Connect,
+    Harvest,
+    Reach,
+    Name,
+    Bind,
+    Option,
+    Resolve,
+    Close,
+    Adopt,
+    Share,
+    Hand,
+    Redeem,
+    Have,
+    List,
+    Kill,
+    Why,
+    Stat,
+    Reload,
+    Drain,
+    TakeOver,
+]
+
+#: What the gate's operator may ask without being an app.
+ABOUT_THE_GATE = (Why, Stat, Reload, List, Kill, Drain, TakeOver)
 
 _decoder = msgspec.json.Decoder(Request)
 _encoder = msgspec.json.Encoder()

@@ -31,6 +31,7 @@ from outgate.core.formats import messages
 from outgate.gate import main as gate_main
 from outgate.gate.configuration import config
 from outgate.gate.decisionlog.log import DecisionLog
+from outgate.gate.kernel.listening import listen
 from outgate.gate.names import resolver
 from outgate.gate.server import Gate
 from outgate.guard import launch
@@ -314,7 +315,7 @@ class ThreadGate(_Served):
         self._log = DecisionLog(write)
         os.close(write)
         gate = replace(self._settings.gate, socket=self.socket, socket_mode=0o600)
-        listener = gate_main.listen(self.socket, 0o600)
+        listener = listen(self.socket, 0o600)
         self._loop = gate_main.new_loop()
         self.gate = Gate(replace(self._settings, gate=gate), listener, self._log, self._loop)
         self._thread = threading.Thread(target=self._loop.run_forever, name="gate")

@@ -1,4 +1,4 @@
-"""nginx as the web server of the world: HTTP and HTTPS, keep-alive, a large file, an upload, redirects."""
+"""nginx as the web server of the world: HTTP and HTTPS, HTTP/2, keep-alive, a large file, an upload, redirects."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def start(namespace: Namespace, folder: Path, addresses: tuple[str, ...], certif
     (www / "hello").write_text("hello from nginx\n")
     (www / "large").write_bytes(large_file())
     hosts = [f"[{address}]" if ":" in address else address for address in addresses]
-    listen = "\n".join(f"        listen {host}:80;\n        listen {host}:443 ssl;" for host in hosts)
+    listen = "\n".join(f"        listen {host}:80;\n        listen {host}:443 ssl http2;" for host in hosts)
     config = folder / "nginx.conf"
     config.write_text(_CONFIG.format(folder=folder, listen=listen, certificate=certificate, key=key))
     return Server("nginx", namespace, folder, ["nginx", "-c", str(config), "-p", str(folder)])

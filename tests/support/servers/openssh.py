@@ -22,6 +22,7 @@ PermitRootLogin prohibit-password
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 UseDNS no
+Subsystem sftp internal-sftp
 """
 
 

@@ -1,4 +1,4 @@
-"""Postfix as the mail server people submit to: port 587 with STARTTLS and a password, port 25 for other servers."""
+"""Postfix as people submit mail to it: port 587 with STARTTLS and a password, 25 for other servers, 2525 for all."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ smtpd_relay_restrictions = permit_sasl_authenticated, reject
 # service type private unprivileged chroot wakeup maxproc command; no chroot, as its files would have to be copied.
 _MASTER = """\
 25         inet  n - n -     - smtpd
+2525       inet  n - n -     - smtpd -o mynetworks=0.0.0.0/0,[::]/0 -o smtpd_relay_restrictions=permit_mynetworks,reject
 587        inet  n - n -     - smtpd -o smtpd_tls_security_level=encrypt -o smtpd_sasl_auth_enable=yes
 postlog    unix-dgram n - n - 1 postlogd
 cleanup    unix  n - n -     0 cleanup
@@ -70,7 +71,7 @@ def start(
     certificate: Path,
     key: Path,
 ) -> Server:
-    """Serve on ports 25 and 587 of these addresses.
+    """Serve on ports 25, 587 and 2525 of these addresses.
 
     :param sasl: Dovecot's socket that tells whether a password is right.
     """

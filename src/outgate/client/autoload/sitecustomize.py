@@ -26,7 +26,7 @@ def _chain():
 
 
 def _package_spec():
-    from importlib.util import spec_from_file_location
+    from _frozen_importlib_external import spec_from_file_location  # what importlib.util brings along costs a start
 
     package = os.path.dirname(os.path.dirname(_HERE))
     return spec_from_file_location(
@@ -60,16 +60,22 @@ class _Loader(object):
         native = module_from_spec(self.native)
         sys.modules["_socket"] = native  # for the client's own modules, which are built on it
         self.native.loader.exec_module(native)
-        return _client().module()
+        try:
+            return _client().module()
+        except (AttributeError, ImportError) as error:  # of an interpreter that has changed what the client is built on
+            del sys.modules["_socket"]  # who tries again finds no way round
+            sys.meta_path.insert(0, _Finder)
+            version = "%d.%d" % sys.version_info[:2]
+            raise ImportError("outgate: the client does not work with Python %s: %s" % (version, error))
 
     def exec_module(self, module):
         module.__spec__.origin = self.native.origin
 
 
-def _client():
-    """Import outgate.client.install from the tree this file is in."""
+def _client(name="install"):
+    """Import a module of outgate.client from the tree this file is in."""
     if "outgate" not in sys.modules:
-        from importlib.util import module_from_spec
+        from _frozen_importlib import module_from_spec
 
         spec = _package_spec()
         known = module_from_spec(spec)
@@ -80,10 +86,10 @@ def _client():
     sys.dont_write_bytecode = False
     sys.pycache_prefix = os.environ.get("OUTGATE_PYCACHE") or prefix
     try:
-        from outgate.client import install
+        __import__("outgate.client." + name)
     finally:
         sys.dont_write_bytecode, sys.pycache_prefix = dont, prefix
-    return install
+    return sys.modules["outgate.client." + name]
 
 
 def _load():
@@ -92,11 +98,14 @@ def _load():
             "outgate: Python %d.%d is too old for the client (3.9 or newer); this program's sockets are not the gate's\n"
             % sys.version_info[:2]
         )
-    elif "_socket" not in sys.modules:
+        return
+    if "_socket" not in sys.modules:
         sys.meta_path.insert(0, _Finder)
     else:  # a .pth file imported socket before us
         for problem in _client().patch():
             sys.stderr.write("outgate: " + problem + "\n")
+    if "OUTGATE_FOREIGN" in os.environ:
+        _client("foreign").watch()
 
 
 _load()

@@ -8,9 +8,21 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from _socket import (
+from _socket import timeout as timed_out
+from _struct import unpack
+from _thread import RLock
+from posix import dup2 as duplicate_natively  # os.dup2 looks for the program's sockets
+from select import POLLOUT, poll
+
+from outgate.client import channel, inherit, standin
+from outgate.client.address import parse
+from outgate.client.calls import judge, os_error
+from outgate.client.constants import (
     AF_INET,
+    AF_INET6,
     AF_UNIX,
+    IPPROTO_IPV6,
+    IPV6_V6ONLY,
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
     SO_ERROR,
@@ -21,15 +33,6 @@ from _socket import (
     SOCK_STREAM,
     SOL_SOCKET,
 )
-from _socket import timeout as timed_out
-from _struct import unpack
-from _thread import RLock
-from posix import dup2 as duplicate_natively  # os.dup2 looks for the program's sockets
-from select import POLLOUT, poll
-
-from outgate.client import channel, inherit, standin
-from outgate.client.address import parse
-from outgate.client.calls import judge, os_error
 from outgate.client.relay import destinations, moving
 from outgate.client.standin import native  # this is loaded late, when _socket is our own
 from outgate.client.state import BORN, CONNECTED, CONNECTING, State, by_cookie, table
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
     from outgate.client.address import Address
 
 _MARGIN = 4096
+#: Options of the socket outside by which bind(2) goes, the last for IPv6.
+_FOR_BIND = ((SOL_SOCKET, SO_REUSEPORT), (IPPROTO_IPV6, IPV6_V6ONLY))
 #: Kept, for sockets that are collected when the interpreter has forgotten its modules.
 _MODULE = sys.modules[__name__]
 
@@ -91,8 +96,8 @@ def connect_ex(state: Carried, self: native, address: Any) -> int:
 def _connect(state: Carried, self: native, address: Address, begin: Callable[[State, Address], int]) -> int:
     with state.lock:  # two fills at once, and one of them would be sent
         if state.phase == BORN:
-            number = _look(state)  # a child, or the parent, may have connected it
-            if number:
+            number = _look(state, claim=True)  # a child, or the parent, may have connected it, or be about to
+            if number not in (0, errno.EINPROGRESS):
                 state.error = 0
                 return number
         is_first = state.phase == BORN
@@ -150,11 +155,18 @@ def harvest(state: Carried) -> int:
     return number
 
 
-def _look(state: Carried) -> int:
-    """Return what :func:`harvest` does, and leave an error where it is."""
+def _look(state: Carried, claim: bool = False) -> int:
+    """Return what :func:`harvest` does, and leave an error where it is.
+
+    :param claim: to fill our end next, which only one of the processes that have the socket may do: the filling of
+        another would be sent.
+    """
     if state.error or state.phase == CONNECTED or (state.phase == BORN and state.spawns == inherit.count):
         return state.error
-    reply = _ask({"op": messages.HARVEST, "sock": state.id}, state)
+    request = {"op": messages.HARVEST, "sock": state.id}
+    if claim and state.phase == BORN:
+        request["claim"] = True
+    reply = _ask(request, state)
     number = int(reply.get("errno", 0))
     if number == 0:
         state.own = _address(state, reply["own"])
@@ -189,8 +201,11 @@ def getsockname(state: Carried) -> Any:
     return own
 
 
-def bind(state: Carried, host: str, port: int) -> None:
-    """Bind outside, to a port of the kernel's choice."""
+def bind(self: native, state: Carried, host: str, port: int) -> None:
+    """Bind outside, to a port of the kernel's choice, or under ``--dev`` to any."""
+    if port and native.getsockopt(self, SOL_SOCKET, SO_REUSEADDR):  # kept in our end, as no other port depends on it
+        request = {"op": messages.OPTION, "sock": state.id, "level": SOL_SOCKET, "number": SO_REUSEADDR, "value": 1}
+        destinations.ask(request)
     destinations.ask({"op": messages.BIND, "sock": state.id, "host": host, "port": port})
     state.bound = True
 
@@ -198,14 +213,15 @@ def bind(state: Carried, host: str, port: int) -> None:
 def give_back(self: native, state: Carried) -> None:
     """Put a socket of this process's own in the place of ours, bound to the same address: it is to listen (``--dev``).
 
-    Options other than SO_REUSEADDR and SO_REUSEPORT do not come along.
+    Options do not come along but for those that bind(2) goes by: SO_REUSEADDR, SO_REUSEPORT and IPV6_V6ONLY.
     """
     own = getsockname(state)
     fresh = native(state.family, SOCK_STREAM)
     try:
         fresh.setsockopt(SOL_SOCKET, SO_REUSEADDR, native.getsockopt(self, SOL_SOCKET, SO_REUSEADDR))
-        request = {"op": messages.OPTION, "sock": state.id, "level": SOL_SOCKET, "number": SO_REUSEPORT}
-        fresh.setsockopt(SOL_SOCKET, SO_REUSEPORT, destinations.ask(request)["value"])
+        for level, number in _FOR_BIND if state.family == AF_INET6 else _FOR_BIND[:1]:
+            request = {"op": messages.OPTION, "sock": state.id, "level": level, "number": number}
+            fresh.setsockopt(level, number, destinations.ask(request)["value"])
         _ask({"op": messages.CLOSE, "sock": state.id, "shared": False}, state)
         if state.bound:
             fresh.bind(own)
@@ -294,6 +310,25 @@ def become(self: native, state: Carried) -> None:
     moving.prepare()
 
 
+def adopt(cookie: int) -> Carried | None:
+    """Ask the gate about a socket that came to this process in some way we did not see, and enter it if it is one.
+
+    No fd is counted yet.
+    """
+    from outgate.errors import GateError
+
+    try:
+        reply = channel.request({"op": messages.ADOPT, "cookie": cookie})
+    except GateError:
+        return None
+    if reply.get("kind") != "relay":
+        return None
+    family = AF_INET if reply["family"] == 4 else AF_INET6
+    state = by_cookie[cookie] = Carried(reply["sock"], cookie, family, inherit.count - 1)
+    state.fds = 0
+    return state
+
+
 def _address(state: Carried, address: list[Any]) -> tuple[Any, ...]:
     ip, port, flow, scope = address
     return (ip, port) if state.family == AF_INET else (ip, port, flow, scope)
@@ -311,10 +346,10 @@ def _ask(request: dict[str, Any], state: Carried) -> dict[str, Any]:
         raise destinations.gone() from None
 
 
-def _after_fork_in_child() -> None:
+def _renew_locks() -> None:
     for state in by_cookie.values():
         if isinstance(state, Carried):
             state.lock = RLock()  # another thread of the parent may have held it
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+channel.on_fork.append(_renew_locks)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import errno
 import sys
-from _socket import MSG_PEEK
+from _operator import index
 from fcntl import ioctl
-from operator import index
 from termios import FIONREAD
 from time import monotonic
 
 from outgate.client.calls import c_int, judge, os_error, refusal
+from outgate.client.constants import MSG_PEEK
 from outgate.client.options import freeze_ancillary, judge_message
 from outgate.client.relay import destinations
 from outgate.client.relay.destinations import Datagrams, gone, header_to, raise_for, source_of, surface

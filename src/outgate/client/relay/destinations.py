@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import errno
 import sys
-from _socket import AF_INET, MSG_PEEK, SHUT_RD, SHUT_RDWR, SHUT_WR, gaierror, inet_ntop, inet_pton
+from _socket import gaierror, inet_ntop, inet_pton
 
 from outgate.client import channel, inherit
 from outgate.client.address import parse
 from outgate.client.calls import c_int, judge, os_error
+from outgate.client.constants import AF_INET, MSG_PEEK, SHUT_RD, SHUT_RDWR, SHUT_WR
 from outgate.client.standin import native  # these are loaded late, when _socket is our own
 from outgate.client.state import State
 from outgate.core.formats import frames, messages
@@ -200,8 +201,12 @@ def connect_ex(state: Any, self: native, address: Any) -> int:
     """Connect as :func:`connect` does, and return the errno instead of raising it."""
     parsed = parse(state.family, address, "connect_ex")
     sys.audit("socket.connect", self, address)
+    from outgate.errors import PolicyDenied
+
     try:
         _connect(state, parsed)
+    except PolicyDenied as e:  # of a name too, which is a gaierror as well
+        return e.errno or errno.EIO
     except gaierror:
         raise
     except OSError as e:
@@ -246,7 +251,7 @@ def _names(state: Datagrams) -> None:
         state.peer_header = header_of(state.family, peer)
 
 
-def bind(state: Datagrams, host: str, port: int) -> None:
+def bind(self: native, state: Datagrams, host: str, port: int) -> None:
     """Bind outside, where it may be: the wildcard or loopback, port 0.
 
     :raises OSError: EINVAL where it is bound already, or was used.

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import errno
 import sys
-from _socket import IPPROTO_TCP, IPPROTO_UDP, SO_ERROR, SO_PROTOCOL, SO_TYPE, SOCK_DGRAM, SOCK_STREAM
 
 from outgate.client.calls import c_int, judge, os_error
+from outgate.client.constants import IPPROTO_TCP, IPPROTO_UDP, SO_ERROR, SO_PROTOCOL, SO_TYPE, SOCK_DGRAM, SOCK_STREAM
 from outgate.client.relay import destinations
 from outgate.client.standin import native  # this is loaded late, when _socket is our own
 from outgate.core.formats import messages

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import errno
 import sys
-from _socket import AF_INET, AF_INET6, SOCK_DGRAM, SOL_SOCKET
 from posix import close as close_natively
 
 from outgate.client import channel, inherit, packets
 from outgate.client.calls import os_error
 from outgate.client.closing import forget_stale
+from outgate.client.constants import AF_INET, AF_INET6, SOCK_DGRAM, SOL_SOCKET
 from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
 from outgate.client.pool import SO_COOKIE
 from outgate.client.relay import datagrams, moving
@@ -80,6 +80,17 @@ def _take(self: native, family: int, proto: int, reply: dict[str, Any], fds: lis
     cookie = reply["cookies"][0]
     table[fd] = by_cookie[cookie] = Datagrams(reply["ids"][0], cookie, family, inherit.count)
     moving.prepare()
+
+
+def redeemed(id: int, cookie: int, family: int, spawns: int) -> Datagrams:
+    """Return what is known of a UDP socket that came by its descriptor; its addresses are asked for when they matter.
+
+    :param spawns: what says that others have it too (:mod:`outgate.client.inherit`).
+    """
+    state = Datagrams(id, cookie, family, spawns)
+    state.is_used = True
+    moving.prepare()
+    return state
 
 
 def init_from(self: native, fd: int, proto: int) -> None:

@@ -20,15 +20,23 @@ hello        (anchor only, one-way) role="anchor"             none
 new          family (4|6), count, kind ("tcp"|"udp")          ids [int], cookies [int], and ``count`` fds
 connect      sock (id), host, port, flow, scope               lease, addr [ip, port, flow, scope], connected (bool)
 resolve      call, and its arguments                          answer
-harvest      sock                                             own, peer: [ip, port, flow, scope]; or errno
+harvest      sock, claim (bool)                               own, peer: [ip, port, flow, scope]; or errno
 reach        sock, host, port, flow, scope, connect           addr [ip, port, flow, scope]
 name         sock                                             own, peer: [ip, port, flow, scope], peer perhaps null
 bind         sock, host                                       {}
 option       sock, level, number, value | size                value (int, or hex digits of bytes) of a get
 close        sock, shared (one-way on the anchor, else waits) {} where it waits
 adopt        cookie                                           sock (id), kind, family (4|6)
+share        sock                                             descriptor (text); or hand (true): send the socket
+hand         sock, and the program's end as an fd             descriptor (text)
+redeem       descriptor (text), exclusive                     sock, cookie, kind, family, state, addr, and one fd
+have         descriptor (one-way on the anchor): it came      {} elsewhere
+list         after (id), app, holders (bool)                  sockets, next (id or null)
+kill         lease (its name)                                 ok, error
 why          host, port, transport, app                       decision
 stat                                                          stats
+drain        on (bool)                                        draining, open
+takeover     version                                          fds (int) and that many fds, in several packets
 reload                                                        policy (number), warnings [str]
 ===========  ===============================================  ====================================================
 """
@@ -39,12 +47,18 @@ OLDEST = 1
 
 #: Bytes of one packet. A getaddrinfo answer of 60 records with names is below 10 KiB.
 MAX_PACKET = 65536
+#: Characters of a descriptor.
+MAX_DESCRIPTOR = 160
 #: Born sockets in one reply, and so fds in one packet.
 MAX_BORN = 8
 #: Characters of a host name (RFC 1035 allows 253; a longer one is refused by every resolver).
 MAX_HOST = 1025
 #: Born sockets the client keeps ready per family; more would show in programs that count their fds to find leaks.
 POOL = 6
+
+#: SO_NO_CHECK, set on the program's end of a relayed TCP socket, where it means nothing to the kernel, and on hardly
+#: any other Unix socket: who comes by the bare fd, over exec or from another process, asks the gate about it.
+RELAY_MARK = 11
 
 HELLO = "hello"
 NEW = "new"
@@ -57,9 +71,17 @@ OPTION = "option"
 RESOLVE = "resolve"
 CLOSE = "close"
 ADOPT = "adopt"
+SHARE = "share"
+HAND = "hand"
+REDEEM = "redeem"
+HAVE = "have"
+LIST = "list"
+KILL = "kill"
 WHY = "why"
 STAT = "stat"
 RELOAD = "reload"
+DRAIN = "drain"
+TAKE_OVER = "takeover"
 
 #: Seconds a client waits for the answer. Look-ups wait for name servers, which resolv.conf lets take 30 s and more.
 LIMITS = {
@@ -74,9 +96,17 @@ LIMITS = {
     RESOLVE: 60.0,
     CLOSE: 2.0,
     ADOPT: 10.0,
+    SHARE: 10.0,
+    HAND: 10.0,
+    REDEEM: 10.0,
+    HAVE: 10.0,
+    LIST: 10.0,
+    KILL: 10.0,
     WHY: 60.0,
     STAT: 10.0,
     RELOAD: 30.0,
+    DRAIN: 10.0,
+    TAKE_OVER: 30.0,
 }
 
 #: Seconds a channel may stay open without its first packet.

@@ -93,6 +93,20 @@ class Bindings:
         names = (name for known in reversed(self._addresses.values()) for name in reversed(known))
         return list(dict.fromkeys(islice(names, count * NAMES)))[:count]
 
+    def saved(self) -> list[tuple[str, str, float, int]]:
+        """Return all pairs, the oldest first, as (address, name, until, leases), for :meth:`restore`."""
+        return [
+            (address, name, pair.until, pair.leases)
+            for address, names in self._addresses.items()
+            for name, pair in names.items()
+        ]
+
+    def restore(self, pairs: Iterable[tuple[str, str, float, int]]) -> None:
+        """Note what :meth:`saved` has given."""
+        for address, name, until, leases in pairs:
+            pair = self._pair(name, address)
+            pair.until, pair.leases = until, leases
+
     def _pair(self, name: str, address: str) -> _Pair:
         """Return the pair, made if need be, as the latest of all."""
         plain = _plain(address)

@@ -114,10 +114,13 @@ def from_table(
                 "lower-case letters, digits, '.', '_' and '-', at most 63, the first a letter or digit",
             )
         apps[name] = _app(place, name, table, groups, host, number)
-        if not apps[name].uid and not apps[name].gid:
+        own = _socket(place.at("socket"), apps[name].socket, os.path.dirname(absolute))
+        apps[name] = replace(apps[name], socket=own)
+        if not apps[name].uid and not apps[name].gid and not apps[name].socket:
             warnings.append(LintWarning(place.key, "no program is this app", "name its users: uid = [1000]"))
         warnings += lint(apps[name].policy)
     _check_unique(top, apps)
+    _check_sockets(top, gate, apps)
     if not apps:
         warnings.append(
             LintWarning("apps", "there is no app, so every program is refused", "begin one with [apps.NAME]")
@@ -229,11 +232,7 @@ def _gate(place: Place, table: dict[str, Any], folder: str, environ: Mapping[str
     for name, value in (("socket", gate.socket), ("log", gate.log)):
         if value is not None and (not value or "\0" in value):
             raise place.at(name).error("is not a path", "leave the key out for the default")
-    socket = os.path.join(folder, gate.socket) if gate.socket else paths.socket_path(environ, uid)
-    if len(os.fsencode(socket)) > MAX_SOCKET_PATH:
-        raise place.at("socket").error(
-            f"{socket} is longer than the {MAX_SOCKET_PATH} bytes that a Unix socket's path may have", "shorten it"
-        )
+    socket = _socket(place.at("socket"), gate.socket or paths.socket_path(environ, uid), folder)
     log = gate.log or paths.log_path(environ, uid)
     return GateSettings(
         socket=socket,
@@ -241,6 +240,18 @@ def _gate(place: Place, table: dict[str, Any], folder: str, environ: Mapping[str
         log=log if log == "-" else os.path.join(folder, log),
         log_allowed=gate.log_allowed,
     )
+
+
+def _socket(place: Place, path: str, folder: str) -> str:
+    """Return where a socket is, "" for none; a path that is not absolute starts at the folder of the file."""
+    if "\0" in path:
+        raise place.error("is not a path", "leave the key out for the default")
+    path = os.path.join(folder, path) if path else ""
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        raise place.error(
+            f"{path} is longer than the {MAX_SOCKET_PATH} bytes that a Unix socket's path may have", "shorten it"
+        )
+    return path
 
 
 def _groups(place: Place, table: dict[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -270,6 +281,8 @@ def _app(
             '"direct" gives the kernel\'s own sockets to an app that is not trusted, which could turn them elsewhere',
             'write trusted = true, or leave it at "auto"',
         )
+    if table.idle_timeout < 1:
+        raise place.at("idle_timeout").error(f"{table.idle_timeout} s is too short", "a task queue needs a moment")
     if table.open_sockets < 1:
         raise place.at("open_sockets").error(f"{table.open_sockets} is too few", "billing = false refuses every socket")
     uid = _ids(place.at("uid"), table.uid, "user", lambda name: pwd.getpwnam(name).pw_uid)
@@ -308,6 +321,7 @@ def _build(
         policy=policy,
         uid=uid,
         gid=gid,
+        socket=table.socket,
         billing=bool(table.billing),
         trusted=table.trusted,
         allow=tuple(table.allow),
@@ -318,6 +332,7 @@ def _build(
         mode=table.mode,
         path=table.path,
         open_sockets=table.open_sockets,
+        idle_timeout=table.idle_timeout,
         listen=table.listen,
         profile=table.profile,
     )
@@ -358,3 +373,15 @@ def _check_unique(place: Place, apps: Mapping[str, AppSettings]) -> None:
                             f"{number} is app {owner!r} already", "a program is one app; take it out of one of the two"
                         )
                     )
+
+
+def _check_sockets(place: Place, gate: GateSettings, apps: Mapping[str, AppSettings]) -> None:
+    """Refuse one path for two: who comes by a socket of an app's own is that app."""
+    owners = {gate.socket: "the gate's own"}
+    for name, app in apps.items():
+        if not app.socket:
+            continue
+        owner = owners.setdefault(app.socket, f"app {name!r}")
+        if owner != f"app {name!r}":
+            where = place.at("apps").at(name).at("socket")
+            raise where.error(f"{app.socket} is {owner} already", "name another path")

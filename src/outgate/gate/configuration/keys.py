@@ -99,6 +99,12 @@ KEYS: Final[Mapping[str, Key]] = {
         "Groups whose programs are this app, as numbers or names. It is the program's primary group that counts, and "
         "an app that lists the user comes first.",
     ),
+    "apps.NAME.socket": Key(
+        "",
+        True,
+        "A further Unix socket, of this app alone: every program that can reach it is this app, whoever runs it. For a "
+        "container without network into which only that path is mounted. gate.socket_mode holds for it.",
+    ),
     "apps.NAME.billing": Key(
         True,
         True,
@@ -140,6 +146,12 @@ KEYS: Final[Mapping[str, Key]] = {
         "where the app is trusted, and relay where it is not.",
     ),
     "apps.NAME.open_sockets": Key(4000, True, "The most sockets its programs may have open at one time."),
+    "apps.NAME.idle_timeout": Key(
+        120,
+        True,
+        "Seconds without traffic after which a socket that no process has, because it was passed on and nobody has "
+        "taken it, is reclaimed.",
+    ),
     "apps.NAME.listen": Key("none", True, "Whether its programs may listen. Sockets are outbound only."),
     "apps.NAME.profile": Key("default", True, "Which set of rules its defaults come from."),
 }
@@ -168,6 +180,7 @@ class AppTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     uid: list[int | str] = []
     gid: list[int | str] = []
+    socket: str = ""
     billing: bool | None = None
     trusted: bool = False
     allow: list[str] = msgspec.field(default_factory=lambda: ["public"])
@@ -178,6 +191,7 @@ class AppTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     mode: str = "enforce"
     path: str = "auto"
     open_sockets: int = 4000
+    idle_timeout: int = 120
     listen: str = "none"
     profile: str = "default"
 

@@ -36,6 +36,7 @@ class AppSettings:
     :ivar policy: its rules, compiled.
     :ivar uid: numbers of the users whose programs it is.
     :ivar gid: numbers of the groups whose programs it is.
+    :ivar socket: absolute path of a socket of its own, "" for none.
     :ivar billing: whether it has billing; without it every socket is refused.
     :ivar trusted: whether it may hold kernel sockets contained by the client alone.
     :ivar allow: rules, as written.
@@ -46,6 +47,7 @@ class AppSettings:
     :ivar mode: ``enforce`` or ``report``.
     :ivar path: ``auto``, ``direct`` or ``relay``.
     :ivar open_sockets: the most sockets it may have open.
+    :ivar idle_timeout: seconds after which a socket that nobody has is reclaimed.
     :ivar listen: ``none``; ``loopback`` in the development policy.
     :ivar profile: ``default``.
     """
@@ -54,6 +56,7 @@ class AppSettings:
     policy: Policy
     uid: tuple[int, ...] = ()
     gid: tuple[int, ...] = ()
+    socket: str = ""
     billing: bool = True
     trusted: bool = False
     allow: tuple[str, ...] = ("public",)
@@ -64,6 +67,7 @@ class AppSettings:
     mode: str = "enforce"
     path: str = "auto"
     open_sockets: int = 4000
+    idle_timeout: int = 120
     listen: str = "none"
     profile: str = "default"
 

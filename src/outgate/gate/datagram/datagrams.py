@@ -10,17 +10,15 @@ socket, which drops what comes when it is full, as natively. The gate itself hol
 
 from __future__ import annotations
 
-import array
 import errno
 import os
-import socket
 from _socket import AF_INET, AF_INET6, SOCK_DGRAM, inet_ntop, inet_pton
 from _socket import socket as native
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from outgate.core.formats import frames
-from outgate.gate.datagram.destination import Destination
+from outgate.gate.datagram.destination import Destination, is_loopback
 from outgate.gate.kernel import births
 
 if TYPE_CHECKING:
@@ -38,8 +36,6 @@ _SIZE = frames.SIZE
 _ROOM = frames.MAX_FRAME + 1
 #: Up to here a copy costs less than a view.
 _SHORT = 4096
-_ROOM_FOR_FDS = socket.CMSG_SPACE(253 * 4)
-_CLOEXEC = int(socket.MSG_CMSG_CLOEXEC)
 
 
 class Datagrams:
@@ -81,13 +77,11 @@ class Datagrams:
         self.peer = b""
         self.takes_strangers = False
         self.is_ended = False
-        self.sent = self.sent_datagrams = 0
-        self.received = self.received_datagrams = 0
+        self.sent = self.sent_datagrams = self.received = self.received_datagrams = 0
         #: Datagrams of the program that went nowhere, and those that came from where it never sent to.
         self.dropped = self.strangers = 0
         inside.setblocking(False)
-        # Where no fds can come no room for them is needed.
-        self._receive: Callable[[int], bytes] = inside.recv if births.take_no_fds(inside) else self._receive_guarded
+        self._receive: Callable[[int], bytes] = births.receiver(inside, process.app.closer.put)
         carrier.loop.add_reader(inside.fileno(), self.on_inside)
 
     def __repr__(self) -> str:
@@ -275,7 +269,7 @@ class Datagrams:
 
     def _known_again(self, source: Any, known: Destination | None) -> Destination | None:
         """Return where a datagram comes from, judged by the policy in force, or ``None`` for a stranger."""
-        if known is None and not (self.takes_strangers and _is_loopback(source[0])):
+        if known is None and not (self.takes_strangers and is_loopback(source[0])):
             return None
         if known is not None:
             destination = self._judge(known.header, known)
@@ -332,6 +326,22 @@ class Datagrams:
             carrier.decided(self, destination)
         return destination
 
+    def destinations(self) -> tuple[Destination, ...]:
+        """Return those that it knows."""
+        return tuple(self._destinations.values())
+
+    def know(self, destination: Destination) -> None:
+        """Enter a destination that another gate has judged: here it is judged when it is used."""
+        self._destinations[destination.header] = destination
+        if not destination.is_denied:
+            self._sources[destination.source] = destination
+
+    def carry(self, outside: native) -> None:
+        """Carry what comes to a socket of the kernel's."""
+        outside.setblocking(False)
+        self._carrier.loop.add_reader(outside.fileno(), self.on_outside)
+        self.outside = outside
+
     def has_been_told(self, header: bytes) -> bool:
         """Tell whether a frame has said that this destination is refused, and nobody asked about it since."""
         known = self._destinations.get(header)
@@ -347,19 +357,18 @@ class Datagrams:
 
     def open(self) -> native:
         """Return the kernel's socket, made if need be. Raises ``OSError``: no descriptor is left."""
-        if self.outside is None:
-            outside = native(AF_INET if self.family == 4 else AF_INET6, SOCK_DGRAM)
-            try:
-                outside.setblocking(False)
-                owner = self._carrier.owner(self.process)
-                if owner is not None:
-                    os.fchown(outside.fileno(), *owner)
-                self._carrier.loop.add_reader(outside.fileno(), self.on_outside)
-            except BaseException:
-                outside.close()
-                raise
-            self.outside = outside
-        return self.outside
+        if self.outside is not None:
+            return self.outside
+        outside = native(AF_INET if self.family == 4 else AF_INET6, SOCK_DGRAM)
+        try:
+            owner = self._carrier.owner(self.process)
+            if owner is not None:
+                os.fchown(outside.fileno(), *owner)
+            self.carry(outside)
+        except BaseException:
+            outside.close()
+            raise
+        return outside
 
     def end(self, how: str) -> None:
         """End it: nobody holds the other end any more, or the gate goes."""
@@ -377,17 +386,3 @@ class Datagrams:
         self.process.app.closer.put(self.inside)  # with packets unread, and whatever a program put into them
         self._destinations.clear()
         self._sources.clear()
-
-    def _receive_guarded(self, size: int) -> bytes:
-        """Receive where the kernel cannot refuse fds: they are closed on a thread, and what has sent them ends."""
-        packet, ancillary, _, _ = self.inside.recvmsg(size, _ROOM_FOR_FDS, _CLOEXEC)
-        for level, kind, data in ancillary:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                for fd in array.array("i", data[: len(data) - len(data) % 4]):
-                    self.process.app.closer.put(fd)
-                return b""
-        return packet
-
-
-def _is_loopback(address: str) -> bool:
-    return address == "::1" or address.startswith(("127.", "::ffff:127."))

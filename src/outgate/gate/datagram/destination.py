@@ -26,7 +26,7 @@ class Destination:
     :ivar host: what the program asked for.
     :ivar name: the canonical name it is judged as, ``None`` for an address alone.
     :ivar is_denied: whether its decision is a denial.
-    :ivar policy: that judged it last.
+    :ivar policy: that judged it last; ``None`` if that was another gate's.
     :ivar is_told: whether the program knows of the refusal.
     :ivar server: where it is one of the host's own name servers: what carries the questions there.
     """
@@ -45,7 +45,9 @@ class Destination:
         "target",
     )
 
-    def __init__(self, header: bytes, host: str, name: str | None, decision: Decision, policy: Policy) -> None:
+    def __init__(
+        self, header: bytes, host: str, name: str | None, decision: Decision, policy: Policy | None = None
+    ) -> None:
         _, address, port, flow, scope = frames.unpack(header)
         self.header = header
         family, is_four = (AF_INET, True) if len(address) == 4 else (AF_INET6, False)
@@ -62,3 +64,8 @@ class Destination:
         self.policy = policy
         self.is_told = False
         self.server: Callable[[Datagrams, Destination, bytes], None] | None = None
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether an address is this host's own, by its text as the kernel writes it."""
+    return address == "::1" or address.startswith(("127.", "::ffff:127."))

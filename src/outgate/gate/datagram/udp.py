@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import time
 from _socket import AF_UNIX, SOCK_SEQPACKET, socketpair
+from _socket import socket as native
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
 from outgate.core.policy.decide import ALLOW, Ask, Decision, decide
 from outgate.gate.datagram.datagrams import Datagrams
+from outgate.gate.datagram.destination import Destination
 from outgate.gate.datagram.nameservers import Forwarding, NameServers
 from outgate.gate.decisionlog import record
 from outgate.gate.kernel import births
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
-    from outgate.gate.datagram.destination import Destination
     from outgate.gate.registry import App, Process
     from outgate.gate.server import Gate
+    from outgate.gate.takeover.state import DatagramsState
 
 #: Destinations that one socket has in its tables, and all sockets of an app together; the oldest goes first, and is
 #: judged again when it comes again.
@@ -66,6 +68,30 @@ class Udp:
         app.sockets += 1
         channel.after_reply(theirs.close)
         return births.Born(made.id, cookie, theirs.fileno())
+
+    def restore(self, saved: DatagramsState, process: Process, inside: native, outside: native | None) -> None:
+        """Go on with a socket of the gate whose place this one takes; its destinations are judged again when used."""
+        made = Datagrams(self, saved.id, process, inside, saved.family, saved.cookie)
+        self.sockets[made.id] = self.by_cookie[made.cookie] = made
+        app = process.app
+        self._of_app[app.name] += 1
+        app.held += 1
+        if outside is not None:
+            made.carry(outside)
+        known = {
+            each.header: Destination(each.header, each.host, each.name, each.decision) for each in saved.destinations
+        }
+        for destination in known.values():
+            made.know(destination)
+        if saved.first is not None:
+            each = saved.first
+            made.first = known.get(each.header) or Destination(each.header, each.host, each.name, each.decision)
+            app.open += 1
+        made.name, made.begun, made.peer = saved.name, saved.begun, saved.peer
+        made.takes_strangers = saved.takes_strangers
+        made.sent, made.sent_datagrams = saved.sent, saved.sent_datagrams
+        made.received, made.received_datagrams = saved.received, saved.received_datagrams
+        made.dropped, made.strangers = saved.dropped, saved.strangers
 
     def find(self, process: Process, id: int) -> Datagrams | None:
         """Return a socket that this process, or one it was forked from, has from us, or has adopted."""
@@ -139,13 +165,14 @@ class Udp:
         self._of_app[app.name] -= 1
         app.held -= 1
         self._forwarding.forget(made)
+        self._gate.sharing.forget(made)
         if made.first is not None:
             app.open -= 1
             app.leases_ended += 1
             app.sent += made.sent
             app.received += made.received
             record.ended_datagrams(self._gate.log, made, how)
-        self._gate.released()
+        self._gate.reception.released()
 
     def stop(self) -> None:
         """End all of them."""

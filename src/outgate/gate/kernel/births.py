@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import array
+import contextlib
 import os
 import sys
-from _socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM, SOL_SOCKET
+from _socket import (
+    AF_INET,
+    AF_INET6,
+    CMSG_SPACE,
+    IPPROTO_TCP,
+    MSG_CMSG_CLOEXEC,
+    SCM_RIGHTS,
+    SOCK_STREAM,
+    SOL_SOCKET,
+)
 
 # C's own class: the one of the socket module takes three times as long to make, for enums that nobody here asks for.
 from _socket import socket as native
+from collections.abc import Callable
 from typing import NamedTuple
 
 _TCP_FASTOPEN_NO_COOKIE = 34
 _SO_COOKIE = 57
 _SO_PASSRIGHTS = 83
+#: SCM_MAX_FD of the kernel: no packet carries more.
+_ROOM_FOR_FDS = CMSG_SPACE(253 * 4)
 _FAMILIES = {4: AF_INET, 6: AF_INET6}
 
 
@@ -55,3 +69,34 @@ def take_no_fds(sock: native) -> bool:
     except OSError:
         return False
     return True
+
+
+def receiver(sock: native, dispose: Callable[[int], object]) -> Callable[[int], bytes]:
+    """Return what receives packets of at most so many bytes, and nothing else.
+
+    :param dispose: closes an fd that came along, where the kernel cannot refuse it; the packet counts as an end then.
+    """
+    if take_no_fds(sock):
+        return sock.recv  # without room for any
+
+    def receive(size: int) -> bytes:
+        packet, ancillary, _, _ = sock.recvmsg(size, _ROOM_FOR_FDS, MSG_CMSG_CLOEXEC)
+        for level, kind, data in ancillary:
+            if (level, kind) == (SOL_SOCKET, SCM_RIGHTS):
+                for fd in array.array("i", data[: len(data) - len(data) % 4]):
+                    dispose(fd)
+                return b""
+        return packet
+
+    return receive
+
+
+def take_fds(sock: native) -> None:
+    """Undo :func:`take_no_fds`, where it was possible."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(SOL_SOCKET, _SO_PASSRIGHTS, 1)
+
+
+def inode_of(sock: native) -> int:
+    """Return what the lists of open files in /proc call a socket."""
+    return os.fstat(sock.fileno()).st_ino

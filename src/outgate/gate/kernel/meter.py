@@ -15,6 +15,8 @@ _TCP_INFO = 11
 _SIZE = 256
 #: The fields at 0 (state), 120 (bytes acked), 128 (received), 144 (not sent), 200 (sent) and 208 (retransmitted).
 _FIELDS = struct.Struct("=B119xQQ8xI52xQQ")
+#: Those at 44 and 52: milliseconds since data were last sent, and received.
+_CLOCKS = struct.Struct("=44xI4xI")
 
 ESTABLISHED, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLOSE, CLOSE_WAIT, LAST_ACK, LISTEN, CLOSING = range(
     1, 12
@@ -39,6 +41,13 @@ class Reading(NamedTuple):
 def state(sock: native) -> int:
     """Return the TCP state of a socket alone, without taking its error from the program (SO_ERROR would)."""
     return sock.getsockopt(IPPROTO_TCP, _TCP_INFO, 1)[0]
+
+
+def idle(sock: native) -> float:
+    """Return for how many seconds no data have come or gone, by the kernel's clocks (tcpi_last_data_sent, _recv)."""
+    sent, received = _CLOCKS.unpack_from(sock.getsockopt(IPPROTO_TCP, _TCP_INFO, _CLOCKS.size))
+    seconds: float = min(sent, received) / 1000
+    return seconds
 
 
 def read(sock: native) -> Reading:

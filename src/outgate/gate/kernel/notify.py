@@ -101,6 +101,10 @@ class Notifier:
         """A reload begins; :meth:`ready` ends it (the stamp is what ``Type=notify-reload`` waits for)."""
         return self._send(message(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000))
 
+    def main_pid(self, pid: int) -> bool:
+        """Another process is the service from now on (with ``NotifyAccess=all`` it may say so itself)."""
+        return self._send(message(MAINPID=pid))
+
     def stopping(self, status: str = "") -> bool:
         """The gate is going down."""
         return self._send(message(STOPPING=1, STATUS=status) if status else message(STOPPING=1))

@@ -264,6 +264,11 @@ class OutWay(Way):
         self.held = 0 if left else 1
         self._look_from(self.held)
 
+    def hold(self, held: int) -> None:
+        """Note whether the first byte in the queue has been sent already."""
+        self.held = held
+        self._look_from(held)
+
     def let_go(self) -> None:
         """Take out what is held: whoever closes the source now ends it cleanly."""
         with contextlib.suppress(OSError):

@@ -142,6 +142,27 @@ class Relayed:
         self._relays.watch(outside, self, _OUTSIDE)
         self._relays.queue(self)
 
+    def in_between(self) -> tuple[int, bytes, bytes]:
+        """Return what is under way: whether a byte is held, and what neither side has, outwards and back."""
+        return self._out.held, self._out.rest, self._back.rest if self._back is not None else b""
+
+    def restore(self, outside: native | None, sent: int, received: int, held: int, out: bytes, back: bytes) -> None:
+        """Go on where another gate stood.
+
+        :param outside: the TCP socket, ``None`` if it is not relayed yet.
+        """
+        self._out.moved, self._out.rest = sent, out
+        self._out.hold(held)
+        if outside is None:
+            return
+        outside.setblocking(False)
+        self.outside = self._out.target = outside
+        self._back = Way(self._relays.tools, outside, self.inside)
+        self._back.moved, self._back.rest = received, back
+        self._inside_events |= _IN
+        self._relays.watch(outside, self, _OUTSIDE)
+        self._relays.queue(self)
+
     def resume(self) -> None:
         """Go on after the limit has said 0."""
         self._inside_events |= _IN

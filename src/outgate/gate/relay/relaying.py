@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 from _socket import AF_UNIX, IPPROTO_TCP, SO_ERROR, SO_SNDBUF, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, socketpair
 from _socket import socket as native
 from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
+from outgate.core.formats import messages
 from outgate.gate import wire
 from outgate.gate.kernel import births, dial, meter
 from outgate.gate.kernel.closer import Closer
@@ -19,7 +21,10 @@ if TYPE_CHECKING:
     from outgate.gate.registry import Lease, Process
     from outgate.gate.relay.pair import Relayed
     from outgate.gate.server import Gate
+    from outgate.gate.takeover.state import RelayedState
 
+#: Seconds that a process has between its claim and its connect, which follows at once unless it is stopped.
+CLAIM_LIMIT = 1.0
 #: Of a program's end, which the kernel doubles. The byte that the relay leaves unread holds the whole piece it came in,
 #: 65 KiB where sendfile(2) made it, and the end is writable only while what is in flight is a quarter of the buffer.
 _SNDBUF = 160 * 1024
@@ -31,17 +36,21 @@ class Side:
     :ivar relayed: the pump.
     :ivar filled: bytes with which the client has filled its end, so that it is not writable while the dial goes on.
     :ivar errno: how the last dial ended, until the program has been told; 0 if it succeeded.
+    :ivar claimant: the process that is about to fill its end and connect it, where several have the socket.
+    :ivar connects: set when it does; there only while somebody has claimed it.
     :ivar nagle: whether the program has set TCP_NODELAY to off itself. Else the relay sets it: it writes what comes in
         one piece, and a second Nagle would hold back what the program sent without.
     """
 
-    __slots__ = ("errno", "filled", "lease", "nagle", "relayed")
+    __slots__ = ("claimant", "connects", "errno", "filled", "lease", "nagle", "relayed")
 
     def __init__(self, lease: Lease, relayed: Relayed) -> None:
         self.lease = lease
         self.relayed = relayed
         self.filled = 0
         self.errno = 0
+        self.claimant: Process | None = None
+        self.connects: asyncio.Event | None = None
         self.nagle = False
 
     @property
@@ -57,6 +66,38 @@ class Side:
     def open(self) -> native:
         """Return the TCP socket, to set an option or bind."""
         return self.lease.sock
+
+    async def claim(self, process: Process) -> bool:
+        """Give a process the right to fill the pair and connect it, or return ``False``: another has, or has begun.
+
+        Waits while another has the right and has not come to its connect.
+        """
+        while self._is_free and self.connects is not None and self.claimant is not process:
+            if self.connects.is_set():
+                return False
+            timer = asyncio.get_running_loop().call_later(CLAIM_LIMIT, self.unclaim)  # it was stopped, or has ended
+            await self.connects.wait()
+            timer.cancel()
+        if not self._is_free:
+            return False
+        self.claimant = process
+        self.connects = asyncio.Event()
+        return True
+
+    def unclaim(self) -> None:
+        """Let others that have the socket connect it."""
+        self.claimant = None
+        self.note_connect()
+        self.connects = None
+
+    def note_connect(self) -> None:
+        """Wake those that wait for the claimant's connect."""
+        if self.connects is not None:
+            self.connects.set()
+
+    @property
+    def _is_free(self) -> bool:
+        return not self.filled and self.lease.state in (life.BORN, life.FAILED)
 
     def note_option(self, level: int, number: int, value: int | str) -> None:
         """Note what the program has set that the relay would set otherwise."""
@@ -94,11 +135,24 @@ class Relaying:
         if self._refuses_fds:
             births.take_no_fds(inside)
         theirs.setsockopt(SOL_SOCKET, SO_SNDBUF, _SNDBUF)
+        theirs.setsockopt(SOL_SOCKET, messages.RELAY_MARK, 1)
         lease = gate.registry.add(process, outside, births.cookie_of(theirs), family, channel)
+        lease.inode = births.inode_of(theirs)  # what programs hold of it
         relayed = self.relays.adopt(inside, lambda _, how: self._over(lease, how), process.app.closer.put)
         lease.side = Side(lease, relayed)
         channel.after_reply(theirs.close)
         return births.Born(lease.id, lease.cookie, theirs.fileno())
+
+    def restore(self, lease: Lease, inside: native, saved: RelayedState) -> None:
+        """Go on with a relayed socket of the gate whose place this one takes."""
+        if self._refuses_fds:
+            births.take_no_fds(inside)
+        relayed = self.relays.adopt(inside, lambda _, how: self._over(lease, how), lease.process.app.closer.put)
+        side = lease.side = Side(lease, relayed)
+        side.filled, side.errno, side.nagle = saved.filled, saved.errno, saved.nagle
+        outside = lease.sock if saved.has_begun else None
+        relayed.restore(outside, saved.sent, saved.received, saved.held, saved.rest_out, saved.rest_back)
+        relayed.active, relayed.errno = saved.active, saved.failed
 
     def find(self, process: Process, id: int) -> Side | None:
         """Return what is kept of a relayed socket that this process has."""
@@ -127,9 +181,11 @@ class Relaying:
         """
         if lease.state in (life.BORN, life.FAILED):
             side.filled = side.relayed.waiting
+            side.note_connect()
 
     def release_unless_dialled(self, lease: Lease, side: Side) -> None:
         """Make the program's end writable again after a connect that came to no dial."""
+        side.unclaim()
         if lease.state not in (life.DIALLED, life.OPEN):
             filled, side.filled = side.filled, 0
             side.relayed.release(filled)
@@ -165,5 +221,7 @@ async def harvest(gate: Gate, channel: Channel, process: Process, request: wire.
         except OSError:  # reset meanwhile
             peer = (lease.address, lease.asked[1])
         return {"own": [*lease.sock.getsockname(), 0, 0][:4], "peer": [*peer, 0, 0][:4]}
+    if request.claim and not await side.claim(process):
+        return {"errno": errno.EINPROGRESS}  # by another process that has the socket too
     number, side.errno = side.errno, 0
     return {"errno": number or errno.ENOTCONN}

@@ -1,0 +1,74 @@
+"""``outgate ps``: show the sockets that are open, with their traffic and who holds them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from outgate.cli import ask, output
+from outgate.core.formats import messages
+
+_EPILOG = """\
+  lease      what it is called in the log, and what "outgate kill" takes
+  idle       since a byte last moved            holders    processes that have it open
+  path       direct, or relay; "parked" and "lent" say that a descriptor of it is on its way (docs/travel.md)
+
+Root and the gate's own user see every app, others their own.
+
+exit status: 0 shown, 1 no gate answers or it refuses you, 2 a wrong call.
+
+examples:
+  outgate ps
+  outgate ps --app blog
+  outgate ps --json | jq -r '.sockets[] | select(.idle > 600) | .lease' | xargs -r outgate kill
+"""
+
+_COLUMNS = ("lease", "app", "pid", "peer", "path", "age", "idle", "sent", "received", "holders")
+_FIGURES = (2, 5, 6, 7, 8)
+
+
+def main(argv: list[str]) -> int:
+    """Ask the gate for its open sockets, page by page, and print them."""
+    parser = ask.parser("ps", "Show the sockets that are open.", _EPILOG)
+    parser.add_argument("--app", default="", metavar="NAME", help="only those of this app")
+    options = parser.parse_args(argv)
+    sockets: list[dict[str, Any]] = []
+    after: int | None = -1
+    path = options.socket
+    try:
+        while after is not None:
+            path, reply = ask.find({"op": messages.LIST, "after": after, "app": options.app}, path)
+            answer = reply["answer"]
+            sockets += answer["sockets"]
+            after = answer["next"]
+    except (ask.NoGate, ask.Refused) as e:
+        return output.unanswered("ps", e, options.json)
+    if options.json:
+        output.print_json({"ok": True, "socket": path, "sockets": sockets})
+        return 0
+    header, *lines = output.table([_COLUMNS, *map(_row, sockets)], right=_FIGURES)
+    output.say(output.paint(header, "bold"))
+    for line in lines:
+        output.say(line)
+    return 0
+
+
+def _row(socket: dict[str, Any]) -> tuple[str, ...]:
+    address = f"[{socket['address']}]" if ":" in socket["address"] else socket["address"]
+    peer = f"{address}:{socket['port']}"
+    if socket["host"] != socket["address"]:
+        peer = f"{socket['host']}:{socket['port']} ({socket['address']})"
+    if socket["transport"] == "udp":
+        peer += " udp"
+    path = socket["path"] if socket["tenure"] == "held" else f"{socket['path']}, {socket['tenure']}"
+    return (
+        socket["lease"],
+        socket["app"],
+        str(socket["pid"]),
+        peer,
+        path,
+        output.span(socket["age"]),
+        "-" if socket["idle"] is None else output.span(socket["idle"]),
+        f"{socket['sent']:,}",
+        f"{socket['received']:,}",
+        " ".join(map(str, socket["holders"])) or "-",
+    )

@@ -1,0 +1,1 @@
+"""Hand everything that a gate holds over to the one that takes its place."""

@@ -1,0 +1,166 @@
+"""What one gate tells the next: every process, channel, socket and count, as plain data, with fds by number.
+
+A file descriptor is its place in the list of those that travel along. Times are the kernel's monotonic clock, which is
+one for all processes of a host.
+"""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import msgspec
+
+from outgate.core.policy.decision import Decision
+
+#: Goes up whenever something here changes: gates of different numbers do not take over from one another.
+VERSION = 1
+
+
+class AppState(msgspec.Struct):
+    """The counts of an app, and which names its addresses have: (address, name, until, leases)."""
+
+    sockets: int
+    connects: int
+    denied: int
+    leases_ended: int
+    sent: int
+    received: int
+    bindings: list[tuple[str, str, float, int]]
+
+
+class ProcessState(msgspec.Struct):
+    """A program's process."""
+
+    app: str
+    token: str
+    pid: int
+    uid: int
+    gid: int
+    program: str
+    parents: list[str]
+    fenced: bool
+    adopted: list[int]
+
+
+class ChannelState(msgspec.Struct):
+    """An open channel; ``process`` is a place in the list of processes, ``None`` before the hello."""
+
+    fd: int
+    pid: int
+    uid: int
+    gid: int
+    app_name: str
+    process: Optional[int]
+    is_anchor: bool
+    strays: bool
+
+
+class RelayedState(msgspec.Struct):
+    """What carries a relayed lease: see :class:`outgate.gate.relay.pair.Relayed`."""
+
+    inside: int
+    has_begun: bool
+    held: int
+    sent: int
+    received: int
+    rest_out: bytes
+    rest_back: bytes
+    failed: int
+    active: float
+    filled: int
+    errno: int
+    nagle: bool
+
+
+class LeaseState(msgspec.Struct):
+    """A TCP socket of the gate's: see :class:`outgate.gate.registry.Lease`."""
+
+    id: int
+    process: int
+    fd: int
+    cookie: int
+    family: int
+    state: str
+    inode: int
+    number: int
+    begun: float
+    connect_ms: Optional[float]
+    asked: tuple[str, int]
+    address: str
+    decision: Optional[Decision]
+    held_name: str
+    is_let_go: bool
+    relayed: Optional[RelayedState]
+
+
+class DestinationState(msgspec.Struct):
+    """An address that a UDP socket sends to."""
+
+    header: bytes
+    host: str
+    name: Optional[str]
+    decision: Decision
+
+
+class DatagramsState(msgspec.Struct):
+    """A UDP socket: see :class:`outgate.gate.datagram.datagrams.Datagrams`."""
+
+    id: int
+    process: int
+    inside: int
+    outside: Optional[int]
+    family: int
+    cookie: int
+    name: str
+    begun: float
+    first: Optional[DestinationState]
+    destinations: list[DestinationState]
+    peer: bytes
+    takes_strangers: bool
+    sent: int
+    sent_datagrams: int
+    received: int
+    received_datagrams: int
+    dropped: int
+    strangers: int
+
+
+class LoanState(msgspec.Struct):
+    """A lease of which descriptors are out: see :class:`outgate.gate.sharing.Loan`."""
+
+    item: int
+    tenure: str
+    made: int
+    owed: int
+    since: float
+    holders: list[int]
+    handed: Optional[int]
+
+
+class ListenerState(msgspec.Struct):
+    """A socket at which programs reach the gate; ``app`` is "" for the gate's own."""
+
+    fd: int
+    app: str
+    path: str
+
+
+class GateState(msgspec.Struct):
+    """A whole gate."""
+
+    version: int
+    pid: int
+    boot: str
+    started: float
+    key: bytes
+    first: int
+    next: int
+    policy: int
+    owns_listener: bool
+    listeners: list[ListenerState]
+    apps: dict[str, AppState]
+    processes: list[ProcessState]
+    channels: list[ChannelState]
+    leases: list[LeaseState]
+    datagrams: list[DatagramsState]
+    loans: list[LoanState]

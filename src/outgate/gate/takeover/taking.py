@@ -1,0 +1,176 @@
+"""Take everything over from the gate that runs: ask, receive, say that it has come, and go on where it stood."""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+from _socket import AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM
+from _socket import socket as native
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from outgate.core import lease as life
+from outgate.core.formats import messages
+from outgate.core.policy.decide import Policy
+from outgate.errors import ConfigError
+from outgate.gate.channel import Peer
+from outgate.gate.configuration.settings import AppSettings
+from outgate.gate.kernel import notify
+from outgate.gate.kernel.closer import Closer
+from outgate.gate.names.resolver import Resolver
+from outgate.gate.registry import App, Lease, Process
+from outgate.gate.takeover.giving import ACCEPTED, ANSWER
+from outgate.gate.takeover.state import VERSION, DatagramsState, GateState, LeaseState, LoanState
+
+if TYPE_CHECKING:
+    from outgate.gate.server import Gate
+
+_ROOM = socket.CMSG_SPACE(253 * 4)
+
+
+class Taken:
+    """What came over: the state, and the fds that belong to it."""
+
+    def __init__(self, state: GateState, fds: list[int], listener: socket.socket) -> None:
+        self.state = state
+        self.fds = fds
+        #: The gate's own; those of apps are among the fds.
+        self.listener = listener
+
+
+def take(path: str) -> Taken:
+    """Ask the gate at a path for everything it has. It stops when this returns.
+
+    :raises ConfigError: none answers there, it refuses, or it is of another version; it goes on then.
+    """
+    with socket.socket(AF_UNIX, SOCK_SEQPACKET) as sock:
+        sock.settimeout(ANSWER)
+        try:
+            sock.connect(path)
+            sock.send(_request())
+            state, fds = _receive(sock, path)
+        except OSError as e:
+            raise ConfigError(f"--takeover: the gate at {path} hands nothing over: {e.strerror or e}") from None
+        own = next(each for each in state.listeners if not each.app)
+        listener = socket.socket(AF_UNIX, SOCK_SEQPACKET, 0, fds[own.fd])
+        # Before the other one ends, which the service manager would take for the end of the service.
+        notify.Notifier.from_environ(os.environ, os.getpid()).main_pid(os.getpid())
+        sock.send(ACCEPTED)
+        return Taken(state, fds, listener)
+
+
+def _request() -> bytes:
+    hello = {"v": [messages.OLDEST, messages.VERSION], "role": "request", "token": os.urandom(16).hex()}
+    return msgspec.json.encode({"op": messages.TAKE_OVER, "version": VERSION, "hello": hello})
+
+
+def _receive(sock: socket.socket, path: str) -> tuple[GateState, list[int]]:
+    fds: list[int] = []
+    expected = -1
+    while len(fds) != expected:
+        packet, ancillary, _, _ = sock.recvmsg(messages.MAX_PACKET, _ROOM, socket.MSG_CMSG_CLOEXEC)
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds += array.array("i", data[: len(data) // 4 * 4])
+        said = msgspec.json.decode(packet) if packet else {"error": "it ended the channel"}
+        if "fds" not in said:
+            raise ConfigError(f"--takeover: the gate at {path} hands nothing over: {_why(said)}")
+        expected = int(said["fds"])
+    memory = fds.pop(0)
+    with open(memory, "rb") as file:
+        file.seek(0)
+        return msgspec.json.decode(file.read(), type=GateState), fds
+
+
+def _why(said: dict[str, object]) -> object:
+    answer = said.get("answer")
+    return answer.get("error") if isinstance(answer, dict) else said.get("error")
+
+
+def restore(gate: Gate, taken: Taken) -> None:
+    """Have a new gate go on where the last one stood. Its loop does not run yet."""
+    state, fds = taken.state, taken.fds
+    gate.boot = state.boot
+    gate.started = state.started
+    gate.owns_listener = state.owns_listener
+    gate.sharing.key = state.key
+    registry = gate.registry
+    registry.first, registry.last = state.first, state.next
+    for name, counts in state.apps.items():
+        app = registry.apps.get(name) or _app_without_settings(gate, name)
+        app.sockets, app.connects, app.denied = counts.sockets, counts.connects, counts.denied
+        app.leases_ended, app.sent, app.received = counts.leases_ended, counts.sent, counts.received
+        app.bindings.restore(counts.bindings)
+    processes: list[Process] = []
+    for each in state.processes:
+        app = registry.apps.get(each.app) or gate.reception.operator
+        process = Process(app, each.token, each.pid, each.uid, each.gid)
+        process.program, process.parents, process.fenced = each.program, tuple(each.parents), each.fenced
+        process.adopted.update(each.adopted)
+        registry.join(process)
+        processes.append(process)
+    for listening in state.listeners:
+        if listening.app:
+            sock = socket.socket(AF_UNIX, SOCK_SEQPACKET, 0, fds[listening.fd])
+            gate.reception.listen_again(sock, listening.app, listening.path)
+    for lease in state.leases:
+        _restore_lease(gate, lease, processes[lease.process], fds)
+    for made in state.datagrams:
+        _restore_datagrams(gate, made, processes[made.process], fds)
+    for loan in state.loans:
+        _restore_loan(gate, loan, processes, fds)
+    for channel in state.channels:
+        sock = socket.socket(AF_UNIX, SOCK_SEQPACKET, 0, fds[channel.fd])
+        peer = Peer(channel.pid, channel.uid, channel.gid)
+        owner = None if channel.process is None else processes[channel.process]
+        gate.reception.readmit(sock, peer, channel.strays, channel.app_name, owner, channel.is_anchor)
+    for process in processes:
+        if not process.channels:  # its own was busy, or it had none: it joins again, or has ended
+            gate.ending.look(list(process.leases.values()))
+            registry.forget(process)
+
+
+def _app_without_settings(gate: Gate, name: str) -> App:
+    """Return an app that the configuration names no more: what it has open goes on, and it gets nothing new."""
+    settings = AppSettings(name, Policy.build(name, allow=()), billing=False)
+    app = gate.registry.apps[name] = App(settings, Closer(name), Resolver(name))
+    return app
+
+
+def _restore_lease(gate: Gate, saved: LeaseState, process: Process, fds: list[int]) -> None:
+    family = socket.AF_INET if saved.family == 4 else socket.AF_INET6
+    lease = Lease(saved.id, process, native(family, SOCK_STREAM, 0, fds[saved.fd]), saved.cookie, saved.family)
+    lease.state, lease.inode, lease.number = saved.state, saved.inode, saved.number
+    lease.begun, lease.connect_ms = saved.begun, saved.connect_ms
+    lease.asked, lease.address = saved.asked, saved.address
+    lease.decision, lease.held_name = saved.decision, saved.held_name
+    gate.registry.enter(lease)
+    if lease.decision is not None:
+        process.app.open += 1
+    if saved.relayed is not None:
+        inside = native(AF_UNIX, SOCK_STREAM, 0, fds[saved.relayed.inside])
+        gate.relaying.restore(lease, inside, saved.relayed)
+    if saved.state == life.DIALLED:
+        gate.settle_later(lease)
+    if saved.is_let_go:
+        gate.ending.look((lease,))
+
+
+def _restore_datagrams(gate: Gate, saved: DatagramsState, process: Process, fds: list[int]) -> None:
+    inside = native(AF_UNIX, SOCK_SEQPACKET, 0, fds[saved.inside])
+    outside = None
+    if saved.outside is not None:
+        family = socket.AF_INET if saved.family == 4 else socket.AF_INET6
+        outside = native(family, socket.SOCK_DGRAM, 0, fds[saved.outside])
+    gate.udp.restore(saved, process, inside, outside)
+
+
+def _restore_loan(gate: Gate, saved: LoanState, processes: list[Process], fds: list[int]) -> None:
+    item = gate.registry.leases.get(saved.item) or gate.udp.sockets.get(saved.item)
+    if item is None:
+        return
+    handed = None if saved.handed is None else native(AF_UNIX, SOCK_STREAM, 0, fds[saved.handed])
+    holders = frozenset(processes[place] for place in saved.holders)
+    gate.sharing.restore(item, saved.tenure, saved.made, saved.owed, saved.since, holders, handed)

@@ -1,0 +1,292 @@
+"""Sockets that are opened, shared, redeemed, closed and killed in any order are what a small model says they are."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from gate.test_sharing import code_of, connect, rows, talk
+from outgate.core.formats import frames
+from outgate.testing.running import RunningGate
+from support import peers
+from support.raw import RawChannel
+
+#: What is drawn to choose one of however many there are just now.
+_which = st.integers(0, 1 << 16)
+
+
+@dataclass(eq=False)
+class Lease:
+    """What the model knows of one socket.
+
+    :ivar owed: descriptors of it that nobody has taken yet.
+    :ivar texts: all of them.
+    :ivar socks: who has it, and by which fds.
+    """
+
+    id: int
+    kind: str
+    owed: set[str] = field(default_factory=set)
+    texts: list[str] = field(default_factory=list)
+    socks: dict[RawChannel, list[socket.socket]] = field(default_factory=dict)
+    connection: peers.Connection | None = None
+    is_reset: bool = False
+
+    @property
+    def lives(self) -> bool:
+        """Whether the gate has it: somebody does, or may still come by it."""
+        return bool(self.socks or self.owed)
+
+    @property
+    def tenure(self) -> str:
+        """Who has it."""
+        if not self.socks:
+            return "parked"
+        return "lent" if self.owed else "held"
+
+
+def until_reset(connection: peers.Connection) -> None:
+    """Be an echo that ends with a reset when the other end has said so."""
+    while (data := connection.receive()) and not data.endswith(b"RESET"):
+        connection.send(data)
+    if data:
+        connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+class Machine(RuleBasedStateMachine):
+    """Clients of one gate, each a process of its own to it, and the sockets that go round between them."""
+
+    gate: RunningGate
+    path: str
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peer = peers.Peer(until_reset)
+        self.far = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.far.bind(("127.0.0.1", 0))
+        self.far.settimeout(20)
+        self.clients = [RawChannel(self.gate.socket) for _ in range(2)]
+        for client in self.clients:
+            client.ask("stat")
+        self.leases: list[Lease] = []
+        self.gone: list[Lease] = []
+
+    # --- what clients do ----------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.clients) < 5)
+    @rule()
+    def join(self) -> None:
+        """A process begins."""
+        self.clients.append(RawChannel(self.gate.socket))
+        self.clients[-1].ask("stat")
+
+    @precondition(lambda self: self.clients and len(self.leases) < 6)
+    @rule(who=_which, kind=st.sampled_from(["tcp", "tcp", "born", "udp"]))
+    def open(self, who: int, kind: str) -> None:
+        """A process makes a socket: connected, or not yet, or for UDP."""
+        client = self.clients[who % len(self.clients)]
+        reply = client.ask("new", family=4, count=1, kind="udp" if kind == "udp" else "tcp")
+        sock = client.fds.pop()
+        lease = Lease(reply["ids"][0], kind, socks={client: [sock]})
+        self.leases.append(lease)
+        if kind == "tcp":
+            assert "lease" in client.connect(lease.id, self.peer.address)
+            connect(sock, self.peer.address)
+            lease.connection = self.peer.accepted()
+        self.use(lease, sock)
+
+    @precondition(lambda self: self.held())
+    @rule(which=_which)
+    def share(self, which: int) -> None:
+        """A process that has a socket makes a descriptor of it."""
+        lease, client, sock = self.held()[which % len(self.held())]
+        text = client.share(lease.id, sock)["descriptor"]
+        lease.owed.add(text)
+        lease.texts.append(text)
+
+    @precondition(lambda self: self.clients and self.leases)
+    @rule(who=_which, which=_which)
+    def share_what_it_has_not(self, who: int, which: int) -> None:
+        """A process asks for a descriptor of what it never had, and gets none."""
+        lease, client = self.leases[which % len(self.leases)], self.clients[who % len(self.clients)]
+        stranger = RawChannel(self.gate.socket)
+        with stranger:
+            assert code_of(stranger.ask("share", sock=lease.id)) == "unknown-descriptor"
+        assert "answer" in client.ask("stat")
+
+    @precondition(lambda self: self.clients and self.texts())
+    @rule(who=_which, which=_which)
+    def redeem(self, who: int, which: int) -> None:
+        """A process redeems a descriptor, used before or not, and uses what it gets."""
+        lease, text = self.texts()[which % len(self.texts())]
+        client = self.clients[who % len(self.clients)]
+        reply = client.ask("redeem", descriptor=text)
+        assert "error" not in reply
+        sock = client.fds.pop()
+        client.ask("have", descriptor=text)
+        lease.owed.discard(text)
+        lease.socks.setdefault(client, []).append(sock)
+        self.use(lease, sock)
+
+    @precondition(lambda self: self.texts())
+    @rule(which=_which, reads=st.booleans())
+    def redeem_and_lose(self, which: int, reads: bool) -> None:
+        """A process redeems a descriptor, and ends before it has read the answer, or before it has said so."""
+        _, text = self.texts()[which % len(self.texts())]
+        with RawChannel(self.gate.socket) as lost:
+            lost.ask("stat")
+            lost.post("redeem", descriptor=text)
+            if reads:
+                lost.receive()
+
+    @precondition(lambda self: self.clients and any(lease.texts for lease in self.gone))
+    @rule(who=_which, which=_which)
+    def redeem_what_has_ended(self, who: int, which: int) -> None:
+        """A descriptor of what has ended is an unknown one."""
+        texts = [text for lease in self.gone for text in lease.texts]
+        client = self.clients[who % len(self.clients)]
+        assert code_of(client.ask("redeem", descriptor=texts[which % len(texts)])) == "unknown-descriptor"
+
+    @precondition(lambda self: self.held())
+    @rule(which=_which)
+    def close(self, which: int) -> None:
+        """A process closes one fd of a socket, and tells the gate with its last."""
+        lease, client, sock = self.held()[which % len(self.held())]
+        sock.close()
+        lease.socks[client].remove(sock)
+        if not lease.socks[client]:
+            del lease.socks[client]
+            client.ask("close", sock=lease.id, shared=True)
+
+    @precondition(lambda self: self.clients)
+    @rule(who=_which)
+    def kill(self, who: int) -> None:
+        """A process ends without a word: its sockets and its channel go at once."""
+        client = self.clients.pop(who % len(self.clients))
+        for lease in self.leases:
+            for sock in lease.socks.pop(client, ()):
+                sock.close()
+        client.close()
+
+    @precondition(lambda self: any(kind_of(each) for each in self.held()))
+    @rule(which=_which)
+    def reset(self, which: int) -> None:
+        """The peer of a connection resets it."""
+        mine = [each for each in self.held() if kind_of(each)]
+        lease, _, sock = mine[which % len(mine)]
+        sock.sendall(b"RESET")
+        assert lease.connection is not None
+        lease.connection.wait()
+        lease.is_reset = True
+        if self.path == "relay":  # where the gate hears of it, it has ended for all of them
+            self.forget(lease)
+
+    # --- what holds after each of these -------------------------------------------------------------------------------
+
+    @invariant()
+    def counts_are_the_models(self) -> None:
+        """The gate holds what lives, and no more; it says who has it as the model does; it has had no fault."""
+        for lease in [lease for lease in self.leases if not lease.lives]:
+            self.forget(lease)
+        self.gate.wait_for_counts(held=len(self.leases))
+        wanted = sorted(lease.tenure for lease in self.leases if lease.kind == "tcp" and not lease.is_reset)
+        if not any(lease.is_reset for lease in self.leases):
+            self.wait_for_tenures(wanted)
+        assert self.gate.faults == []
+
+    @invariant()
+    def who_has_one_can_use_it(self) -> None:
+        """Each socket of each process works."""
+        for lease, _, sock in self.held():
+            self.use(lease, sock)
+
+    # --- helpers ------------------------------------------------------------------------------------------------------
+
+    def held(self) -> list[tuple[Lease, RawChannel, socket.socket]]:
+        """Return who has which socket by which fd."""
+        return [
+            (lease, client, sock)
+            for lease in self.leases
+            for client, socks in lease.socks.items()
+            for sock in socks
+        ]  # fmt: skip
+
+    def texts(self) -> list[tuple[Lease, str]]:
+        """Return the descriptors of what lives."""
+        return [(lease, text) for lease in self.leases for text in lease.texts]
+
+    def forget(self, lease: Lease) -> None:
+        """Note that a lease has ended."""
+        for socks in lease.socks.values():
+            for sock in socks:
+                sock.close()
+        self.leases.remove(lease)
+        self.gone.append(lease)
+
+    def use(self, lease: Lease, sock: socket.socket) -> None:
+        """Move some bytes over a socket that has somewhere to move them to."""
+        if lease.kind == "tcp" and not lease.is_reset:
+            talk(sock, b"word")
+        elif lease.kind == "udp":
+            host, port = self.far.getsockname()
+            sock.send(frames.pack(frames.DATA, socket.inet_aton(host), port) + b"word")
+            assert self.far.recv(100) == b"word"
+
+    def wait_for_tenures(self, wanted: list[str]) -> None:
+        """Ask until the gate says of its connections what the model does."""
+        for _ in range(2_000):
+            seen = sorted(row["tenure"] for row in rows(self.gate) if row["transport"] == "tcp")
+            if seen == wanted:
+                return
+        raise AssertionError(f"{seen}, not {wanted}")
+
+    def teardown(self) -> None:
+        """Close everything, and see that nothing is left but what is owed."""
+        for lease in self.leases:
+            for socks in lease.socks.values():
+                for sock in socks:
+                    sock.close()
+        with RawChannel(self.gate.socket) as last:
+            for lease in self.leases:
+                for text in lease.owed:
+                    with contextlib.suppress(IndexError):  # reset, and ended by now
+                        last.ask("redeem", descriptor=text)
+                        last.fds.pop().close()
+                        last.ask("have", descriptor=text)
+        for client in self.clients:
+            client.close()
+        self.peer.stop()
+        self.far.close()
+        self.gate.wait_for_counts(held=0, open=0, processes=0)
+
+
+def kind_of(each: tuple[Lease, RawChannel, socket.socket]) -> bool:
+    """Tell whether a socket is a connection that can be reset."""
+    return each[0].kind == "tcp" and not each[0].is_reset
+
+
+@pytest.fixture(scope="module", params=["direct", "relay"])
+def modelled(request: pytest.FixtureRequest) -> Iterator[type[Machine]]:
+    """The machine for a gate of one path, which ends with nothing held."""
+    with RunningGate(path=request.param) as gate:
+        yield type("Modelled", (Machine,), {"gate": gate, "path": request.param})
+        assert gate.faults == []
+        assert gate.stop() == 0, gate.stderr()
+
+
+@pytest.mark.slow
+def test_the_gate_is_as_the_model(modelled: type[Machine]) -> None:
+    """Whatever clients do, in whatever order, the gate counts, keeps, gives and refuses what the model says."""
+    deep = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+    run_state_machine_as_test(
+        modelled, settings=settings(max_examples=1_000 if deep else 20, stateful_step_count=50 if deep else 25)
+    )
