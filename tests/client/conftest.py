@@ -24,7 +24,11 @@ Results = dict[str, "str | None"]
 def checks_of(program: str) -> list[str]:
     """Return the names of the checks in a program, in their order."""
     tree = ast.parse((PROGRAMS / program).read_text("utf-8"))
-    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")]
+    return [
+        node.name
+        for node in tree.body
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith("check_")
+    ]
 
 
 def go(

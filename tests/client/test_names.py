@@ -124,17 +124,43 @@ def test_forbidden_addresses_are_left_out(names_gate: RunningGate) -> None:
 
 
 def test_a_name_with_forbidden_addresses_only_is_refused(names_gate: RunningGate) -> None:
-    """Where none is left the look-up raises PolicyDenied, with errno EACCES, the class and the cure."""
+    """Where none is left the look-up raises LookUpDenied, with errno EACCES, the class and the cure."""
     calls = [
         ("getaddrinfo", ("inside.test", 80)),
         ("gethostbyname", ("inside.test",)),
         ("create_connection", (("inside.test", 80),)),
     ]
     for kind, text, number in ask(calls, names_gate.environ()):
-        assert (kind, number) == ("PolicyDenied", 13)
+        assert (kind, number) == ("LookUpDenied", 13)
         assert "inside.test" in text
         assert "10.0.0.5 (private)" in text
         assert "to permit: " in text
+
+
+CONNECTS = """
+import socket
+for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    with socket.socket(socket.AF_INET, kind) as sock:
+        print(sock.connect_ex(("inside.test", 80)))
+        try:
+            sock.connect(("inside.test", 80))
+        except OSError as error:
+            print(isinstance(error, PermissionError), error.errno)
+try:
+    socket.getaddrinfo("inside.test", 80)
+except socket.gaierror as error:  # which is what programs catch of a look-up
+    print(isinstance(error, PermissionError), error.errno)
+"""
+
+
+@pytest.mark.parametrize("path", ["direct", "relay"])
+def test_a_refused_name_is_a_failed_look_up_and_an_errno_to_connect_ex(path: str) -> None:
+    """connect_ex returns EACCES for a refused name, and a refused look-up is a gaierror and a PermissionError."""
+    with RunningGate(dev=False, path=path, names={"inside.test": ["10.0.0.5"]}) as gate:
+        done = subprocess.run(
+            [sys.executable, "-c", CONNECTS], env=gate.environ(), capture_output=True, text=True, timeout=30
+        )
+    assert (done.stdout.split(), done.stderr) == (["13", "True", "13"] * 2 + ["True", "13"], "")
 
 
 def test_unknown_names_are_gaierrors(names_gate: RunningGate) -> None:

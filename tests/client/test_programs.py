@@ -12,7 +12,10 @@ from support.pythons import interpreters
 
 from .conftest import Results, checks_of, go
 
-PROGRAMS = ("sockets.py", "streams.py", "processes.py", "signals.py", "layers.py", "datagrams.py")
+PROGRAMS = (
+    *("sockets.py", "streams.py", "processes.py", "signals.py", "layers.py", "datagrams.py", "module.py"),
+    "startmethods.py",
+)
 
 
 @pytest.mark.parametrize("how", ["native", "gate", pytest.param("relay", marks=pytest.mark.slow)])

@@ -12,6 +12,7 @@ import pytest
 
 from support import corp as company
 from support.corp import Corp
+from support.lab import Lab
 from support.world import World, missing
 
 
@@ -58,3 +59,15 @@ def corp(world: World, _make_corp: Callable[[], Corp]) -> Iterator[Corp]:
 def log(tmp_path: Path) -> Path:
     """Return where this test's decision log goes."""
     return tmp_path / "decisions.jsonl"
+
+
+@pytest.fixture(scope="session")
+def _make_lab(_make_world: Callable[[], World]) -> Callable[[], Lab]:
+    """Add the lab to the world at its first use."""
+    return functools.cache(lambda: Lab(_make_world()))
+
+
+@pytest.fixture
+def lab(world: World, _make_lab: Callable[[], Lab]) -> Lab:
+    """The world with the servers that libraries are tried with, each of which starts when it is first asked for."""
+    return _make_lab()

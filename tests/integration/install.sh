@@ -5,6 +5,8 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 packages=$(cat "$here/packages.txt")
+# CPython's own tests, which Debian keeps apart from its Python and names by the version.
+packages="$packages $(/usr/bin/python3 -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])')"
 policy=/usr/sbin/policy-rc.d
 
 # shellcheck disable=SC2086 # one word per package

@@ -80,7 +80,7 @@ def test_without_the_rule_the_refusal_names_it(world: World, corp: Corp, log: Pa
         assert watch.to(*service.addresses) == []
     assert done.returncode == 1
     assert done.stdout == ""
-    assert "PolicyDenied" in done.stderr
+    assert "LookUpDenied" in done.stderr
     (by_create,) = attempts(world, log, ("connect", service.host, service.port))
     assert is_refusal(by_create), by_create
     assert f'to permit: except = ["{service.rule}"]' in by_create["text"]

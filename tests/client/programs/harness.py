@@ -97,7 +97,7 @@ class Echo:
     """A server that sends back what it gets, over any number of connections, on a thread or in a process of its own."""
 
     def __init__(self, own_process=False):
-        self.sock = listener(512)
+        self.sock = listener(2048)
         self.address = self.sock.getsockname()
         self.poll = select.epoll()  # here, so that no number is taken at a moment of its own
         self.poll.register(self.sock, select.EPOLLIN)

@@ -65,6 +65,22 @@ def check_fork_connects_an_inherited_socket():
         talk(sock, b"by the parent")
 
 
+def check_fork_under_a_default_timeout():
+    """A fork while a default time-out is set leaves the sockets that are made afterwards blocking."""
+    socket.socket().close()  # some more are ready now
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        assert in_child(lambda: None) == "ok"
+    finally:
+        socket.setdefaulttimeout(None)
+    made = [socket.socket() for _ in range(8)]
+    try:
+        assert all(os.get_blocking(sock.fileno()) for sock in made)
+    finally:
+        for sock in made:
+            sock.close()
+
+
 def check_fork_child_closes_last():
     """A connection that parent and child hold ends when the last of the two has closed it, whichever that is."""
     for first in ("parent", "child"):

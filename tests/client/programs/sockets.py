@@ -294,6 +294,20 @@ def check_port_is_free_after_close():
             again.bind(address)
 
 
+def check_a_port_of_closed_connections_is_free_to_servers():
+    """With SO_REUSEADDR a port can be bound again though connections that it had have just been closed (socket(7))."""
+    port = 0
+    for _ in range(3):
+        with socket.socket() as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind(("127.0.0.1", port))
+            server.listen()
+            port = server.getsockname()[1]
+            with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as client:
+                server.accept()[0].close()  # first, so that it is this end that stays in TIME_WAIT
+                assert client.recv(1) == b""
+
+
 def check_threads_share_a_connect():
     """Of three threads that connect one socket one succeeds, the others hear EISCONN, and there is one connection."""
     for timeout in (None, PATIENCE):
@@ -655,6 +669,32 @@ def check_audit_events():
         assert any(e == "socket.__new__" and a[1:3] == (2, 1) for e, a in seen), seen
         assert ("socket.connect", (sock, ECHO.address)) in seen, seen
         seen.clear()
+
+
+def check_audit_events_of_look_ups():
+    """A look-up and a bind are audited once, under their own names and with the arguments as given."""
+    near = ("127.0.0.1", 80)
+    calls = (
+        ("socket.getaddrinfo", ("localhost", 80, 0, 0, 0), lambda: socket.getaddrinfo("localhost", 80)),
+        ("socket.gethostbyname", ("localhost",), lambda: socket.gethostbyname("localhost")),
+        ("socket.gethostbyname", ("127.0.0.1",), lambda: socket.gethostbyname("127.0.0.1")),
+        ("socket.gethostbyname", (b"localhost",), lambda: socket.gethostbyname_ex(b"localhost")),
+        ("socket.gethostbyaddr", ("127.0.0.1",), lambda: socket.gethostbyaddr("127.0.0.1")),
+        ("socket.getnameinfo", (near,), lambda: socket.getnameinfo(near, socket.NI_NUMERICSERV)),
+    )
+    seen = []
+    looked = ("socket.bind", *(event for event, _, _ in calls))
+    sys.addaudithook(lambda event, args: seen.append((event, args)) if event in looked else None)
+    for event, arguments, call in calls:
+        seen.clear()
+        call()
+        assert seen == [(event, arguments)], seen
+    for family, address in ((socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET6, ("0:0::1", 0, 0, 0))):
+        with socket.socket(family) as sock:
+            seen.clear()
+            sock.bind(address)
+            assert seen == [("socket.bind", (sock, address))], seen
+    looked = ()
 
 
 main(globals())
