@@ -602,7 +602,7 @@ def test_why_is_as_brief_as_the_refusals_but_for_the_operator(
     w = world('reasons = "brief"', Zone(inside__test=[INSIDE], www__test=[PUBLIC]))
     full = w.channel.ask("why", host="inside.test", port=443)["answer"]
     assert full["addresses"] == [{"address": INSIDE, "verdict": "deny", "class": "private"}]
-    monkeypatch.setattr(w.gate.gate, "is_operator", lambda uid: False)
+    monkeypatch.setattr(w.gate.gate.reception, "is_operator", lambda uid: False)
     for host, verdict in (("inside.test", "deny"), ("www.test", "allow"), (INSIDE, "deny")):
         answer = w.channel.ask("why", host=host, port=443)["answer"]
         assert (answer["verdict"], answer["addresses"], answer["rule"]) == (verdict, [], "")

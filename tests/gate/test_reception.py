@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,11 +44,11 @@ def connects(gate: RunningGate, path: str, peer: peers.Peer, uid: int | None = N
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Return a folder that other users' programs may look into."""
-    for each in (tmp_path, *tmp_path.parents[:2]):
-        os.chmod(each, os.stat(each).st_mode | 0o755)
-    return tmp_path
+def folder() -> Iterator[Path]:
+    """Give a folder that other users' programs may look into."""
+    with tempfile.TemporaryDirectory(prefix="outgate-test-") as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
 
 
 def test_its_own_socket_makes_it_the_app(folder: Path) -> None:

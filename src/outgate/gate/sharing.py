@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 #: Seconds between looks at what is parked: an idle limit is kept to within this.
 INTERVAL = 5.0
-#: Seconds between looks who has a relayed socket whose descriptors are all redeemed: not every close is told.
-LOOK_AGAIN = 1.0
 
 
 #: Loans looked at in one turn of the loop, at some 1 µs each.
