@@ -25,7 +25,7 @@ demo: $(READY) ## show the main job: a gate, three unmodified programs, one refu
 
 .PHONY: test
 test: $(READY) ## the fast suite: no root, no packages, under a minute
-	$(PYTEST) -m 'not integration and not pythons and not slow' --numprocesses auto --dist worksteal
+	$(PYTEST) -m 'not integration and not pythons and not slow and not full' --numprocesses auto --dist worksteal
 
 .PHONY: lint
 lint: $(READY) ## style and types
@@ -35,23 +35,27 @@ lint: $(READY) ## style and types
 
 .PHONY: integration
 integration: $(LIBRARIES) ## real servers in namespaces, other Pythons, slow tests (root, Debian packages)
-	$(PYTEST) -m 'integration or pythons or slow'
+	$(PYTEST) -m '(pythons or slow) and not integration and not full' --numprocesses auto --dist worksteal
+	$(PYTEST) -m 'integration and not full'
 
 .PHONY: cpython
 cpython: $(READY) ## CPython's own tests through a gate, on 3.11 to 3.13, into docs/data (no root, minutes)
 	@for python in $$($(BIN)/python tests/support/pythons.py 3.11 3.12 3.13); do \
 		$(BIN)/python tests/cpython/run.py --python $$python --record; \
 	done
+	$(BIN)/python docs/generate.py --write
 
 .PHONY: check
 check: lint test integration ## what CI runs: lint, types, fast and integration tests
 
 .PHONY: check-full
-check-full: check ## check, and other Python versions, more examples per property, the benchmark
+check-full: check ## check, and other Pythons, all of CPython's tests, more examples per property, the benchmark
 	@for python in $$($(BIN)/python tests/support/pythons.py 3.12 3.13); do \
 		echo "== $$python"; \
 		$(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$(basename $$python); \
 	done
+	$(MAKE) --no-print-directory cpython
+	$(PYTEST) -m full
 	HYPOTHESIS_PROFILE=deep $(PYTEST) -m 'not integration and not pythons' --timeout 1800
 	$(MAKE) --no-print-directory bench
 

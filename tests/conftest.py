@@ -34,11 +34,18 @@ def is_integration_required() -> bool:
     return os.environ.get(REQUIRE_INTEGRATION, "") not in ("", "0")
 
 
+#: Of the Pythons that a test is run on, the oldest and the newest are enough for every day; the others are ``full``.
+_ENDS = ("3.9", "3.13")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything below ``tests/integration`` as such, so that no file can forget it."""
+    """Mark everything below ``tests/integration`` as such, so that no file can forget it, and what is ``full``."""
     for item in items:
         if _INTEGRATION in item.path.parents:
             item.add_marker(pytest.mark.integration)
+        version = getattr(item, "callspec", None) and item.callspec.params.get("version")  # type: ignore[attr-defined]
+        if version is not None and version not in _ENDS and item.get_closest_marker("pythons"):
+            item.add_marker(pytest.mark.full)
 
 
 def _forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -54,7 +54,7 @@ def environ(request: pytest.FixtureRequest) -> Callable[[str], dict[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["native", *PATHS])
+@pytest.mark.parametrize("how", ["gate", *(pytest.param(how, marks=pytest.mark.full) for how in ("native", "relay"))])
 @pytest.mark.parametrize("check", checks_of(MOMENTS))
 def test_a_handler_may_raise_at_any_moment(environ: Callable[[str], dict[str, str]], check: str, how: str) -> None:
     """Whatever is cut off by a handler that raises, no connection and no fd is left of it, and the next call works."""
@@ -62,7 +62,7 @@ def test_a_handler_may_raise_at_any_moment(environ: Callable[[str], dict[str, st
 
 
 @pytest.mark.pythons
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("how", PATHS)
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize("version", interpreters())
@@ -75,7 +75,7 @@ def test_every_check_holds_on_other_pythons(
 
 
 @pytest.mark.pythons
-@pytest.mark.slow
+@pytest.mark.full
 @pytest.mark.parametrize("how", PATHS)
 @pytest.mark.parametrize("version", interpreters())
 def test_a_handler_may_raise_at_any_moment_on_other_pythons(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from outgate.guard.ways.children import in_program, in_python
 from outgate.guard.ways.libc import NativeSocket
-from outgate.guard.ways.target import FENCE, V4, V6, Target, Untried, Way
+from outgate.guard.ways.target import CLIENT, FENCE, V4, V6, Target, Untried, Way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,7 +124,7 @@ WAYS = (
     Way("fileno", "socket(fileno=...) of a native fd", FENCE, _wrapped),
     Way("isolated", "python -I", FENCE, _isolated),
     Way("environment", "a Python started with an empty environment", FENCE, _bare),
-    Way("uvloop", "uvloop, whose sockets are C's", FENCE, _uvloop),
+    Way("uvloop", "an event loop of uvloop", CLIENT, _uvloop),
     Way("curl", "curl", FENCE, _curl),
     Way("bash", "bash's /dev/tcp", FENCE, _bash),
     Way("nc", "nc", FENCE, _nc),
