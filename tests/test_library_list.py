@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import subprocess
 import sys
 import tomllib
@@ -69,14 +68,20 @@ def test_the_tests_of_a_row_are_there(row: dict[str, Any]) -> None:
         assert bool(tried) == row[path]
 
 
+@functools.cache
+def _pinned() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return {name.lower(): version for name, _, version in (line.partition("==") for line in lines) if version}
+
+
 @each_row
 def test_the_version_is_the_one_that_is_tried(row: dict[str, Any]) -> None:
-    """A row of a library that is installed here has its version; one of the standard library has a Python's."""
+    """A row of a library has the version that the tests are pinned to; one of the standard library has a Python's."""
     package = row["name"].partition(".")[0]
     if row["kind"] == "stdlib" or package in sys.stdlib_module_names:
         assert row["version"].startswith("Python 3.")
     elif row["version"]:
-        assert row["version"] == importlib.metadata.version(package)
+        assert row["version"] == _pinned()[package.lower()]
 
 
 @pytest.mark.slow

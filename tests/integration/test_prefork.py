@@ -18,8 +18,6 @@ import pytest
 from outgate.testing.running import RunningGate
 from support import peers
 
-pytest.importorskip("gunicorn")
-
 PROGRAMS = Path(__file__).parent / "programs"
 WORKERS = 3
 #: How gunicorn is told to work: whether the application is there before the fork, and how a worker serves.
