@@ -19,4 +19,7 @@ with telnetlib.Telnet(host, timeout=30) as terminal:
     terminal.write(b"count\n")
     print(terminal.expect([rb"\r\n(\d+)\r\n"], 30)[1].group(1).decode())
     terminal.write(b"exit\n")
-    print(terminal.read_all().decode().splitlines()[-1])
+    # The server ends at the next line only: a terminal that is closed at once may lose what was written last.
+    print(terminal.expect([rb"(goodbye)"], 30)[1].group(1).decode())
+    terminal.write(b"\n")
+    terminal.read_all()
