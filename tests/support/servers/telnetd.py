@@ -22,7 +22,11 @@ echo
 if [ "$name:$password" != "{USER}:{PASSWORD}" ]; then echo 'Login incorrect'; exit 1; fi
 echo "Welcome $name, your terminal is $(tty | cut -d/ -f2)"
 while printf '$ ' && read line; do
-    case "$line" in exit) echo goodbye; read line; exit 0 ;; count) seq 1 2000 | wc -c ;; *) echo "you said $line" ;; esac
+    case "$line" in
+        exit) echo goodbye; read line; exit 0 ;;
+        count) seq 1 2000 | wc -c ;;
+        *) echo "you said $line" ;;
+    esac
 done
 """
 
