@@ -316,6 +316,23 @@ def check_reset_is_seen_without_asking():
             sock.getpeername()
 
 
+def check_refusal_wakes_a_reader():
+    """A connect that fails wakes who waits to read, and leaves nothing behind that would be read after the next."""
+    with listener() as server, socket.socket() as sock:
+        sock.setblocking(False)
+        assert sock.connect_ex(closed_address()) in (errno.EINPROGRESS, errno.ECONNREFUSED)
+        assert is_readable(sock)
+        with raises(ConnectionRefusedError):
+            sock.recv(10)
+        assert is_readable(sock)
+        sock.settimeout(PATIENCE)
+        if sock.connect_ex(server.getsockname()) == errno.ECONNABORTED:  # the kernel says so once after such a recv
+            sock.connect(server.getsockname())
+        with server.accept()[0] as peer:
+            peer.sendall(b"first")
+            assert sock.recv(10) == b"first"
+
+
 def check_peek_and_waitall():
     """MSG_PEEK leaves what it shows, MSG_WAITALL waits for all of it, MSG_TRUNC throws it away."""
     with pair() as (sock, peer):

@@ -12,7 +12,7 @@ from _socket import timeout as timed_out
 from _struct import unpack
 from _thread import RLock
 from posix import dup2 as duplicate_natively  # os.dup2 looks for the program's sockets
-from select import POLLOUT, poll
+from select import POLLIN, POLLOUT, poll
 
 from outgate.client import channel, inherit, standin
 from outgate.client.address import parse
@@ -26,6 +26,7 @@ from outgate.client.constants import (
     MSG_DONTWAIT,
     MSG_NOSIGNAL,
     SO_ERROR,
+    SO_RCVTIMEO,
     SO_REUSEADDR,
     SO_REUSEPORT,
     SO_SNDBUF,
@@ -112,7 +113,7 @@ def _connect(state: Carried, self: native, address: Address, begin: Callable[[St
     if timeout == 0 and is_first:
         return errno.EINPROGRESS
     # A second connect waits for what the first has begun, unless the program has set a time-out (tcp(7), and C).
-    if (is_first or timeout is None) and not _is_writable(self, _patience(self)):
+    if (is_first or timeout is None) and not _is_ready(self, POLLOUT):
         if timeout is not None:
             return errno.EAGAIN
         return errno.EINPROGRESS if is_first else errno.EALREADY
@@ -124,6 +125,10 @@ def _connect(state: Carried, self: native, address: Address, begin: Callable[[St
 
 def _fill(self: native) -> None:
     """Fill our end, so that it is not writable until the gate takes all that out, which is when the dial has ended."""
+    waiting = poll()
+    waiting.register(native.fileno(self), POLLIN)
+    if waiting.poll(0):  # a connect has failed, which made it so
+        native.recv(self, _MARGIN, MSG_DONTWAIT)
     # A Unix socket is writable as long as four times what it has in flight fits into its buffer (unix_writable()).
     filled = native.getsockopt(self, SOL_SOCKET, SO_SNDBUF) // 4 + _MARGIN
     try:
@@ -132,19 +137,27 @@ def _fill(self: native) -> None:
         pass
 
 
-def _patience(self: native) -> float | None:
-    """Return for how many seconds a connect waits: Python's time-out, else SO_SNDTIMEO (socket(7)), else for ever."""
-    timeout = native.gettimeout(self)
-    if timeout is not None:
-        return timeout
-    seconds, microseconds = unpack("ll", native.getsockopt(self, SOL_SOCKET, SO_SNDTIMEO, 16))
-    return seconds + microseconds / 1e6 or None
-
-
-def _is_writable(self: native, timeout: float | None) -> bool:
+def _is_ready(self: native, event: int) -> bool:
+    """Wait for POLLIN or POLLOUT as long as Python's time-out says, else SO_RCVTIMEO or SO_SNDTIMEO (socket(7))."""
+    patience = native.gettimeout(self)
+    if patience is None:
+        option = SO_SNDTIMEO if event == POLLOUT else SO_RCVTIMEO
+        seconds, microseconds = unpack("ll", native.getsockopt(self, SOL_SOCKET, option, 16))
+        patience = seconds + microseconds / 1e6 or None
     waiting = poll()
-    waiting.register(native.fileno(self), POLLOUT)
-    return bool(waiting.poll(None if timeout is None else timeout * 1000))
+    waiting.register(native.fileno(self), event)
+    return bool(waiting.poll(None if patience is None else patience * 1000))
+
+
+def _await(self: native, state: Carried, event: int) -> int:
+    """Return how a connect in progress has ended, once the socket is ready.
+
+    :raises OSError: EAGAIN where the socket does not wait, or the time-out.
+    """
+    timeout = native.gettimeout(self)
+    if timeout == 0 or not _is_ready(self, event):
+        raise timed_out("timed out") if timeout else os_error(errno.EAGAIN)
+    return harvest(state)
 
 
 def harvest(state: Carried) -> int:
@@ -256,9 +269,11 @@ def _receiving(call: str) -> Any:
 
     def method(self: native, *args: Any, **kwargs: Any) -> Any:
         state: Any = table[native.fileno(self)]
-        if state.phase == BORN:
+        if state.phase != CONNECTED:
             judge(call, *args, **kwargs)
             number = harvest(state)
+            if number == errno.EINPROGRESS:
+                number = _await(self, state, POLLIN)
             if state.phase == BORN:
                 raise os_error(number or errno.ENOTCONN)
         return plain(self, *args, **kwargs)
@@ -286,10 +301,7 @@ def await_sending(self: native, state: Any, call: str, args: tuple[Any, ...]) ->
     judge(call, *args)
     number = harvest(state)
     if number == errno.EINPROGRESS:
-        timeout = native.gettimeout(self)
-        if timeout == 0 or not _is_writable(self, _patience(self)):
-            raise timed_out("timed out") if timeout else os_error(errno.EAGAIN)
-        number = harvest(state)
+        number = _await(self, state, POLLOUT)
     if number or state.phase == BORN:
         raise os_error(number or errno.EPIPE)
 

@@ -6,7 +6,7 @@ import contextlib
 import select
 import struct
 import time
-from _socket import IPPROTO_TCP, SHUT_WR, SO_ERROR, SO_LINGER, SO_SNDBUF, SOL_SOCKET, TCP_NODELAY
+from _socket import IPPROTO_TCP, MSG_DONTWAIT, SHUT_WR, SO_ERROR, SO_LINGER, SO_SNDBUF, SOL_SOCKET, TCP_NODELAY
 from _socket import socket as native
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -113,13 +113,19 @@ class Relayed:
         """Bytes that lie unsent in the program's end."""
         return 0 if self.is_over else self._out.unsent
 
-    def release(self, filled: int) -> None:
-        """Make the program's end writable after a dial that failed.
+    def release(self, filled: int, failed: bool = False) -> None:
+        """Make the program's end writable after a connect that came to nothing.
 
         :param filled: bytes with which the client has filled its end, so that it was not writable until now.
+        :param failed: make it readable as well, as a TCP socket is whose connect has failed (tcp_poll() in
+            net/ipv4/tcp.c). The client takes the byte out when it connects again.
         """
-        if not self.is_over:
-            self._out.discard(filled)
+        if self.is_over:
+            return
+        self._out.discard(filled)
+        if failed:
+            with contextlib.suppress(OSError):  # one from an earlier failure may lie there; or the program has closed
+                self.inside.send(b"\0", MSG_DONTWAIT)
 
     def begin(self, outside: native, filled: int, nagle: bool = False) -> None:
         """Relay, now that the dial has succeeded.

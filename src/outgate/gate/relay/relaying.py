@@ -172,7 +172,7 @@ class Relaying:
             if side.errno:
                 # Taken by SO_ERROR it leaves the socket half-way: the next connect would only say ECONNABORTED.
                 dial.begin(lease.sock, (lease.address, lease.asked[1]))
-            relayed.release(filled)
+            relayed.release(filled, failed=True)
 
     def note_fill(self, lease: Lease, side: Side) -> None:
         """Note what lies in the pair of a socket that is to be connected: it is there to be thrown away.
