@@ -25,7 +25,7 @@ if __name__ == "__main__":
         after_in_child=lambda: [call() for where, call in AT_FORK if where == "child"],
     )
 
-from harness import PATIENCE, Echo, is_readable, listener, main, open_fds, pair, talk
+from harness import PATIENCE, Echo, in_child, is_readable, listener, main, open_fds, pair, talk
 
 warnings.filterwarnings("ignore", message=".*multi-threaded.*", category=DeprecationWarning)  # 3.12: fork and threads
 
@@ -36,26 +36,6 @@ def connect_and_talk(address=None, text=b"hello"):
     """Open a connection and use it."""
     with socket.create_connection(address or ECHO.address, timeout=PATIENCE) as sock:
         talk(sock, text)
-
-
-def in_child(work):
-    """Fork, do the work in the child, and return what it said: ``ok`` or what went wrong."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(30)  # a child that hangs must not outlive the test
-        said = "ok"
-        try:
-            work()
-        except BaseException:
-            said = traceback.format_exc()
-        os.write(write, said.encode()[-4000:])
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        said = pipe.read()
-    os.waitpid(pid, 0)
-    return said
 
 
 def status(pid):

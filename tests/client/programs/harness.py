@@ -10,10 +10,12 @@ import faulthandler
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import threading
 import traceback
+import warnings
 
 #: Seconds after which a wait is taken for a hang.
 PATIENCE = 10.0
@@ -141,6 +143,28 @@ class Echo:
 def open_fds():
     """Return how many fds this process has."""
     return len(os.listdir("/proc/self/fd"))
+
+
+def in_child(work):
+    """Fork, do the work in the child, and return what it said: ``ok`` or what went wrong."""
+    read, write = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # 3.12 warns of threads, which here only wait
+        pid = os.fork()
+    if pid == 0:
+        signal.alarm(30)  # a child that hangs must not outlive the test
+        said = "ok"
+        try:
+            work()
+        except BaseException:
+            said = traceback.format_exc()
+        os.write(write, said.encode()[-4000:])
+        os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as pipe:
+        said = pipe.read()
+    os.waitpid(pid, 0)
+    return said
 
 
 def talk(sock, text=b"hello"):

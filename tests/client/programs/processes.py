@@ -9,32 +9,9 @@ import sys
 import threading
 import warnings
 
-from harness import PATIENCE, Echo, is_readable, listener, main, open_fds, pair, talk
+from harness import PATIENCE, Echo, in_child, is_readable, listener, main, open_fds, pair, talk
 
 ECHO = Echo()
-
-
-def in_child(work):
-    """Fork, do the work in the child, and return what it said: ``ok`` or what went wrong."""
-    read, write = os.pipe()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # 3.12 warns of threads, which here only wait
-        pid = os.fork()
-    if pid == 0:
-        said = "ok"
-        try:
-            work()
-        except BaseException as e:
-            import traceback
-
-            said = f"{e!r}\n{traceback.format_exc()}"
-        os.write(write, said.encode()[:4000])
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        said = pipe.read()
-    os.waitpid(pid, 0)
-    return said
 
 
 def connect_and_talk():

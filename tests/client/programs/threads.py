@@ -4,14 +4,12 @@ import concurrent.futures
 import multiprocessing
 import os
 import resource
-import signal
 import socket
 import subprocess
 import threading
-import traceback
 import warnings
 
-from harness import PATIENCE, Echo, black_hole, listener, main, open_fds, talk
+from harness import PATIENCE, Echo, black_hole, in_child, listener, main, open_fds, talk
 
 COUNT = 1000
 
@@ -51,26 +49,6 @@ def start(count, work):
             raise AssertionError(f"{len(failures)} of {count}") from failures[0]
 
     return join
-
-
-def in_child(work):
-    """Fork, do the work in the child, and return what it said: ``ok`` or what went wrong."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        signal.alarm(30)  # a child that hangs must not outlive the test
-        said = "ok"
-        try:
-            work()
-        except BaseException:
-            said = traceback.format_exc()
-        os.write(write, said.encode()[-4000:])
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        said = pipe.read()
-    os.waitpid(pid, 0)
-    return said
 
 
 def allow(fds):
