@@ -140,7 +140,9 @@ class Telnet:
     def end(terminal):
         print(terminal.expect([rb"\r\n(\d+)\r\n"], TIMEOUT)[1].group(1))
         terminal.write(b"exit\n")
-        print(terminal.read_all().decode().split()[-1])
+        print(terminal.read_until(b"goodbye", TIMEOUT).decode().split()[-1])
+        terminal.write(b"\n")  # now it ends
+        terminal.read_all()
 
 
 class Http:
