@@ -36,7 +36,7 @@ lint: $(READY) ## style and types
 .PHONY: integration
 integration: $(LIBRARIES) ## real servers in namespaces, other Pythons, slow tests (root, Debian packages)
 	$(PYTEST) -m '(pythons or slow) and not integration and not full' --numprocesses auto --dist worksteal
-	$(PYTEST) -m 'integration and not full'
+	$(PYTEST) -m 'integration and not full' --numprocesses 2 --dist loadfile
 
 .PHONY: cpython
 cpython: $(READY) ## CPython's own tests through a gate, on 3.11 to 3.13, into docs/data (no root, minutes)
@@ -49,15 +49,9 @@ cpython: $(READY) ## CPython's own tests through a gate, on 3.11 to 3.13, into d
 check: lint test integration ## what CI runs: lint, types, fast and integration tests
 
 .PHONY: check-full
-check-full: check ## check, and other Pythons, all of CPython's tests, more examples per property, the benchmark
-	@for python in $$($(BIN)/python tests/support/pythons.py 3.12 3.13); do \
-		echo "== $$python"; \
-		$(MAKE) --no-print-directory test PYTHON=$$python VENV=.venv-$$(basename $$python); \
-	done
-	$(MAKE) --no-print-directory cpython
-	$(PYTEST) -m full
-	HYPOTHESIS_PROFILE=deep $(PYTEST) -m 'not integration and not pythons' --timeout 1800
-	$(MAKE) --no-print-directory bench
+check-full: $(LIBRARIES) ## check, and other Pythons, CPython's tests, more examples per property, the benchmark; or PARTS="deep"
+	@$(BIN)/python tests/full.py $(PARTS)
+	@$(BIN)/python docs/generate.py --write
 
 .PHONY: bench
 bench: $(READY) ## measure against native sockets: one table, and JSON in bench/results

@@ -32,6 +32,7 @@ sentence: there is no silent way round the gate.
 
 - [Libraries](#libraries)
 - [CPython's own tests](#cpythons-own-tests)
+- [The last full run](#the-last-full-run)
 - [The socket module](#the-socket-module)
 - [What a program could notice](#what-a-program-could-notice)
 
@@ -42,6 +43,10 @@ sentence: there is no silent way round the gate.
 ## CPython's own tests
 
 {cpython}
+
+## The last full run
+
+{full}
 
 ## The socket module
 
@@ -126,6 +131,10 @@ def _cell(value: Any) -> str:
     return str(value)
 
 
+_FULL = """\
+`make check-full` runs what CI runs, and what takes longer; `make check-full PARTS="deep bench"` runs some of it."""
+
+
 def _cpython(table: Table) -> str:
     document = {version: entry for version, entry in _read("cpython.toml").items() if entry.get("modules")}
     if not document:
@@ -153,6 +162,18 @@ def _cpython(table: Table) -> str:
         parts.append("Why tests are excluded, or fail:")
         parts.append(table(("why", *versions), lines))
     return "\n\n".join(parts)
+
+
+def _full(table: Table) -> str:
+    entries = _read("full.toml")
+    if not entries:
+        return "Not recorded yet: `make check-full`."
+    lines = []
+    for name, entry in entries.items():
+        ended = "passed" if entry["status"] == 0 else f"failed ({entry['status']})"
+        closing = "; ".join(entry["closing"])
+        lines.append((name, str(entry["date"]), entry["python"], f"{entry['minutes']:g}", ended, closing))
+    return "\n\n".join((_FULL, table(("part", "run on", "Python", "minutes", "ended", "last words"), lines)))
 
 
 def _names(rows: Iterable[Row]) -> str:
@@ -190,6 +211,7 @@ def page(table: Table, newest: str) -> str:
         newest=newest,
         libraries=_libraries(table),
         cpython=_cpython(table),
+        full=_full(table),
         ours=table(("name", "what differs"), _grouped(_rows(OURS), lambda row: (row.what,))),
         refused=table(
             ("names", "errno", "why", "by"),
