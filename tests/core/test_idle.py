@@ -33,8 +33,39 @@ def test_only_what_is_due_and_only_the_surplus(seconds: list[float], timeout: in
     """Whatever is open, what is taken is due, each once, longer idle than what stays, and no more than the surplus."""
     opened = len(seconds) + more
     taken = idle.to_reclaim(list(enumerate(seconds)), timeout, opened, limit)
-    assert len(set(taken)) == len(taken) <= max(0, opened - int(idle.PRESSURE * limit))
+    assert len(set(taken)) == len(taken) <= max(0, opened - int(idle.SHARE * limit))
     assert all(seconds[key] >= timeout for key in taken)
     stays = [s for key, s in enumerate(seconds) if key not in taken and s >= timeout]
     if stays and taken:
         assert min(seconds[key] for key in taken) >= max(stays)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "told", "limit"),
+    [
+        (120, (), 120),
+        (120, (120,), 120),
+        (60, (120, 60), 120),
+        (120, (60,), 120),
+        (120, (0,), None),
+        (120, (120, 0), None),
+    ],
+)
+def test_who_has_it_must_know(timeout: float, told: tuple[float, ...], limit: float | None) -> None:
+    """The longest limit that anybody was told holds, and nothing is taken of who was told none."""
+    assert idle.limit_for(timeout, told) == limit
+
+
+@given(st.none() | st.floats(-1000, 1000), st.floats(0.1, 1000))
+def test_the_next_look_is_in_time(nearest: float | None, timeout: float) -> None:
+    """A look comes at most a second, or a tenth of the limit, after a socket is due, and never in a tight loop."""
+    seconds = idle.next_look(nearest, timeout)
+    step = min(1.0, timeout / 10)
+    assert 0.01 <= seconds <= max(timeout, 0.02)
+    assert seconds <= max(timeout if nearest is None else nearest, 0.0) + max(step, 0.02)
+
+
+@given(st.floats(1, 1000), st.floats(1, 1000))
+def test_what_is_opened_after_a_look_is_not_due_before_the_next(timeout: float, nearest: float) -> None:
+    """The next look is never later than a socket could be due that is opened just now."""
+    assert idle.next_look(nearest, timeout) <= timeout

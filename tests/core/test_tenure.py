@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from outgate.core import tenure
+from outgate.core.transitions import follow
 from outgate.errors import InternalError
 
 EXPECTED = {
@@ -33,10 +34,10 @@ EXPECTED = {
 def test_every_pair(state: str, event: str) -> None:
     """A pair leads where it should, and one that is not in the table is a fault of our own that is said."""
     if (state, event) in EXPECTED:
-        assert tenure.after(state, event) == EXPECTED[state, event]
+        assert follow(tenure.TRANSITIONS, state, event) == EXPECTED[state, event]
     else:
         with pytest.raises(InternalError, match=f"{state}.*{event}"):
-            tenure.after(state, event)
+            follow(tenure.TRANSITIONS, state, event)
 
 
 def test_the_end_is_the_end() -> None:

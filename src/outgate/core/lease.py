@@ -3,8 +3,6 @@
 from types import MappingProxyType
 from typing import Mapping
 
-from outgate.errors import InternalError
-
 # States.
 BORN = "born"  #: made by the gate, not connected; no lease yet, only the promise of one
 DIALLED = "dialled"  #: the gate has begun a connect, the kernel has not said how it ended
@@ -31,14 +29,6 @@ TRANSITIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         ENDED: {},
     }
 )
-
-
-def after(state: str, event: str) -> str:
-    """Return the state that follows. Raises :class:`InternalError` for a pair that is not in the table."""
-    try:
-        return TRANSITIONS[state][event]
-    except KeyError:
-        raise InternalError(f"a lease that is {state!r} cannot see {event!r}") from None
 
 
 def may_hold(held: int, count: int, limit: int) -> bool:

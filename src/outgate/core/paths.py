@@ -15,6 +15,13 @@ SOCKET_VARIABLE = "OUTGATE_SOCKET"
 UNTESTED_VARIABLE = "OUTGATE_UNTESTED"
 #: Has clients say what makes its sockets itself, and holds what has been said of; not there: they say nothing.
 FOREIGN_VARIABLE = "OUTGATE_FOREIGN"
+#: Names the file with the token that says which app a program is; the secret itself is in no environment.
+TOKEN_VARIABLE = "OUTGATE_TOKEN_FILE"
+#: What a program and those that started it have narrowed themselves to, as JSON, for what they start.
+NARROW_VARIABLE = "OUTGATE_NARROW"
+
+#: Labels under which the bytes of a program, and of what it starts, are booked, as in ``job=17,team=web``.
+LABELS_VARIABLE = "OUTGATE_LABELS"
 
 
 def runtime_dir(environ: Mapping[str, str], uid: int) -> str:

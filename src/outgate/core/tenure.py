@@ -7,8 +7,6 @@ connected, while it is, and after it failed.
 from types import MappingProxyType
 from typing import Mapping
 
-from outgate.errors import InternalError
-
 # States.
 HELD = "held"  #: by the processes that have the socket
 LENT = "lent"  #: held, and descriptors of it are out, or it is on its way to a process
@@ -35,11 +33,3 @@ TRANSITIONS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         ENDED: {},
     }
 )
-
-
-def after(state: str, event: str) -> str:
-    """Return the state that follows. Raises :class:`InternalError` for a pair that is not in the table."""
-    try:
-        return TRANSITIONS[state][event]
-    except KeyError:
-        raise InternalError(f"a lease that is {state!r} cannot see {event!r}") from None

@@ -167,7 +167,7 @@ class Observations:
     :ivar count: connections and attempts that were gathered.
     :ivar first: time of the earliest of them, and ``last`` of the latest.
     :ivar misread: lines that were not understood.
-    :ivar lost: lines that the gate says it could not write.
+    :ivar lost: lines that the gate says it could not write, or has folded.
     """
 
     def __init__(self, app: str = "", since: str = "") -> None:
@@ -195,6 +195,9 @@ class Observations:
         elif event == "log-dropped":
             lost = line.get("count")
             self.lost += lost if isinstance(lost, int) and lost > 0 else 1
+        elif event == "log-folded":
+            folded = (line.get(name) for name in ("allowed", "denied", "ended"))
+            self.lost += sum(count for count in folded if type(count) is int and count > 0)
         if event not in ("decision", "end"):
             return
         read = _read(line)

@@ -117,6 +117,7 @@ class Policy:
         dev: bool = False,
         place: str = "",
         names: Sequence[str] | None = None,
+        built_in: Sequence[str] = BUILT_IN_DENIALS,
     ) -> Policy:
         """Make a policy of rule texts.
 
@@ -127,6 +128,7 @@ class Policy:
         :param dev: the policy of ``outgate run --dev``: loopback may be connected to.
         :param place: prefix of the places in errors and decisions; default ``apps.`` and the app.
         :param names: patterns of the names that may be looked up, beside those of ``allow`` and ``except`` rules.
+        :param built_in: denials that come before the app's own; none for what only ever narrows another policy.
         :raises ConfigError: for the first entry that is no rule, with its place and a hint.
         """
         place = place or f"apps.{app}"
@@ -151,8 +153,8 @@ class Policy:
         allow_rules = (
             tuple(parse_rule(text, "default") for text in DEFAULT_ALLOW) if allow is None else rules("allow", allow)
         )
-        built_in = tuple(parse_rule(text, "built-in") for text in BUILT_IN_DENIALS)
-        deny_rules = built_in + rules("deny", deny, may_report=True)
+        always = tuple(parse_rule(text, "built-in") for text in built_in)
+        deny_rules = always + rules("deny", deny, may_report=True)
         except_rules = rules("except", except_)
         for rule in except_rules:
             _refuse_anybody(rule)

@@ -1,0 +1,1 @@
+"""Decide what is billed: windows, who is charged, prices, and totals that add up."""

@@ -1,0 +1,1 @@
+"""Decide how much of a resource an app may still use: calendar windows, reservations, forecasts, paces."""
