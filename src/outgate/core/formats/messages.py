@@ -9,6 +9,10 @@ A **request** is ``{"op": …, …}``. The first one on a channel carries ``"hel
 
     {"op": "new", "hello": {"v": [1, 1], "token": "…", "pid": 7, "python": "3.11.7", "program": "agent.py"}, …}
 
+Beside these a hello has ``identity`` where a token file says which app the program is, and ``narrow``, the list of what
+the process and those that started it have narrowed themselves to, each as the operation has it; and ``labels``, as in
+``job=17,team=web``, under which its bytes are booked.
+
 A **reply** is ``{}`` with the fields of its operation, ``"hello"`` if the request had one, and on a refusal
 ``{"error": {"code": …, "facts": {…}}}`` (a row of :data:`outgate.errors.TABLE`) or ``{"errno": 111}`` where the
 network or the kernel, not the gate, said no.
@@ -29,12 +33,17 @@ close        sock, shared (one-way on the anchor, else waits) {} where it waits
 adopt        cookie                                           sock (id), kind, family (4|6)
 share        sock                                             descriptor (text); or hand (true): send the socket
 hand         sock, and the program's end as an fd             descriptor (text)
+offer        cookies [int]: held, of a gate that died         wanted [int]
+give         as many fds as were wanted                       taken [int]
 redeem       descriptor (text), exclusive                     sock, cookie, kind, family, state, addr, and one fd
-have         descriptor (one-way on the anchor): it came      {} elsewhere
+have         descriptor, came (bool) (one-way on the anchor)  {} elsewhere
+touch        socks [id]; wait (1 begins, -1 ends); one-way    {} where not on the anchor
 list         after (id), app, holders (bool)                  sockets, next (id or null)
 kill         lease (its name)                                 ok, error
+narrow       allow [str] or null, deny [str], names as allow  {}; or invalid (what is wrong with a rule)
 why          host, port, transport, app                       decision
 stat                                                          stats
+quota        app, after (app)                                 apps, next (app or null)
 drain        on (bool)                                        draining, open
 takeover     version                                          fds (int) and that many fds, in several packets
 reload                                                        policy (number), warnings [str]
@@ -51,14 +60,33 @@ MAX_PACKET = 65536
 MAX_DESCRIPTOR = 160
 #: Born sockets in one reply, and so fds in one packet.
 MAX_BORN = 8
+#: A client says up to so many times within the idle limit that a socket is in use, so that a word that comes late, or
+#: is lost with its channel, costs nothing.
+TOUCHES = 8
+#: Sockets that one packet says are in use.
+MAX_TOUCHED = 1000
 #: Characters of a host name (RFC 1035 allows 253; a longer one is refused by every resolver).
 MAX_HOST = 1025
 #: Born sockets the client keeps ready per family; more would show in programs that count their fds to find leaks.
 POOL = 6
 
+#: Characters of a rule, rules of one narrowing, narrowings of one process, and characters of all of them together:
+#: they travel with every hello, and in the environment.
+MAX_RULE = 320
+MAX_NARROW_RULES = 256
+MAX_NARROWINGS = 16
+MAX_NARROW_TEXT = 16384
+#: Characters of the labels of a program.
+MAX_LABELS = 1024
+#: Characters of the token that says which app a program is; fewer could be guessed (32 of base64 are 192 bits).
+MIN_IDENTITY, MAX_IDENTITY = 32, 256
+
 #: SO_NO_CHECK, set on the program's end of a relayed TCP socket, where it means nothing to the kernel, and on hardly
 #: any other Unix socket: who comes by the bare fd, over exec or from another process, asks the gate about it.
 RELAY_MARK = 11
+
+#: Sockets that one packet offers to a gate that has come after a dead one, and so fds in the next: half of SCM_MAX_FD.
+MAX_OFFERED = 100
 
 HELLO = "hello"
 NEW = "new"
@@ -73,12 +101,17 @@ CLOSE = "close"
 ADOPT = "adopt"
 SHARE = "share"
 HAND = "hand"
+OFFER = "offer"
+GIVE = "give"
 REDEEM = "redeem"
 HAVE = "have"
+TOUCH = "touch"
 LIST = "list"
 KILL = "kill"
+NARROW = "narrow"
 WHY = "why"
 STAT = "stat"
+QUOTA = "quota"
 RELOAD = "reload"
 DRAIN = "drain"
 TAKE_OVER = "takeover"
@@ -98,12 +131,17 @@ LIMITS = {
     ADOPT: 10.0,
     SHARE: 10.0,
     HAND: 10.0,
+    OFFER: 2.0,
+    GIVE: 2.0,
     REDEEM: 10.0,
     HAVE: 10.0,
+    TOUCH: 10.0,
     LIST: 10.0,
     KILL: 10.0,
+    NARROW: 10.0,
     WHY: 60.0,
     STAT: 10.0,
+    QUOTA: 10.0,
     RELOAD: 30.0,
     DRAIN: 10.0,
     TAKE_OVER: 30.0,

@@ -1,126 +1,31 @@
-"""What can go wrong, in one table: code, exception class, errno, sentence and cure.
-
-A new refusal is one new :class:`Row` in :data:`TABLE`; the exception a program sees, the code in the log, the message
-on the channel and ``docs/errors.md`` all follow from it. Programs see ``OSError`` with the true errno, so code that
-was written for :mod:`socket` keeps working; the precise class is one ``except`` deeper.
-
-This module is loaded into other people's interpreters: standard library only, Python 3.9+, and without ``typing`` at
-run time, which costs more than all the rest of an import of outgate.
-"""
+"""Every refusal in one table: code, exception class, errno, sentence and cure."""
 
 from __future__ import annotations
 
 import _socket
 import errno as _errno
-from _socket import gaierror
+
+from outgate.errors import (
+    BillingDisabled,
+    ConnectionCut,
+    GateError,
+    GateUnavailable,
+    LeaseReclaimed,
+    LookUpDenied,
+    LookUpsExceeded,
+    OutboundOnly,
+    PolicyDenied,
+    QuotaExceeded,
+    ResolveFailed,
+    TooManyLeases,
+    UnknownDescriptor,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, Mapping, Optional, Tuple, Type
 
-__all__ = [
-    "TABLE",
-    "BillingDisabled",
-    "ConfigError",
-    "ConnectionCut",
-    "GateError",
-    "GateUnavailable",
-    "InternalError",
-    "LeaseReclaimed",
-    "LookUpDenied",
-    "OutboundOnly",
-    "OutgateError",
-    "PolicyDenied",
-    "ProtocolError",
-    "QuotaExceeded",
-    "ResolveFailed",
-    "Row",
-    "TooManyLeases",
-    "UnknownDescriptor",
-    "build",
-    "describe",
-]
-
-
-class OutgateError(Exception):
-    """The root of everything outgate raises on its own account."""
-
-
-class GateError(OutgateError, OSError):
-    """A refusal by the gate: an ``OSError`` with a true errno, and the reason beside it.
-
-    :ivar code: the stable word for this refusal, as in the log and in ``docs/errors.md``.
-    :ivar reason: one sentence that says why.
-    :ivar cure: what would permit it, or ``None`` where nothing does.
-    :ivar facts: the plain data the sentence was made from.
-    """
-
-    code: str = "refused"
-    reason: str = ""
-    cure: Optional[str] = None
-    facts: Mapping[str, Any] = {}
-
-    def __reduce__(self) -> Any:
-        return (build, (self.code, dict(self.facts)))
-
-
-class PolicyDenied(GateError, PermissionError):
-    """The policy of the app forbids this destination (EACCES)."""
-
-
-class LookUpDenied(PolicyDenied, gaierror):
-    """The policy of the app forbids to look this name up, or all that it leads to (EACCES).
-
-    It is a look-up that failed as well: some programs wait for ever for one that raised anything else (Twisted).
-    """
-
-
-class BillingDisabled(GateError, PermissionError):
-    """The app has no billing, and sockets are for paid apps (EACCES)."""
-
-
-class OutboundOnly(GateError, PermissionError):
-    """Listening, accepting, or binding to an address or port (EACCES)."""
-
-
-class QuotaExceeded(GateError):
-    """A calendar or burst quota of the app is used up (EDQUOT)."""
-
-
-class TooManyLeases(GateError):
-    """The app holds as many sockets as it may (EMFILE)."""
-
-
-class LeaseReclaimed(GateError, BrokenPipeError):
-    """The socket was idle and has been reclaimed (EPIPE)."""
-
-
-class ConnectionCut(GateError, ConnectionResetError):
-    """Quota, policy or an operator ended this connection (ECONNRESET)."""
-
-
-class UnknownDescriptor(GateError):
-    """No such descriptor for this app: unknown, forged and foreign ones look alike (EBADF)."""
-
-
-class ResolveFailed(GateError, gaierror):
-    """A name could not be looked up; carries the resolver's own EAI number."""
-
-
-class GateUnavailable(GateError, ConnectionError):
-    """No gate answers (ENETDOWN)."""
-
-
-class ProtocolError(OutgateError):
-    """Client and gate do not speak the same protocol."""
-
-
-class ConfigError(OutgateError, ValueError):
-    """A configuration that cannot be used; the text names the place and a way out."""
-
-
-class InternalError(OutgateError):
-    """A fault of outgate's own. Please report it with the text that came with it."""
+__all__ = ["TABLE", "Row", "build", "describe"]
 
 
 class Row:
@@ -204,6 +109,31 @@ _ROWS = (
         'to permit: add "{host}" to names, or allow = ["{permit}"]',
         _BRIEF_LOOK_UP,
     ),
+    # What a program has denied itself. Facts: limit (which rule of its own, or that none allows it), change (what to
+    # write where it narrows itself), the others as above.
+    Row(
+        "narrowed",
+        PolicyDenied,
+        _errno.EACCES,
+        "{app} → {host}:{port} ({transport}) denied: {what}; narrowed by the program itself: {limit}",
+        "nothing takes that back in this process; where it narrows itself: {change}",
+        _BRIEF + " (narrowed by the program itself)",
+    ),
+    Row(
+        "narrowed-name",
+        LookUpDenied,
+        _errno.EACCES,
+        "{app} → {host} (look-up) denied: narrowed by the program itself: {limit}",
+        "nothing takes that back in this process; where it narrows itself: {change}",
+        _BRIEF_LOOK_UP + " (narrowed by the program itself)",
+    ),
+    Row(
+        "no-client",
+        GateUnavailable,
+        _errno.ENETDOWN,
+        "the sockets of this program do not leave through a gate, so {call} would change nothing",
+        "start it by outgate run, or call outgate.install() first",
+    ),
     Row(
         "billing-disabled",
         BillingDisabled,
@@ -212,11 +142,32 @@ _ROWS = (
         "to permit: billing = true under [apps.{app}]",
     ),
     Row(
+        "ledger-behind",
+        GateUnavailable,
+        _errno.ENETDOWN,
+        "the gate cannot write its ledger ({why}), and nothing may go out unbooked",
+        'who runs the gate can mend that, or write after_grace = "open" under [ledger]',
+    ),
+    Row(
         "no-app",
         PolicyDenied,
         _errno.EACCES,
         "no app is configured for uid {uid}",
         "to permit: add {uid} to the uid list of an app in the gate's configuration",
+    ),
+    Row(
+        "no-app-token",
+        PolicyDenied,
+        _errno.EACCES,
+        "no app is configured for the token that this program shows",
+        "OUTGATE_TOKEN_FILE must name the token_file of an app in the gate's configuration",
+    ),
+    Row(
+        "token-file",
+        PolicyDenied,
+        _errno.EACCES,
+        "the token file {path} (OUTGATE_TOKEN_FILE) cannot be used: {why}",
+        "make one with: outgate token new FILE",
     ),
     Row(
         "untrusted",
@@ -288,6 +239,22 @@ _ROWS = (
         "app '{app}' has {used} sockets open, its limit is {limit}",
         "close some, or raise open_sockets under [apps.{app}]",
     ),
+    # Facts: app, quota ("connect.minute"), used, limit (numbers), use ("4,800 of 4,800"), retry_after (s), resets
+    # ("3 h").
+    Row(
+        "quota-exceeded",
+        QuotaExceeded,
+        _errno.EDQUOT,
+        "quota {quota} of app '{app}' is used up: {use}; it resets in {resets}",
+        "wait until then, or raise it under [apps.{app}.quotas]",
+    ),
+    Row(
+        "look-ups-exceeded",
+        LookUpsExceeded,
+        _errno.EDQUOT,
+        "quota {quota} of app '{app}' is used up: {use}; it resets in {resets}",
+        "wait until then, or raise it under [apps.{app}.quotas]",
+    ),
     Row(
         "gate-sockets",
         TooManyLeases,
@@ -302,8 +269,15 @@ _ROWS = (
         "exclusive",
         GateError,
         _errno.EOPNOTSUPP,
-        "nothing can take this socket from the others that have it",
-        "adopt it without exclusive, and close it where it is not needed any more",
+        "this socket cannot be taken from the others that have it: {why}",
+        "{cure}",
+    ),
+    Row(
+        "taken",
+        ConnectionCut,
+        _errno.ECONNRESET,
+        "another process has taken this connection for itself alone",
+        "have it pass the socket back; its descriptors from before are void",
     ),
     Row("resolve-failed", ResolveFailed, getattr(_socket, "EAI_AGAIN", -3), "{host}: {why}"),
     Row(
