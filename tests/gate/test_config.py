@@ -11,7 +11,8 @@ import pytest
 from outgate.core.policy.decide import Ask, decide
 from outgate.errors import ConfigError
 from outgate.gate.configuration.config import KEYS, Settings, default_settings, load, reload
-from outgate.gate.configuration.keys import CHOICES, AppTable, GateTable, toml
+from outgate.gate.configuration.keys import CHOICES, AppTable, GateTable
+from outgate.gate.configuration.places import toml
 
 ETC = Path(__file__).parents[2] / "etc"
 WEB = "version = 1\n[apps.web]\nuid = [1000]\nbilling = true\n"
@@ -97,6 +98,14 @@ def test_defaults_are_those_of_the_table(write):
             assert by_key[name].value == toml(key.default), "what is shown is what a gate of root's has"
 
 
+def test_idle_sockets_are_reclaimed_under_pressure_unless_the_app_says_always(write):
+    """The key has two words, is "pressure" by default, and a wrong word is answered with the nearest."""
+    assert load(write(WEB)).apps["web"].idle_reclaim == "pressure"
+    assert load(write(WEB + 'idle_reclaim = "always"')).apps["web"].idle_reclaim == "always"
+    with pytest.raises(ConfigError, match=r'apps\.web\.idle_reclaim: "allways" .*; did you mean "always"\?'):
+        load(write(WEB + 'idle_reclaim = "allways"'))
+
+
 def test_reasons_are_full_for_those_who_are_trusted(write):
     """Without the key a trusted app is told all and another little, which check shows as defaults; the key decides."""
     for trusted, key, reasons, is_default in (
@@ -136,7 +145,8 @@ def test_types_and_table_have_the_same_keys():
     assert {f"apps.NAME.{name}" for name in AppTable.__struct_encode_fields__} == {
         k for k in KEYS if k.startswith("apps.")
     }
-    assert all(KEYS[f"apps.NAME.{name}"].default in words for name, words in CHOICES.items())
+    defaults = {key.rpartition(".")[2]: row.default for key, row in KEYS.items()}
+    assert all(defaults[name] in words for name, words in CHOICES.items() if name in defaults)
 
 
 def test_a_gate_of_a_user_has_private_defaults(write):
@@ -184,7 +194,7 @@ def test_paths_start_at_the_folder_of_the_file(write, tmp_path):
         (f"version = 1\n[apps.{'x' * 64}]\n", f"apps.{'x' * 64}: '{'x' * 64}' is not a name for an app"),
         (WEB + "alow = []", 'apps.web.alow: unknown key; did you mean "allow"?'),
         (WEB + "open-sockets = 1", 'apps.web.open-sockets: unknown key; did you mean "open_sockets"?'),
-        (WEB + "zzzzzz = 1", "apps.web.zzzzzz: unknown key; known are uid, gid, socket, billing"),
+        (WEB + "zzzzzz = 1", "apps.web.zzzzzz: unknown key; known are uid, gid, socket, token_file"),
         (WEB + '"\\u001b[31m" = 1', 'apps.web."\\u001b[31m": unknown key'),
         (WEB + 'allow = "public"', "apps.web.allow: takes a list, not text in quotes; lists stand in brackets"),
         (WEB + "allow = [1]", "apps.web.allow[0]: takes text in quotes, not a whole number"),

@@ -230,8 +230,8 @@ def test_destinations_are_bounded() -> None:
             mine.end.send(to(1 + number, socket.inet_aton("127.0.0.1")) + b"x")
         mine.end.send(to(port) + b"last")
         assert far.recv(100) == b"last"
-        assert len(made._destinations) == 1024
-        assert len(made._sources) == 1024
+        assert len(made.destinations) == 1024
+        assert len(made.destinations.sources) == 1024
 
 
 def test_fds_in_a_datagram_do_not_arrive(gate: RunningGate) -> None:

@@ -52,6 +52,7 @@ def gate_with(path: str, open_sockets: int) -> ThreadGate:
 def test_taken_under_pressure(path: str) -> None:
     """Above its share the app loses idle sockets: an end of file, then the reason; down to the share and no further."""
     with gate_with(path, 5) as gate, peers.echo() as peer, Program(gate, peer, CODE) as program:  # type: ignore[arg-type]
+        gate.call(gate.gate._idle.stop)  # it looks when it is told to
         program.process.stdin.write("5\n")  # type: ignore[union-attr]
         program.process.stdin.flush()  # type: ignore[union-attr]
         assert program.said() == {"opened": 5}
@@ -98,6 +99,7 @@ say(read=len(s.recv(100)))
 def test_never_with_unread_bytes(path: str) -> None:
     """A socket in which bytes wait for the program is not taken, however long it is idle."""
     with gate_with(path, 1) as gate, peers.silent() as peer, Program(gate, peer, UNREAD) as program:  # type: ignore[arg-type]
+        gate.call(gate.gate._idle.stop)  # it looks when it is told to
         assert program.said() == {"opened": 1}
         peer.accepted().send(b"waiting")
         program.tell()

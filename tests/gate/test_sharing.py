@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import struct
@@ -657,6 +658,53 @@ def test_have_without_redeem(gate: RunningGate) -> None:
         assert "error" not in liar.ask("have", descriptor=text)
         with RawChannel(gate.socket) as other, redeemed(other, text) as sock:
             talk(sock, b"mine")
+
+
+def test_who_has_read_the_answer_has_it(gate: RunningGate) -> None:
+    """Nobody need say that a socket has come: the gate sees that the answer was read, and goes by the reader's end."""
+    with peers.echo() as peer, Opened(gate.socket, peer) as opener:
+        text = opener.share()
+        opener.close()
+        wait_for_tenure(gate, peer.port, "parked")
+        with RawChannel(gate.socket) as reader:
+            assert "error" not in reader.ask("redeem", descriptor=text)
+            wait_for_tenure(gate, peer.port, "held")
+            with reader.fds.pop() as sock:
+                talk(sock, b"mine")
+        gate.wait_for(event="end", port=peer.port)
+
+
+def test_who_has_not_read_the_answer_has_not(gate: RunningGate) -> None:
+    """An answer that lies unread when its process ends has not come: the descriptor is as good as before."""
+    with peers.echo() as peer, Opened(gate.socket, peer) as opener:
+        text = opener.share()
+        opener.close()
+        wait_for_tenure(gate, peer.port, "parked")
+        with RawChannel(gate.socket) as lost:
+            lost.ask("stat")
+            lost.post("redeem", descriptor=text)
+            assert select.select([lost.sock], [], [], peers.PATIENCE)[0]
+        with RawChannel(gate.socket) as other, redeemed(other, text) as sock:
+            talk(sock, b"mine")
+
+
+def test_who_could_not_keep_it(gate: RunningGate) -> None:
+    """A process that has read the answer, and has no descriptor left for it, leaves the socket to others by saying so.
+
+    On a channel of its own, so that the gate has not heard yet that the answer was read.
+    """
+    with peers.echo() as peer, Opened(gate.socket, peer) as opener:
+        text = opener.share()
+        opener.close()
+        wait_for_tenure(gate, peer.port, "parked")
+        with RawChannel(gate.socket) as full, RawChannel(gate.socket, token=full.token) as second:
+            second.ask("stat")
+            assert "error" not in full.ask("redeem", descriptor=text)
+            second.ask("have", descriptor=text, came=False)
+            full.fds.pop().close()
+            wait_for_tenure(gate, peer.port, "parked")
+            with RawChannel(gate.socket) as other, redeemed(other, text) as sock:
+                talk(sock, b"mine")
 
 
 def test_shared_again_after_it_was_closed(gate: RunningGate) -> None:

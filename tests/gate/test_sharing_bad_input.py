@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gate.test_sharing import Opened, code_of, redeemed, talk, wait_for_fds, wait_for_tenure
+from gate.test_sharing import Opened, code_of, redeemed, talk, wait_for_fds
 from outgate.gate import passing
 from outgate.gate.kernel import births
 from outgate.testing.running import RunningGate, ThreadGate
@@ -308,15 +308,16 @@ def test_what_a_program_adopts(relay_gate: RunningGate) -> None:
         assert last == "b'fine'"
 
 
-def test_exclusive_is_refused_and_costs_nothing(relay_gate: RunningGate) -> None:
-    """An exclusive redeem, which this version refuses, leaves the descriptor what it was."""
-    with peers.echo() as peer, Opened(relay_gate.socket, peer) as opener, RawChannel(relay_gate.socket) as other:
-        text = opener.share()
-        opener.close()
-        wait_for_tenure(relay_gate, peer.port, "parked")
-        assert code_of(other.ask("redeem", descriptor=text, exclusive=True)) == "exclusive"
-        with redeemed(other, text) as sock:
-            talk(sock, b"still there")
+def test_an_exclusive_redeem_that_is_refused_costs_nothing(relay_gate: RunningGate) -> None:
+    """While a socket is being connected nobody can take it alone; its descriptor is what it was."""
+    with peers.hanging() as address, RawChannel(relay_gate.socket) as opener, RawChannel(relay_gate.socket) as other:
+        ((id, sock),) = opener.new()
+        with sock:
+            opener.connect(id, address)
+            text = opener.share(id, sock)["descriptor"]
+            for _ in range(3):
+                assert code_of(other.ask("redeem", descriptor=text, exclusive=True)) == "exclusive"
+            other.redeem(text).close()
 
 
 def test_a_relayed_socket_is_never_given_out_itself(relay_gate: RunningGate) -> None:

@@ -140,13 +140,14 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.texts())
     @rule(which=_which, reads=st.booleans())
     def redeem_and_lose(self, which: int, reads: bool) -> None:
-        """A process redeems a descriptor, and ends before it has read the answer, or before it has said so."""
-        _, text = self.texts()[which % len(self.texts())]
+        """A process redeems a descriptor, and ends before it has read the answer, or with the socket."""
+        lease, text = self.texts()[which % len(self.texts())]
         with RawChannel(self.gate.socket) as lost:
             lost.ask("stat")
             lost.post("redeem", descriptor=text)
             if reads:
                 lost.receive()
+                lease.owed.discard(text)
 
     @precondition(lambda self: self.clients and any(lease.texts for lease in self.gone))
     @rule(who=_which, which=_which)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -266,3 +268,33 @@ def test_no_gate(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "--takeover: the gate at" in done.stderr
     assert "No such file" in done.stderr
+
+
+def test_the_file_of_what_is_open_goes_on(tmp_path: Path) -> None:
+    """A gate that has taken over goes on with the file: when it is killed, a third finds all that the first made."""
+    options = ("--config", config(tmp_path))
+    code = """
+import socket, sys
+sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+sock.sendall(bytes(1000))
+print(1, flush=True)
+for word in sys.stdin:
+    sock.sendall(bytes(500))
+    print(1, flush=True)
+"""
+    with peers.sink() as peer, serving(tmp_path, *options) as first:
+        program = Program(first, peer.port, code=code)
+        program.said()
+        with serving(tmp_path, *options, "--takeover") as second:
+            assert first.process.wait(20) == 0
+            program.ask()
+            second.stop(signal.SIGKILL)
+            program.ask()
+            with serving(tmp_path, *options) as third:
+                program.ask()
+                program.process.communicate()
+                while not (ends := [line for line in third.log() if line["event"] == "end"]):
+                    time.sleep(0.005)  # a file tells of no change of its own
+            assert [(end["sent"], end.get("incomplete")) for end in ends] == [(2500, None)]
+            began = next(line for line in third.log() if line["event"] == "decision")
+            assert began["lease"] == ends[0]["lease"]

@@ -147,6 +147,15 @@ def python(code: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", PRELUDE + code, *arguments]
 
 
+def _paths(folder: Path) -> list[str]:
+    """Return the options that keep a gate to a folder of the test's own."""
+    return [
+        *("--socket", str(folder / "gate.sock")),
+        *("--log", str(folder / "decisions.jsonl")),
+        *("--state", str(folder / "state")),
+    ]
+
+
 class Served:
     """A gate that ``outgate serve`` runs, which is ready.
 
@@ -159,7 +168,7 @@ class Served:
         self.socket = str(folder / "gate.sock")
         self.log_path = folder / "decisions.jsonl"
         self.process = subprocess.Popen(
-            [*OUTGATE, "serve", "--socket", self.socket, "--log", str(self.log_path), *options],
+            [*OUTGATE, "serve", *_paths(folder), *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -19,6 +19,7 @@ version = 1
 [gate]
 socket = "{folder}/gate.sock"
 log = "{folder}/decisions.jsonl"
+state = "{folder}/state"
 [apps.worker]
 uid = [{uid}]
 billing = true

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import array
 import contextlib
-import fcntl
 import os
 import select
 import socket
-import termios
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from outgate.core.formats import messages
 from outgate.errors import GateError, OutgateError, ProtocolError
 from outgate.gate import requests, wire
-from outgate.gate.kernel import births, eager
+from outgate.gate.kernel import births, eager, queues
 from outgate.gate.registry import Process
 
 if TYPE_CHECKING:
@@ -51,8 +50,9 @@ class Channel:
         "_refuses_fds",
         "_sock",
         "_strays",
-        "_takes_fd",
+        "_takes",
         "app_name",
+        "carries_shared",
         "closed",
         "greeted_by",
         "is_anchor",
@@ -70,14 +70,16 @@ class Channel:
         #: room for them: the kernel would close those without on our thread, which may take as long as it likes.
         self._strays = strays
         self._refuses_fds = not strays
-        #: Whether the next packet may bring one, and what it has brought: a file of any kind.
-        self._takes_fd = False
-        self._handed: int | None = None
+        #: How many the next packet may bring, and what it has brought: files of any kind.
+        self._takes = 0
+        self._handed: list[int] = []
         self.peer = peer
         #: Whose own socket it came by, "" where the user decides.
         self.app_name = app_name
         self.process: Process | None = None
         self.is_anchor = False
+        #: Whether the last reply brought a shared socket, and may be unread (:mod:`outgate.gate.underway`).
+        self.carries_shared = False
         self.greeted_by = gate.loop.time() + messages.HELLO_LIMIT
         self.closed = False
         gate.loop.add_reader(self._fd, self._on_readable)
@@ -85,7 +87,7 @@ class Channel:
     @property
     def is_busy(self) -> bool:
         """Whether a request is at work, or has brought half of what it is to bring."""
-        return self._busy or self._takes_fd
+        return self._busy or self._takes > 0
 
     @property
     def takes_strays(self) -> bool:
@@ -154,16 +156,19 @@ class Channel:
             self.end(str(e))
             return
         except GateError as e:  # refused as a whole: no app, no common version
+            self._gate.counts.refused("", type(request), e.code)
             self._send({"error": {"code": e.code, "facts": dict(e.facts)}, "end": True})
             self.close(e.code)
             return
-        if self._handed is not None and not isinstance(request, wire.Hand):
+        if self._handed and not isinstance(request, wire.BRINGS_FDS):
             self.end("file descriptors in a request")
             return
         if self.is_anchor:
             if not isinstance(request, wire.Hello):
                 self._note(request)
             return
+        if self.carries_shared and not self.has_unread():
+            self._gate.underway.ended(self, read=True)
         self._busy = True
         eager.run(self._answer(request), self._gate.loop, self._gate.tasks)
 
@@ -179,13 +184,13 @@ class Channel:
         if not self._strays:
             return self._sock.recv_into(buffer, 0, _READ), buffer
         size, ancillary, _, _ = self._sock.recvmsg_into((buffer,), _STRAY_ROOM, _READ)
-        takes, self._takes_fd = self._takes_fd, False
+        takes, self._takes = self._takes, 0
         count = 0
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds = array.array("i", data[: len(data) - len(data) % 4])
-                if takes and len(fds) == 1 and self._handed is None:
-                    self._handed = fds[0]
+                if len(fds) <= takes and not self._handed:
+                    self._handed = list(fds)
                     continue
                 count += len(fds)
                 for fd in fds:
@@ -195,16 +200,16 @@ class Channel:
             raise BlockingIOError
         return size, buffer
 
-    def expect_fd(self) -> None:
-        """Let the next packet bring an fd: the end of a relayed socket that its holder shares."""
-        self._takes_fd = self._strays = True
+    def expect_fd(self, count: int = 1) -> None:
+        """Let the next packet bring fds: the end of a relayed socket that its holder shares, or sockets given back."""
+        self._takes, self._strays = count, True
         births.take_fds(self._sock)
 
-    def take_handed(self) -> int | None:
-        """Return the fd that the request at work has brought, which is the caller's now, and take nothing more."""
+    def take_handed(self) -> list[int]:
+        """Return the fds that the request at work has brought, which are the caller's now, and take nothing more."""
         if self._refuses_fds:
             births.take_no_fds(self._sock)
-        handed, self._handed = self._handed, None
+        handed, self._handed = self._handed, []
         return handed
 
     def _greet(self, request: wire.Request) -> None:
@@ -228,6 +233,7 @@ class Channel:
         process = self.process
         assert process is not None
         gate = self._gate
+        began = time.perf_counter()
         try:
             handler = gate.handlers.get(type(request))
             if handler is None:
@@ -245,6 +251,7 @@ class Channel:
             self.end("a fault of the gate's own; its log has it")
             return
         self._busy = False
+        gate.counts.replied(process.app.name, type(request), time.perf_counter() - began, reply)
         if not self.closed:
             if request.hello is not None:
                 reply["hello"] = gate.greeting(process)
@@ -274,13 +281,18 @@ class Channel:
         else:
             self._sock.send(packet, _WRITE)
 
+    def close_after_reply(self, why: str) -> None:
+        """Stop serving, but answer the request at work, if there is one."""
+        if self._busy:
+            self.after_reply(self.close, why)
+        else:
+            self.close(why)
+
     def has_unread(self) -> bool:
         """Tell whether a reply lies unread at the client's end."""
         if self.closed:
             return False
-        queued = array.array("i", [0])
-        fcntl.ioctl(self._fd, termios.TIOCOUTQ, queued)
-        return queued[0] > 0
+        return queues.unsent(self._fd) > 0
 
     def end(self, why: str) -> None:
         """End the channel with a reason; whatever else its process holds stays."""
@@ -299,12 +311,14 @@ class Channel:
         if self.closed:
             return
         self.closed = True
+        if self.carries_shared:
+            self._gate.underway.ended(self, read=not why)  # an end of file: nothing was left unread
         self._gate.loop.remove_reader(self._fd)
         process = self.process
         closer = process.app.closer if process is not None else self._gate.reception.stray_closer(self.peer.uid)
         closer.put(self._sock)
-        if self._handed is not None:
-            closer.put(self._handed)
+        for fd in self._handed:
+            closer.put(fd)
         self._gate.reception.left(self)
 
 

@@ -21,14 +21,17 @@ from outgate.core import lease as life
 from outgate.gate.kernel import cut, holders, meter
 from outgate.gate.registry import App, Lease, Process
 from outgate.gate.relay.relaying import reading
+from outgate.gate.replies import Reply, refusal
 
 if TYPE_CHECKING:
+    from outgate.gate.datagram.datagrams import Datagrams
     from outgate.gate.server import Gate
 
 #: Seconds between looks at sockets that others hold: they may close without ending, and nobody tells us.
 LOOK_AGAIN = 1.0
-#: How many reclaimed sockets are remembered.
+#: How many sockets are remembered that were taken from programs.
 REMEMBERED = 10_000
+_NOT_TAKEN: tuple[str, int, Reply] = ("", 0, {})
 #: Leases ended in one turn of the loop, at some 12 µs each.
 SLICE = 100
 
@@ -38,8 +41,8 @@ class Ending:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        #: Seconds for which sockets had been idle that were reclaimed lately, for who asks why.
-        self.reclaimed: dict[int, float] = {}
+        #: App of sockets that were taken from programs lately, the dial it was, and why, for who asks.
+        self._taken: dict[int, tuple[str, int, Reply]] = {}
         #: Let go by their opener, perhaps held by others.
         self._held: dict[int, Lease] = {}
         #: Whom to tell once it is known whether anybody else holds.
@@ -64,6 +67,7 @@ class Ending:
         lease.see(life.END)
         self._held.pop(lease.id, None)
         gate.sharing.forget(lease)
+        gate.waits.forget(lease.id)
         gate.registry.remove(lease)
         closer = lease.process.app.closer
         if lease.side is not None:
@@ -74,11 +78,14 @@ class Ending:
                 self.when_closed(lease.process.app, waits)
         gate.reception.released()
 
-    def cut(self, lease: Lease, how: str) -> None:
+    def cut(self, lease: Lease, how: str, why: Reply | None = None) -> None:
         """Reset a connection both ways: the program gets ECONNRESET, never a clean end of file inside a transfer.
 
         :param how: why, for the log.
+        :param why: the refusal that the program's next call of ours gets.
         """
+        if why is not None:
+            self._remember(lease, lease.number, why)
         if lease.side is not None:
             lease.side.relayed.cut(how)
             return
@@ -89,20 +96,39 @@ class Ending:
             cut.reset(lease.sock)
         lease.see(life.RESET)
 
-    def reclaim(self, lease: Lease, idle: float) -> None:
-        """Take an idle socket from whoever holds it: an end of file, then EPIPE.
+    def reclaim(self, item: Lease | Datagrams, idle: float) -> None:
+        """Take an idle socket from whoever holds it: what has come is still read, then an end of file, then EPIPE.
 
-        :param idle: for how many seconds nothing has moved.
+        :param idle: for how many seconds nothing has moved or been done.
         """
-        if lease.side is not None:
-            lease.side.relayed.close("idle")
+        self._remember(item, 0, refusal("lease-idle", idle=idle))
+        if not isinstance(item, Lease):
+            item.end("idle")
+            return
+        if item.side is not None:
+            item.side.relayed.close("idle")
             return
         with contextlib.suppress(OSError):  # reset meanwhile
-            lease.sock.shutdown(SHUT_RDWR)
-        self.reclaimed[lease.id] = idle
-        while len(self.reclaimed) > REMEMBERED:
-            del self.reclaimed[next(iter(self.reclaimed))]
-        self.end(lease, "idle")
+            item.sock.shutdown(SHUT_RDWR)
+        self.end(item, "idle")
+
+    def missing(self, process: Process, id: int) -> Reply:
+        """Return the refusal of a request about a socket that is not the process's, or not any more."""
+        if self._gate.sharing.fences.keep_out(process, id):
+            return refusal("taken")
+        app, _, why = self._taken.get(id, _NOT_TAKEN)
+        return why if app == process.app.name else refusal("unknown-descriptor")
+
+    def was_cut(self, lease: Lease) -> Reply | None:
+        """Return the refusal that tells why a connection was cut which the program still holds, if it was."""
+        app, number, why = self._taken.get(lease.id, _NOT_TAKEN)
+        is_this = lease.state == life.FAILED and number == lease.number and app == lease.process.app.name
+        return why if is_this else None
+
+    def _remember(self, item: Lease | Datagrams, number: int, why: Reply) -> None:
+        self._taken[item.id] = (item.process.app.name, number, why)
+        while len(self._taken) > REMEMBERED:
+            del self._taken[next(iter(self._taken))]
 
     def when_closed(self, app: App, tell: Callable[[], None]) -> None:
         """Call ``tell`` on the loop when everything of the app that waits for its close is closed."""
@@ -239,7 +265,8 @@ class Ending:
         registry = self._gate.registry
         for lease in list(registry.leases.values()):
             self._gate.unwatch(lease)
-            self._gate.log_end(lease, self._final(lease), "gate-ended")
+            if not self._gate.keeping.leaves(lease):
+                self._gate.log_end(lease, self._final(lease), "gate-ended")
             lease.see(life.END)
             registry.remove(lease)
             if lease.side is not None:

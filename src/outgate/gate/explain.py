@@ -7,7 +7,8 @@ from typing import Any
 
 from outgate import errors
 from outgate.core.name.names import canonical
-from outgate.core.policy.decide import Ask, Decision, could_resolve, decide
+from outgate.core.policy.decide import Ask, Decision
+from outgate.core.policy.narrow import NOT_NARROWED, Narrowed, could_resolve, decide
 from outgate.gate.configuration.settings import AppSettings
 from outgate.gate.names.resolver import is_numeric
 
@@ -28,15 +29,18 @@ def unknown(host: str, port: int, why: str) -> Answer:
     return {"verdict": "unknown", "host": host, "port": port, "reason": why}
 
 
-def before_lookup(app: AppSettings, transport: str, host: str, port: int, brief: bool = False) -> Answer | None:
+def before_lookup(
+    app: AppSettings, transport: str, host: str, port: int, brief: bool = False, narrowed: Narrowed = NOT_NARROWED
+) -> Answer | None:
     """Return the answer on a host that is not to be looked up, or ``None`` where its addresses decide.
 
     :param transport: ``tcp`` or ``udp``.
     :param host: a name, or anything that is no address; for what can be neither nothing is decided.
     :param brief: whether the answer tells the kind of rule only.
+    :param narrowed: what the process that asks has left itself.
     """
     try:
-        decision = could_resolve(app.policy, canonical(host), transport, port)  # type: ignore[arg-type]
+        decision = could_resolve(app.policy, canonical(host), transport, port, narrowed)  # type: ignore[arg-type]
     except ValueError as e:
         return unknown(host, port, str(e))
     return _answer(app, transport, host, port, [("", decision)], brief) if decision.denied else None
@@ -51,6 +55,7 @@ def explain(
     *,
     bound: tuple[str, ...] = (),
     brief: bool = False,
+    narrowed: Narrowed = NOT_NARROWED,
 ) -> Answer:
     """Return the decision on a host that has these addresses: the first that may be connected to, else the first.
 
@@ -59,12 +64,13 @@ def explain(
     :param addresses: at least one.
     :param bound: canonical names that the app's look-ups bound to the address, where the host is one.
     :param brief: whether the answer tells the kind of rule only, not what the name resolved to.
+    :param narrowed: what the process that asks has left itself.
     """
     name = None if is_numeric(host) else canonical(host)
     decisions = []
     for address in dict.fromkeys(addresses):
         ask = Ask(app.name, transport, host, address, port, name, bound=bound)  # type: ignore[arg-type]
-        decisions.append((address, decide(app.policy, ask)))
+        decisions.append((address, decide(app.policy, ask, narrowed)))
     return _answer(app, transport, host, port, decisions, brief)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
-from outgate.core.policy.decide import ALLOW, REPORT, Ask, Decision, Policy, Transport, could_resolve, decide
+from outgate.core.policy.decide import ALLOW, REPORT, Ask, Decision, Policy, Transport
+from outgate.core.policy.narrow import NOT_NARROWED, Narrowed, could_resolve, decide
 from outgate.gate.explain import withheld
 from outgate.gate.names import lookup, relearn
 from outgate.gate.names.resolver import numeric
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 def may_have_sockets(process: Process) -> Reply | None:
     """Return why this process gets no sockets at all, or ``None``."""
     settings = process.app.settings
+    if not process.app.is_configured:
+        return refusal("no-app", uid=process.uid)
     if settings.billing and not settings.trusted and not process.fenced:
         return refusal("untrusted", app=settings.name)
     refused = withheld(settings)
@@ -27,11 +31,21 @@ def may_have_sockets(process: Process) -> Reply | None:
 
 def may_open(gate: Gate, process: Process) -> Reply | None:
     """Return why this process may open nothing new, or ``None``."""
-    return refusal("draining") if gate.is_draining else may_have_sockets(process)
+    if gate.is_draining:
+        return refusal("draining")
+    if gate.books.refuses:
+        return refusal("ledger-behind", why=gate.books.why)
+    return may_have_sockets(process)
 
 
 async def judge(
-    gate: Gate, app: App, host: str, port: int, family: int, transport: Transport = "tcp"
+    gate: Gate,
+    app: App,
+    host: str,
+    port: int,
+    family: int,
+    transport: Transport = "tcp",
+    narrowed: Narrowed = NOT_NARROWED,
 ) -> tuple[str, int, Decision]:
     """Resolve → decide: return (address, scope id, decision) of what may be dialled, else of the first that may not.
 
@@ -39,25 +53,27 @@ async def judge(
     A name that is refused as such is not looked up, and has no address. An address is judged with the names that the
     app's own look-ups bound to it, and once more with those it has by now, before it is refused.
 
+    :param narrowed: what the process that asks has left itself of its app's rights.
     :raises socket.gaierror: as the C library says.
     """
     number = numeric(host, family)
     if number is not None:
         bound = app.bindings.names_for(number[0], time.monotonic())
-        found = first_permitted(app.settings.policy, app.name, host, port, [number], bound=bound, transport=transport)
-        if found[2].verdict != ALLOW and app.settings.policy.has_name_permits:
+        judged = partial(first_permitted, app=app.name, host=host, port=port, candidates=[number], transport=transport)
+        found = judged(app.settings.policy, bound=bound, narrowed=narrowed)
+        if found[2].verdict != ALLOW and (app.settings.policy.has_name_permits or narrowed.has_name_permits):
             bound = await relearn.names_by_now(gate, app, number[0], port, transport)
-            found = first_permitted(
-                app.settings.policy, app.name, host, port, [number], bound=bound, transport=transport
-            )
+            found = judged(app.settings.policy, bound=bound, narrowed=narrowed)
         return found
     name = lookup.canonical_name(host)
-    before = could_resolve(app.settings.policy, name, transport, port)
+    before = could_resolve(app.settings.policy, name, transport, port, narrowed)
     if before.denied:
         return "", 0, before
     candidates = await lookup.addresses_of(app, host, family)
     policy = app.settings.policy
-    address, scope, decision = first_permitted(policy, app.name, host, port, candidates, name, transport=transport)
+    address, scope, decision = first_permitted(
+        policy, app.name, host, port, candidates, name, transport=transport, narrowed=narrowed
+    )
     if before.verdict == REPORT and decision.verdict == ALLOW:
         decision = before._replace(address_class=decision.address_class)  # enforced, it would have come to nothing
     if not decision.denied:
@@ -74,16 +90,18 @@ def first_permitted(
     name: str | None = None,
     bound: tuple[str, ...] = (),
     transport: Transport = "tcp",
+    narrowed: Narrowed = NOT_NARROWED,
 ) -> tuple[str, int, Decision]:
     """Return (address, scope id, decision) of the first address that may be dialled, else of the first. Pure.
 
     :param candidates: (address, scope id) pairs, at least one.
     :param name: canonical name that they were looked up by.
     :param bound: canonical names that the app's look-ups bound to an address that was given as such.
+    :param narrowed: as for :func:`judge`.
     """
     first: tuple[str, int, Decision] | None = None
     for address, scope in candidates:
-        decision = decide(policy, Ask(app, transport, host, address, port, name, scope, bound))
+        decision = decide(policy, Ask(app, transport, host, address, port, name, scope, bound), narrowed)
         if not decision.denied:
             return address, scope, decision
         first = first or (address, scope, decision)

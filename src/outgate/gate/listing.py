@@ -14,6 +14,7 @@ from outgate.gate.kernel import holders, meter
 from outgate.gate.registry import Lease, Process
 from outgate.gate.relay.relaying import reading
 from outgate.gate.replies import Reply, refusal
+from outgate.gate.restart.orphans import Orphan
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
@@ -48,6 +49,7 @@ def _shown(gate: Gate, request: wire.List, asker: Process | None) -> Any:
         lease for id, lease in gate.registry.leases.items() if id > request.after and lease.state in _SHOWN
     ]
     items += [made for id, made in gate.udp.sockets.items() if id > request.after and made.name]
+    items += [orphan for orphan in gate.orphans.known.values() if orphan.id > request.after]
     for item in sorted(items, key=lambda item: item.id):
         app = item.process.app
         if (asker is None or app is asker.app) and request.app in ("", app.name):
@@ -56,6 +58,8 @@ def _shown(gate: Gate, request: wire.List, asker: Process | None) -> Any:
 
 
 def _row_of_tcp(gate: Gate, lease: Lease, now: float) -> dict[str, Any]:
+    if isinstance(lease, Orphan):
+        return _row_of_orphan(gate, lease, now)
     side = lease.side
     counted = meter.read(lease.sock) if side is None else reading(side)
     idle = meter.idle(lease.sock) if side is None else now - side.relayed.active
@@ -63,6 +67,14 @@ def _row_of_tcp(gate: Gate, lease: Lease, now: float) -> dict[str, Any]:
     host, port = lease.asked
     row.update(lease=gate.lease_name(lease), transport="tcp", host=host, address=lease.address, port=port)
     row.update(path="direct" if side is None else "relay", state=lease.state, inode=lease.inode)
+    return row
+
+
+def _row_of_orphan(gate: Gate, orphan: Orphan, now: float) -> dict[str, Any]:
+    row = _row(gate, orphan, now - orphan.begun, None, orphan.noted_sent, orphan.noted_received)
+    host, port = orphan.asked
+    row.update(lease=gate.lease_name(orphan), transport="tcp", host=host, address=orphan.address, port=port)
+    row.update(path=orphan.way, state="orphan", inode=orphan.inode)
     return row
 
 
@@ -101,6 +113,9 @@ async def kill(gate: Gate, channel: Channel, process: Process, request: wire.Kil
     item = _named(gate, request.lease)
     if item is None:
         return {"answer": {"ok": False, "error": f"no socket {request.lease} is open"}}
+    if isinstance(item, Orphan):
+        said = f"{request.lease} was opened by a gate that has died; only its program {item.process.pid} can close it"
+        return {"answer": {"ok": False, "error": said}}
     if isinstance(item, Lease):
         gate.ending.cut(item, "killed")
     else:
@@ -119,4 +134,4 @@ def _named(gate: Gate, name: str) -> Lease | Datagrams | None:
         is_it = lease.state in _SHOWN and (not dial or gate.lease_name(lease) == name)
         return lease if is_it else None
     made = gate.udp.sockets.get(id)
-    return made if made is not None and made.name else None
+    return made if made is not None and made.name else gate.orphans.find(id)

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from outgate.errors import ConfigError
 from outgate.gate.configuration import config
 from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.kernel import notify, users
 from outgate.gate.kernel.listening import listen
+from outgate.gate.restart import starting as restart
 from outgate.gate.server import Gate
 from outgate.gate.takeover import taking
 from outgate.gate.takeover.taking import Taken
+
+if TYPE_CHECKING:
+    from outgate.gate.metrics.serving import Serving
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -53,14 +59,22 @@ def run(
     log = DecisionLog(settings.gate.log if settings.gate.log != "-" else sys.stdout.fileno())
     if taken is not None:
         listener = taken.listener
+    serving = _metrics_server() if settings.gate.metrics else None
     made = listener or listen(settings.gate.socket, settings.gate.socket_mode)
     loop = new_loop()
     gate = Gate(settings, made, log, loop)
     gate.owns_listener = listener is None
+    if settings.ledger is not None:
+        _keep_books(gate, settings.ledger)
     if taken is not None:
         taking.restore(gate, taken)
+        restart.go_on_with(gate, taken, notifier, os.environ)
+    else:
+        restart.begin(gate, notifier, os.environ)
     gate.reception.follow(settings.apps, settings.gate.socket_mode)
     gate.reloader = reloader
+    metrics = serving(gate, settings.gate.metrics) if serving is not None else None
+    gate.books.begin(gate)
     gate.leave = lambda: _leave(log)
     _answer_signals(gate, log, notifier)
     if while_running is not None:
@@ -73,6 +87,8 @@ def run(
         if taken is not None:
             log.event("took-over", pid=os.getpid(), reason=f"from process {taken.state.pid}")
         notifier.ready(f"{len(settings.apps)} apps, policy {settings.number}")
+        if metrics is not None:
+            metrics.start()
         if ready is not None:
             ready(gate)
 
@@ -81,13 +97,43 @@ def run(
         loop.run_forever()
     finally:
         notifier.stopping()
+        if metrics is not None:
+            metrics.stop()
         gate.stop()
+        gate.books.close()
         log.event("stop", pid=os.getpid())
         log.close()
+        gate.keeping.close()
         if gate.owns_listener:
             with contextlib.suppress(OSError):
                 os.unlink(settings.gate.socket)
     return 0
+
+
+def _metrics_server() -> type[Serving]:
+    """Return what serves metrics, which costs a gate that serves none nothing. Raises ``ConfigError`` without it."""
+    try:
+        from outgate.gate.metrics.serving import Serving
+    except ModuleNotFoundError as e:
+        raise ConfigError(f"gate.metrics: {e.name} is not installed here; pip install 'outgate[gate]'") from None
+    return Serving
+
+
+def load_ledger() -> None:
+    """Load what a ledger needs, which takes some 0.3 s, before anybody waits. Raises ``ConfigError`` without it."""
+    try:
+        importlib.import_module("outgate.gate.ledger.store")
+    except ModuleNotFoundError as e:
+        raise ConfigError(f"ledger: {e.name} is not installed here; pip install 'outgate[gate]'") from None
+
+
+def _keep_books(gate: Gate, settings: config.LedgerSettings) -> None:
+    """Open the ledger, which costs a gate that keeps none nothing. Raises ``ConfigError`` where it cannot be."""
+    from outgate.gate.ledger.books import Books
+
+    books = Books(settings, gate.log)
+    gate.books = books
+    gate.meters.listeners.append(books.note)
 
 
 def _leave(log: DecisionLog) -> NoReturn:

@@ -5,17 +5,22 @@
 
 from __future__ import annotations
 
+import time
 from _socket import AF_UNIX, SOCK_STREAM
 from _socket import socket as native
 from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
-from outgate.gate import wire
+from outgate.core.name.names import canonical
+from outgate.core.policy.decide import Ask
+from outgate.core.policy.narrow import refusal as refusal_of
+from outgate.gate import exclusive, wire
 from outgate.gate.datagram.datagrams import Datagrams
 from outgate.gate.judging import may_have_sockets
 from outgate.gate.kernel import births
+from outgate.gate.names.resolver import is_numeric
 from outgate.gate.registry import Lease, Process
-from outgate.gate.replies import Reply, refusal
+from outgate.gate.replies import Reply, denied, refusal
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
@@ -34,7 +39,7 @@ async def share(gate: Gate, channel: Channel, process: Process, request: wire.Sh
         return refused
     item = _find(gate, process, request.sock)
     if item is None:
-        return refusal("unknown-descriptor")
+        return gate.ending.missing(process, request.sock)
     if isinstance(item, Lease) and item.side is None:
         return {"descriptor": gate.sharing.lend(item, process)}
     loan = gate.sharing.loans.get(item.id)
@@ -46,10 +51,11 @@ async def share(gate: Gate, channel: Channel, process: Process, request: wire.Sh
 
 async def hand(gate: Gate, channel: Channel, process: Process, request: wire.Hand) -> Reply:
     """Take over the program's end of a relayed socket, and make the descriptor."""
-    fd = channel.take_handed()
+    handed = channel.take_handed()
     item = _find(gate, process, request.sock)
-    if fd is None:
+    if not handed:
         return refusal("unknown-descriptor")
+    (fd,) = handed  # one was asked for
     if item is None or (isinstance(item, Lease) and item.side is None) or _cookie(fd) != item.cookie:
         process.app.closer.put(fd)  # some other file: it may be slow to close
         return refusal("unknown-descriptor")
@@ -82,12 +88,17 @@ async def redeem(gate: Gate, channel: Channel, process: Process, request: wire.R
     refused = may_have_sockets(process)
     if refused is not None:
         return refused, []
-    found = gate.sharing.find(process.app, request.descriptor)
+    found = gate.sharing.find(process, request.descriptor)
     if found is None or found[1].app is not process.app:
         return refusal("unknown-descriptor"), []
-    item, loan, _ = found
+    item, loan, serial = found
+    refused = _narrowed(gate, process, item)
+    if refused is not None:
+        return refused, []
     if request.exclusive:
-        return refusal("exclusive"), []
+        refused = await exclusive.take(gate, process, loan, serial)
+        if refused is not None:
+            return refused, []
     reply: Reply = {"sock": item.id, "cookie": item.cookie, "family": item.family}
     if isinstance(item, Datagrams):
         reply["kind"] = "udp"
@@ -98,22 +109,56 @@ async def redeem(gate: Gate, channel: Channel, process: Process, request: wire.R
         reply["state"] = item.state if item.state in (life.DIALLED, life.OPEN) else life.BORN
         if item.state in (life.DIALLED, life.OPEN):
             reply["addr"] = _peer(item)
-    fd = gate.sharing.fd_for(loan, process)
-    return (refusal("unknown-descriptor"), []) if fd is None else (reply, [fd])
+    fd = None if channel.closed else gate.sharing.fd_for(loan, process)
+    if fd is None:
+        return refusal("unknown-descriptor"), []
+    gate.underway.add(channel, loan, process, serial)
+    return reply, [fd]
+
+
+def _narrowed(gate: Gate, process: Process, item: Shared) -> Reply | None:
+    """Return the refusal of a socket whose peer the process could not connect to itself, having narrowed itself.
+
+    A UDP socket is narrowed with the process, for all that have it: who of them sends a datagram is not known.
+    """
+    if not process.narrowed:
+        return None
+    policy = process.app.settings.policy
+    if isinstance(item, Datagrams):
+        peer = next((each for each in item.destinations if each.header == item.peer), None)
+        if peer is not None:
+            host, port = peer.host, peer.target[1]
+            decision = gate.udp.decide(process.app, host, peer.target[0], port, peer.name, 0, process.narrowed)
+            if decision.denied:
+                return denied(gate, process, host, port, peer.target[0], decision, "udp", "relay")
+        gate.udp.share(item, process)
+        return None
+    if item.state not in (life.DIALLED, life.OPEN):
+        return None  # judged when it connects
+    host, port = item.asked
+    name = None if is_numeric(host) else canonical(host)
+    bound = () if name is not None else process.app.bindings.names_for(item.address, time.monotonic())
+    ask = Ask(process.app.name, "tcp", host, item.address, port, name, bound=bound)
+    refused = refusal_of(ask, process.narrowed, policy.number)
+    return None if refused is None else denied(gate, process, host, port, item.address, refused)
 
 
 async def have(gate: Gate, channel: Channel, process: Process, request: wire.Have) -> Reply:
-    """Take note that the socket of a descriptor has come; until then it may have been lost on its way."""
+    """Take note that the socket of a descriptor has come, or has not, before it is seen (:mod:`.underway`)."""
     note_taken(gate, process, request)
     return {}
 
 
 def note_taken(gate: Gate, process: Process, request: wire.Have) -> None:
-    """Take note that the socket of a descriptor has come; one-way packets end here."""
-    found = gate.sharing.find(process.app, request.descriptor)
+    """Take note that the socket of a descriptor has come, or has not; one-way packets end here."""
+    found = gate.sharing.find(process, request.descriptor, redeems=False)
     if found is not None:
         _, loan, serial = found
-        gate.sharing.taken(loan, process, serial)
+        gate.underway.cancel(loan, process, serial)
+        if request.came:
+            gate.sharing.taken(loan, process, serial)
+        else:
+            gate.sharing.not_taken(loan, process, serial)
 
 
 def _peer(lease: Lease) -> list[object]:

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
+from outgate.core.bill import labels
 from outgate.core.formats import messages
 from outgate.core.policy.decide import Policy
-from outgate.errors import ConfigError, build
+from outgate.errors import ConfigError, GateError, build
 from outgate.gate import wire
 from outgate.gate.channel import Channel, Peer, network_namespace, peer_of
 from outgate.gate.configuration.settings import AppSettings
@@ -151,25 +152,48 @@ class Reception:
         gate, peer = self._gate, channel.peer
         self._ungreeted.discard(channel)
         known = gate.registry.processes.get((peer.uid, hello.token))
+        if known is not None and known.is_returned:
+            if self._app_of(channel, hello.identity, asks) is not known.app:  # so says the configuration by now
+                gate.registry.set_aside(known)
+                known = None
+            else:
+                known.is_returned = False
         if known is not None:
             if channel.app_name not in ("", known.app.name):  # it came as another app before
                 raise build("no-app", {"uid": peer.uid})
+            shown = gate.settings.of_token(hello.identity) if hello.identity and not channel.app_name else None
+            if shown is not None and shown.name != known.app.name:
+                raise self._wrong_token(channel)
             if not known.channels:
                 gate.ending.taken_back(known)
+            if hello.narrow:
+                gate.narrowings.greeted(known, hello.narrow, is_new=False)
             return known
-        app = self._app_of(channel, asks)
+        app = self._app_of(channel, hello.identity, asks)
         process = Process(app, hello.token, peer.pid, peer.uid, peer.gid)
         process.parents = tuple(hello.parents)
         process.program = hello.program
+        process.labels = labels.known(hello.labels)
         namespace = network_namespace(peer.pid)
         process.fenced = namespace is not None and namespace != self._namespace
         gate.registry.join(process)
+        gate.narrowings.greeted(process, hello.narrow, is_new=True)
         return process
 
-    def _app_of(self, channel: Channel, asks: bool) -> App:
+    def _app_of(self, channel: Channel, identity: str, asks: bool) -> App:
+        """Return who a program is: by the socket it came by, else its token, else its user, else its primary group.
+
+        A socket of an app's own is what an administrator has put before the program, who may know of nothing. A token
+        is what the program says of itself on purpose, and if it is wrong, whoever shows it is nobody: taken for
+        another app instead it would be billed as one.
+        """
         gate, peer = self._gate, channel.peer
         if channel.app_name:
             settings = gate.settings.apps.get(channel.app_name)
+        elif identity:
+            settings = gate.settings.of_token(identity)
+            if settings is None and not (asks and self.is_operator(peer.uid)):
+                raise self._wrong_token(channel)
         else:
             settings = gate.settings.find(peer.uid, peer.gid)
         if settings is not None:
@@ -177,6 +201,12 @@ class Reception:
         if asks and self.is_operator(peer.uid):
             return self.operator
         raise build("no-app", {"uid": peer.uid})
+
+    def _wrong_token(self, channel: Channel) -> GateError:
+        """Note that somebody has shown a token that is no app's, or another's; it is the same refusal for all."""
+        peer = channel.peer
+        self._gate.log.event("wrong-token", pid=peer.pid, uid=peer.uid)
+        return build("no-app-token", {})
 
     def left(self, channel: Channel) -> None:
         """Note that a channel has ended; with its last one a process has, unless it still holds sockets."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 from _socket import socket as native
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
 from outgate.core.name.bindings import Bindings
+from outgate.core.policy.narrow import NOT_NARROWED
+from outgate.core.transitions import follow
 from outgate.gate.names.relearn import Relearning
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ class App:
         "connects",
         "denied",
         "held",
+        "is_configured",
         "leases_ended",
         "name",
         "open",
@@ -44,6 +49,8 @@ class App:
     def __init__(self, settings: AppSettings, closer: Closer, resolver: Resolver) -> None:
         self.name = settings.name
         self.settings = settings
+        #: Whether the configuration still has it. One that it has no more gets nothing.
+        self.is_configured = True
         self.closer = closer
         self.resolver = resolver
         #: Which names its look-ups gave an address, and how they are looked up again.
@@ -62,7 +69,17 @@ class App:
     def adopt(self, settings: AppSettings) -> None:
         """Go on with what the configuration says now. Bindings stay: they are facts, rules decide what they open."""
         self.settings = settings
+        self.is_configured = True
         self.resolver.forget()
+
+    def dismiss(self, number: int) -> None:
+        """Note that the configuration has it no more.
+
+        :param number: of the policies in force.
+        """
+        self.is_configured = False
+        # What its datagrams were judged by is not the policy in force any more.
+        self.settings = replace(self.settings, policy=replace(self.settings.policy, number=number))
 
     def __repr__(self) -> str:
         return f"<App {self.name} held={self.held} open={self.open}>"
@@ -71,7 +88,10 @@ class App:
 class Process:
     """A program's process, joined over its channels by the token it chose."""
 
-    __slots__ = ("adopted", "app", "channels", "fenced", "gid", "leases", "parents", "pid", "program", "token", "uid")
+    __slots__ = (
+        *("adopted", "app", "channels", "fenced", "gid", "labels", "leases", "narrowed", "parents", "pid", "program"),
+        *("is_returned", "token", "told_idle", "uid"),
+    )
 
     def __init__(self, app: App, token: str, pid: int, uid: int, gid: int) -> None:
         self.app = app
@@ -80,9 +100,17 @@ class Process:
         self.uid = uid
         self.gid = gid
         self.program = ""
+        #: What its bytes are booked under beside its app (:mod:`outgate.core.bill.labels`).
+        self.labels = ""
         self.parents: tuple[str, ...] = ()
+        #: What it, or what started it, has given up (:mod:`outgate.gate.narrowing`).
+        self.narrowed = NOT_NARROWED
         self.fenced = False
         self.channels = 0
+        #: Seconds after which its idle sockets are taken wherever they are, as it was told; 0 for not at all.
+        self.told_idle: float = 0
+        #: Whether it was an earlier gate's, which has died, and has not joined this one yet.
+        self.is_returned = False
         self.leases: dict[int, Lease] = {}
         #: Ids of sockets that other processes opened, and that came here in a way we did not see.
         self.adopted: set[int] = set()
@@ -104,8 +132,9 @@ class Lease:
     """One socket of the gate's in a program's hands."""
 
     __slots__ = (
+        "_host",
+        "_port",
         "address",
-        "asked",
         "begun",
         "born_on",
         "connect_ms",
@@ -115,8 +144,12 @@ class Lease:
         "held_name",
         "id",
         "inode",
+        "is_charged",
+        "noted_received",
+        "noted_sent",
         "number",
         "process",
+        "renewed",
         "side",
         "sock",
         "state",
@@ -134,10 +167,16 @@ class Lease:
         self.inode = os.fstat(sock.fileno()).st_ino
         #: Counts dials: a socket whose connect failed may be dialled again, and that is a new line in the log.
         self.number = 0
+        #: Bytes of this connection that have been counted (:mod:`outgate.gate.metering`).
+        self.noted_sent = self.noted_received = 0
+        #: When it was last in use as far as is known (monotonic seconds), where what is idle is always taken.
+        self.renewed = 0.0
+        #: Whether the quotas have counted it as a socket that is put to use.
+        self.is_charged = False
         #: Of the last dial, for the log.
         self.begun = 0.0
         self.connect_ms: float | None = None
-        self.asked: tuple[str, int] = ("", 0)
+        self._host, self._port = "", 0
         self.address = ""
         self.decision: Decision | None = None
         #: Canonical name that it keeps bound to its address as long as it lives, "" for none.
@@ -147,9 +186,23 @@ class Lease:
         #: The channel whose reply carried it, as long as that may be unread.
         self.born_on: Channel | None = None
 
+    @property
+    def way(self) -> str:
+        """How its bytes travel, ``direct`` or ``relay``."""
+        return "direct" if self.side is None else "relay"
+
+    @property
+    def asked(self) -> tuple[str, int]:
+        """The host and port that the program asked for; kept apart, for a tuple is 56 bytes."""
+        return self._host, self._port
+
+    @asked.setter
+    def asked(self, host_and_port: tuple[str, int]) -> None:
+        self._host, self._port = host_and_port
+
     def see(self, event: str) -> None:
         """Go to the state that follows."""
-        self.state = life.after(self.state, event)
+        self.state = follow(life.TRANSITIONS, self.state, event)
         if self.held_name and self.state in (life.FAILED, life.ENDED):
             self.process.app.bindings.release(self.held_name, self.address)
             self.held_name = ""
@@ -193,6 +246,17 @@ class Registry:
         self.leases[lease.id] = lease.process.leases[lease.id] = self.by_cookie[lease.cookie] = lease
         lease.process.app.held += 1
 
+    def change_hands(self, lease: Lease, process: Process, cookie: int, inode: int) -> None:
+        """Enter a socket as another process's of the same app.
+
+        :param cookie: of what that process holds of it; so is the inode.
+        """
+        before = lease.process
+        del before.leases[lease.id], self.by_cookie[lease.cookie]
+        lease.process, lease.cookie, lease.inode = process, cookie, inode
+        process.leases[lease.id] = self.by_cookie[cookie] = lease
+        self.forget(before)
+
     def remove(self, lease: Lease) -> None:
         """Strike out a socket that the gate holds no more."""
         del self.leases[lease.id]
@@ -206,6 +270,12 @@ class Registry:
         """Enter a process that has said hello."""
         self.processes[process.uid, process.token] = process
         process.app.processes += 1
+
+    def set_aside(self, process: Process) -> None:
+        """Keep a process with what it has, and have nobody join it any more."""
+        del self.processes[process.uid, process.token]
+        process.token = secrets.token_hex(16)
+        self.processes[process.uid, process.token] = process
 
     def forget(self, process: Process) -> None:
         """Strike out a process that has neither channels nor sockets."""
@@ -226,8 +296,8 @@ class Registry:
         """Return how many sockets are open, of all apps."""
         return sum(app.open for app in self.apps.values())
 
-    def statistics(self) -> dict[str, Any]:
-        """Return counts per app, as ``outgate stats`` shows them."""
+    def statistics(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return counts of these apps, as ``outgate stats`` shows them."""
         return {
             name: {
                 "processes": app.processes,
@@ -240,5 +310,5 @@ class Registry:
                 "sent": app.sent,
                 "received": app.received,
             }
-            for name, app in sorted(self.apps.items())
+            for name, app in ((name, self.apps[name]) for name in names)
         }

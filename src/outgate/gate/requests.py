@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -24,15 +25,23 @@ from outgate.gate.judging import judge, may_open
 from outgate.gate.kernel import births, dial
 from outgate.gate.names import lookup, relearn
 from outgate.gate.names.resolver import numbers
-from outgate.gate.registry import App, Process
+from outgate.gate.narrowing import narrow_process
+from outgate.gate.quota import showing
+from outgate.gate.reclaim import renewing
+from outgate.gate.registry import Process
 from outgate.gate.relay import relaying
 from outgate.gate.replies import Reply, denied, failed_lookup, refusal
+from outgate.gate.restart import claiming
 from outgate.gate.takeover import giving
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
     from outgate.gate.configuration.settings import AppSettings
     from outgate.gate.server import Gate
+
+
+#: Apps in one reply to STAT: some 150 bytes each, and 350 with the longest name and counts.
+_STAT_PAGE = 150
 
 
 async def new(gate: Gate, channel: Channel, process: Process, request: wire.New) -> tuple[Reply, list[int]]:
@@ -73,8 +82,7 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     """Identify → charge → resolve → decide → connect → lease."""
     lease = gate.registry.find(process, request.sock)
     if lease is None:
-        idle = gate.ending.reclaimed.get(request.sock)
-        return refusal("unknown-descriptor") if idle is None else refusal("lease-idle", idle=idle)
+        return gate.ending.missing(process, request.sock)
     app = lease.process.app
     if lease.side is not None:
         gate.relaying.note_fill(lease, lease.side)
@@ -89,8 +97,13 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     limit = gate.limit(app)
     if not life.may_hold(app.open, 1, limit):
         return refusal("too-many-leases", app=app.name, used=app.open, limit=limit)
+    refused = gate.quotas.charge_socket(lease, "connect")
+    if refused is not None:
+        return refused
     try:
-        address, scope, decision = await judge(gate, app, request.host, request.port, lease.family)
+        address, scope, decision = await judge(
+            gate, app, request.host, request.port, lease.family, narrowed=process.narrowed
+        )
     except socket.gaierror as e:
         return failed_lookup(e)
     if lease.state == life.ENDED:
@@ -102,6 +115,7 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     target: tuple[Any, ...] = (address, request.port)
     if lease.family == 6:
         target += (request.flow, scope or request.scope)
+    gate.quotas.pace(lease)
     begun = time.monotonic()
     if gate.fast_open:
         result = dial.begin(lease.sock, target)
@@ -118,8 +132,9 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     lease.born_on = None  # the reply that carried it has been read
     lease.begun = begun
     lease.connect_ms = None
-    lease.asked = (request.host, request.port)
-    lease.address = address
+    # One text for all leases that lead there.
+    lease.asked = (sys.intern(request.host), request.port)
+    lease.address = sys.intern(address)
     lease.decision = decision
     lease.bind(decision.name)
     app.open += 1
@@ -164,6 +179,8 @@ async def adopt(gate: Gate, channel: Channel, process: Process, request: wire.Ad
     """Name a socket that came to this process in some way we did not see: inherited over exec, or sent by another."""
     made = gate.udp.by_cookie.get(request.cookie)
     if made is not None and made.process.app is process.app and made.process.uid == process.uid:
+        if process.narrowed:
+            gate.udp.share(made, process)
         gate.sharing.adopted(made, process)
         return {"sock": made.id, "kind": "udp", "family": made.family}
     lease = gate.registry.by_cookie.get(request.cookie)
@@ -193,22 +210,26 @@ async def why(gate: Gate, channel: Channel, process: Process, request: wire.Why)
         settings = app.settings
     # Who has the log may hear it all.
     brief = settings.reasons == "brief" and not gate.reception.is_operator(process.uid)
-    return {"answer": await _explained(gate, app, settings, request, brief)}
+    return {"answer": await _explained(gate, process, settings, request, brief)}
 
 
-async def _explained(gate: Gate, asker: App, settings: AppSettings, request: wire.Why, brief: bool) -> dict[str, Any]:
+async def _explained(
+    gate: Gate, process: Process, settings: AppSettings, request: wire.Why, brief: bool
+) -> dict[str, Any]:
     """Return what would be decided on a connect: by the rules and bindings of the app, with look-ups of the asker's."""
     host, port, transport = request.host, request.port, request.transport
+    asker, narrowed = process.app, process.narrowed
     addresses = numbers(host)
     if addresses:
         app = gate.registry.apps[settings.name]
         bound = app.bindings.names_for(addresses[0], time.monotonic())
-        answer = explain(settings, transport, host, port, addresses, bound=bound, brief=brief)
-        if answer["verdict"] != ALLOW and transport == "tcp" and settings.policy.has_name_permits:
+        answer = explain(settings, transport, host, port, addresses, bound=bound, brief=brief, narrowed=narrowed)
+        has_names = settings.policy.has_name_permits or narrowed.has_name_permits
+        if answer["verdict"] != ALLOW and transport == "tcp" and has_names:
             bound = await relearn.names_by_now(gate, app, addresses[0], port)
-            answer = explain(settings, transport, host, port, addresses, bound=bound, brief=brief)
+            answer = explain(settings, transport, host, port, addresses, bound=bound, brief=brief, narrowed=narrowed)
         return answer
-    refused = before_lookup(settings, transport, host, port, brief)
+    refused = before_lookup(settings, transport, host, port, brief, narrowed)
     if refused is not None:
         return refused
     failed = ""
@@ -219,18 +240,20 @@ async def _explained(gate: Gate, asker: App, settings: AppSettings, request: wir
             failed = e.strerror or str(e)
     if not addresses:
         return unknown(host, port, f"{host}: {failed}")
-    return explain(settings, transport, host, port, addresses, brief=brief)
+    return explain(settings, transport, host, port, addresses, brief=brief, narrowed=narrowed)
 
 
 async def stat(gate: Gate, channel: Channel, process: Process, request: wire.Stat) -> Reply:
-    """Count sockets and connects, per app; what the others do is the operator's to know."""
-    answer = gate.statistics()
+    """Count sockets and connects, per app, page by page; what the others do is the operator's to know."""
+    names = [process.app.name] if process.app.name in gate.registry.apps else []
+    if gate.reception.is_operator(process.uid):
+        names = sorted(name for name in gate.registry.apps if name > request.after)
+    answer = gate.statistics(names[:_STAT_PAGE])
+    answer["next"] = names[_STAT_PAGE - 1] if len(names) > _STAT_PAGE else None
     if process.channels == 1 and not process.leases:  # a command that only asks; it is not in use by that
         for counts in (answer, answer["apps"].get(process.app.name, {"processes": 1})):
             counts["processes"] -= 1
         answer["channels"] -= 1
-    if not gate.reception.is_operator(process.uid):
-        answer["apps"] = {name: counts for name, counts in answer["apps"].items() if name == process.app.name}
     return {"answer": answer}
 
 
@@ -238,7 +261,9 @@ async def reload(gate: Gate, channel: Channel, process: Process, request: wire.R
     """Read the configuration again, for the gate's own user or root."""
     if not gate.reception.is_operator(process.uid):
         return refusal("no-app", uid=process.uid)
-    return {"answer": gate.reload()}
+    answer = gate.reload()
+    counts = await gate.rejudging.finished() if answer["ok"] else None
+    return {"answer": answer if counts is None else {**answer, **counts.fields()}}
 
 
 async def drain(gate: Gate, channel: Channel, process: Process, request: wire.Drain) -> Reply:
@@ -262,16 +287,25 @@ HANDLERS: dict[type, Any] = {
     wire.Adopt: adopt,
     wire.Share: passing.share,
     wire.Hand: passing.hand,
+    wire.Offer: claiming.offer,
+    wire.Give: claiming.give,
     wire.Redeem: passing.redeem,
     wire.Have: passing.have,
+    wire.Touch: renewing.touch,
     wire.List: listing.list_sockets,
     wire.Kill: listing.kill,
     wire.Why: why,
     wire.Stat: stat,
+    wire.Quota: showing.show,
+    wire.Narrow: narrow_process,
     wire.Reload: reload,
     wire.Drain: drain,
     wire.TakeOver: giving.take_over,
 }
 
 #: What an anchor carries: packets without an answer.
-ONE_WAY: dict[type, Callable[[Gate, Process, Any], object]] = {wire.Close: let_go, wire.Have: passing.note_taken}
+ONE_WAY: dict[type, Callable[[Gate, Process, Any], object]] = {
+    wire.Close: let_go,
+    wire.Have: passing.note_taken,
+    wire.Touch: renewing.note,
+}

@@ -10,30 +10,47 @@ import secrets
 import socket
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, NoReturn
 
 from outgate import __version__
+from outgate.core import idle
 from outgate.core import lease as life
 from outgate.core.formats import messages
 from outgate.core.policy.decide import Decision
 from outgate.errors import ConfigError
 from outgate.gate import requests
-from outgate.gate.configuration import config
+from outgate.gate.configuration import config, outputs
+from outgate.gate.datagram.datagrams import Datagrams
 from outgate.gate.datagram.udp import Udp
 from outgate.gate.decisionlog import record
 from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.ending import Ending, milliseconds_since
-from outgate.gate.idle import Idle
 from outgate.gate.kernel import dial, meter
 from outgate.gate.kernel.closer import Closer
+from outgate.gate.ledger.nobooks import NOTHING as NO_BOOKS
+from outgate.gate.ledger.nobooks import NoBooks
+from outgate.gate.live.rejudging import Rejudging
+from outgate.gate.metering.meters import Meters
+from outgate.gate.metering.rounds import Rounds
+from outgate.gate.metrics.counts import Counts
 from outgate.gate.names.resolver import Resolver
+from outgate.gate.narrowing import Narrowings
+from outgate.gate.quota.quotas import Quotas
 from outgate.gate.reception import Reception
+from outgate.gate.reclaim.always import Always
+from outgate.gate.reclaim.pressure import Idle
+from outgate.gate.reclaim.renewing import Waits
 from outgate.gate.registry import App, Lease, Process, Registry
 from outgate.gate.relay.relaying import Relaying
+from outgate.gate.restart.keeping import NOTHING, NoKeeping
+from outgate.gate.restart.orphans import Orphans
+from outgate.gate.restart.store import Store
 from outgate.gate.sharing import Sharing
 from outgate.gate.sweep import Sweep
+from outgate.gate.underway import Underway
 from outgate.gate.watch import Watch
 
 
@@ -47,8 +64,12 @@ class Gate:
         self.settings = settings
         self.log = log
         self.boot = secrets.token_hex(4)
+        #: How many gates with this name for their leases have died or stopped before this one.
+        self.generation = 0
         self.started = time.time()
         self.registry = Registry()
+        self.counts = Counts()
+        self.meters = Meters(self._log_tampering)
         self.is_draining = False
         #: Whether the gate has made the socket that it listens at, and removes it at the end.
         self.owns_listener = True
@@ -67,9 +88,21 @@ class Gate:
         self.udp = Udp(self)
         self.relaying = Relaying(self)
         self.sharing = Sharing(self)
+        self.narrowings = Narrowings(self)
         self._watch = Watch(loop, self._on_dial_ended)
         self._sweep = Sweep(self)
         self._idle = Idle(self)
+        self._always = Always(self)
+        self.waits = Waits()
+        self.underway = Underway(self)
+        self._rounds = Rounds(self)
+        #: What is written down for the gate that comes after this one, and what came from the one before.
+        self.keeping: NoKeeping = NOTHING
+        self.books: NoBooks = NO_BOOKS
+        self.orphans = Orphans(self)
+        self.store = Store()
+        self.quotas = Quotas(self)
+        self.rejudging = Rejudging(self)
         self._adopt(settings)
         self.reception = Reception(self, listener)
 
@@ -77,14 +110,17 @@ class Gate:
 
     def greeting(self, process: Process) -> dict[str, Any]:
         """Return the gate's side of HELLO."""
+        settings = process.app.settings
+        process.told_idle = settings.idle_timeout if settings.idle_reclaim == idle.ALWAYS else 0
         return {
             "v": messages.VERSION,
-            "boot": self.boot,
+            "boot": f"{self.boot}.{self.generation}" if self.generation else self.boot,
             "gate": __version__,
             "app": process.app.name,
             "fenced": process.fenced,
             "path": process.app.settings.way,
             "dev": self.is_dev(process),
+            "idle": process.told_idle,
         }
 
     def is_dev(self, process: Process) -> bool:
@@ -121,9 +157,16 @@ class Gate:
 
     # --- leases -------------------------------------------------------------------------------------------------------
 
+    def name_of(self, id: int, number: int = 1) -> str:
+        """Return what joins the log lines of a lease: unique over restarts and redials.
+
+        :param number: which dial of the socket it is.
+        """
+        return f"{self.boot}-{id - self.registry.first}" + (f".{number}" if number > 1 else "")
+
     def lease_name(self, lease: Lease) -> str:
-        """Return what joins the log lines of a lease: unique over restarts and redials."""
-        return f"{self.boot}-{lease.id - self.registry.first}" + (f".{lease.number}" if lease.number > 1 else "")
+        """Return the name of a TCP socket's present dial."""
+        return self.name_of(lease.id, lease.number)
 
     def dialled(self, lease: Lease, process: Process) -> None:
         """Log the decision, and find out how the dial ends."""
@@ -131,10 +174,14 @@ class Gate:
         assert decision is not None
         if decision.verdict != "allow" or self.settings.gate.log_allowed:
             self.log_decision(process, *lease.asked, lease.address, decision, lease)
+        else:
+            self.counts.decided(process.app.name, decision, "tcp")
         if lease.state == life.DIALLED:
             self.settle(lease)
             if lease.state == life.DIALLED:
                 self._watch.add(lease)
+        if lease.decision is not None:  # it has not failed already
+            self.keeping.opened(lease)
 
     def settle(self, lease: Lease) -> None:
         """Look once how a dial or connection stands."""
@@ -148,6 +195,7 @@ class Gate:
         dialled = lease.state == life.DIALLED
         if dialled:
             lease.connect_ms = milliseconds_since(lease.begun)
+            self.counts.dialled(lease.connect_ms / 1000, connected=state != meter.CLOSE)
         if state == meter.CLOSE:
             self.log_end(lease, meter.read(lease.sock), "failed" if dialled else "reset")
             lease.see(life.RESET)
@@ -183,20 +231,36 @@ class Gate:
         """Write the line of a decision."""
         name = self.lease_name(lease) if lease is not None else ""
         path = path or process.app.settings.way
+        self.counts.decided(process.app.name, decision, transport)
         record.decided(self.log, process, host, port, address, decision, name, transport, path)
 
-    def log_end(self, lease: Lease, reading: meter.Reading, how: str) -> None:
-        """Write the line of a lease's end and add its bytes to the app's."""
+    def log_end(self, lease: Lease, reading: meter.Reading, how: str, **unseen: Any) -> None:
+        """Write the line of a lease's end and add its bytes to the app's.
+
+        :param unseen: of a connection that ended without a gate, what :func:`.record.ended` takes.
+        """
         decision = lease.decision
         if decision is None:
             return  # never dialled, or the end of its last dial is in the log already
+        # Who has zeroed the counters meanwhile has not undone what was counted before.
+        counted = meter.Reading(
+            reading.state, max(reading.sent, lease.noted_sent), max(reading.received, lease.noted_received)
+        )
+        self.meters.note(lease, reading.sent, reading.received)
+        self.books.end(lease)
+        lease.noted_sent = lease.noted_received = 0  # another dial counts anew
         lease.decision = None
         app = lease.process.app
         app.open -= 1
         app.leases_ended += 1
-        app.sent += reading.sent
-        app.received += reading.received
-        record.ended(self.log, lease, self.lease_name(lease), decision, reading, how)
+        self.counts.ended(app.name, "tcp", how)
+        record.ended(self.log, lease, self.lease_name(lease), decision, counted, how, **unseen)
+        self.keeping.ended(lease, lease.number, counted, how)
+
+    def _log_tampering(self, item: Lease | Datagrams, sent: int, received: int) -> None:
+        """Say that a counter went down: whoever holds the socket has zeroed it, and bytes may be missing."""
+        name = item.name if isinstance(item, Datagrams) else self.lease_name(item)
+        self.log.event("meter-tampered", lease=name, app=item.process.app.name, sent=sent, received=received)
 
     # --- the gate as a whole ------------------------------------------------------------------------------------------
 
@@ -206,9 +270,15 @@ class Gate:
         for name, app in settings.apps.items():
             known = self.registry.apps.get(name)
             if known is None:
-                self.registry.apps[name] = App(app, Closer(name), Resolver(name))
+                self.registry.apps[name] = App(app, Closer(name), Resolver(name, looked_up=self.counts.looked_up))
             else:
                 known.adopt(app)
+        for name in self.registry.apps.keys() - settings.apps.keys():
+            self.registry.apps[name].dismiss(settings.number)
+        self._always.follow()
+        keys = settings.gate
+        self.log.configure(outputs.size(keys.log_rotate), keys.log_keep, keys.log_rate)
+        self.quotas.adopt(settings)
 
     def reload(self) -> dict[str, Any]:
         """Read the configuration again. A bad one changes nothing and says why."""
@@ -218,10 +288,13 @@ class Gate:
             settings = self.reloader(self.settings)
             self.reception.follow(settings.apps, settings.gate.socket_mode)
         except ConfigError as e:
+            self.counts.reloaded(applied=False)
             self.log.event("reload-failed", reason=str(e), policy=self.settings.number)
             return {"ok": False, "error": str(e), "policy": self.settings.number}
         self._adopt(settings)
-        self.log.event("reload", policy=settings.number, source=settings.source)
+        self.counts.reloaded(applied=True)
+        event = partial(self.log.event, "reload", policy=settings.number, source=settings.source)
+        self.rejudging.begin(lambda counts: event(**counts.fields()))
         return {"ok": True, "policy": settings.number, "warnings": [str(w) for w in settings.warnings]}
 
     def drain(self, on: bool) -> None:
@@ -231,34 +304,46 @@ class Gate:
         self.is_draining = on
         self.reception.released()  # perhaps there is nothing to wait for
 
-    def statistics(self) -> dict[str, Any]:
-        """Return what ``outgate status`` and ``outgate stats`` show."""
+    def statistics(self, names: Iterable[str]) -> dict[str, Any]:
+        """Return what ``outgate status`` and ``outgate stats`` show, with the counts of these apps."""
         return {
             "version": __version__,
             "pid": os.getpid(),
             "boot": self.boot,
+            "started": self.started,
             "uptime": round(time.time() - self.started, 3),
             "policy": self.settings.number,
             "source": self.settings.source,
+            "path": self.settings.path,
             "log": self.settings.gate.log,
             "log_dropped": self.log.dropped,
+            "ledger": self.books.statistics(),
             "draining": self.is_draining,
             "channels": len(self.reception.channels),
             "processes": len(self.registry.processes),
             "fast_open": self.fast_open,
             "descriptors": self.descriptors,
-            "apps": self.registry.statistics(),
+            "apps": self.registry.statistics(names),
         }
 
     def fault(self, error: BaseException, request: object) -> None:
         """Log a fault of our own with its traceback; the gate goes on."""
         text = "".join(traceback.format_exception(error))[-4000:]
+        self.counts.faults += 1
         self.log.event("fault", reason=f"{type(error).__name__}: {error}", request=type(request).__name__, trace=text)
 
     def stop(self) -> None:
         """Stop serving: programs keep their direct connections, and learn of our end by their channels'."""
+        self.keeping.stop()
+        self.store.stop()
+        self.rejudging.stop()
+        self.orphans.stop()
         self._sweep.stop()
         self._idle.stop()
+        self._always.stop()
+        self.underway.stop()
+        self._rounds.stop()
+        self.quotas.let_go()
         self.sharing.stop()
         self.reception.stop_accepting()
         self.ending.stop()
@@ -266,6 +351,7 @@ class Gate:
         self.relaying.stop()
         self.reception.end_channels()
         self.ending.stop()
+        self.quotas.stop()
         self._end_tasks()
         self._watch.close()
         for app in self.registry.apps.values():

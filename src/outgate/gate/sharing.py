@@ -22,7 +22,9 @@ from outgate.core import descriptor as descriptors
 from outgate.core import lease as life
 from outgate.core import tenure
 from outgate.core.descriptor import Descriptor
+from outgate.core.transitions import follow
 from outgate.gate.datagram.datagrams import Datagrams
+from outgate.gate.fences import Fences
 from outgate.gate.kernel import births, holders, meter
 from outgate.gate.registry import App, Lease, Process
 from outgate.gate.relay.relaying import reading
@@ -40,7 +42,6 @@ INTERVAL = 5.0
 SLICE = 500
 #: How many descriptors of one lease are told apart.
 _SERIALS = 256
-_NOBODY: frozenset[Process] = frozenset()
 
 
 class Loan:
@@ -53,9 +54,15 @@ class Loan:
     :ivar since: when something was last done with it (monotonic seconds).
     :ivar taken: when it last came to a process (monotonic seconds).
     :ivar handed: the program's end of a relayed socket.
+    :ivar generation: how often a process has taken it for itself alone; descriptors of an earlier one are void.
+    :ivar claim: the process that did so last, and the serial of the descriptor by which it did.
+    :ivar is_claimed: whether that process may ask for it again: it may have been lost on its way.
     """
 
-    __slots__ = ("handed", "holders", "item", "made", "owed", "since", "taken", "taking", "tenure")
+    __slots__ = (
+        *("claim", "generation", "handed", "holders", "is_claimed", "item", "made", "owed", "since", "taken", "taking"),
+        "tenure",
+    )
 
     def __init__(self, item: Shared) -> None:
         self.item = item
@@ -63,18 +70,21 @@ class Loan:
         self.made = self.owed = 0
         self.since = self.taken = 0.0
         self.taking: tuple[Process, ...] = ()
-        self.holders = _NOBODY
+        self.holders: tuple[Process, ...] = ()  # mostly one or two: a set is 200 bytes
         self.handed: native | None = None
+        self.generation = 0
+        self.claim: tuple[Process, int] | None = None
+        self.is_claimed = False
 
     def see(self, event: str) -> None:
         """Go to the state that follows."""
-        self.tenure = tenure.after(self.tenure, event)
+        self.tenure = follow(tenure.TRANSITIONS, self.tenure, event)
         self.since = time.monotonic()
 
     @property
     def is_out(self) -> bool:
         """Whether somebody may still come by it."""
-        return bool(self.owed or self.taking)
+        return bool(self.owed or self.taking or self.is_claimed)
 
     @property
     def app(self) -> App:
@@ -103,6 +113,8 @@ class Sharing:
         #: What its descriptors are sealed with.
         self.key = secrets.token_bytes(descriptors.KEY_SIZE)
         self.loans: dict[int, Loan] = {}
+        #: Who has lost which socket to a process that took it for itself alone.
+        self.fences = Fences()
         self._timer: asyncio.Handle = gate.loop.call_later(INTERVAL, self.begin)
 
     def lend(self, item: Shared, process: Process) -> str:
@@ -115,17 +127,27 @@ class Sharing:
         loan.owed |= 1 << serial
         loan.see(tenure.SHARE)
         self._note_holder(loan, process)
+        self._gate.keeping.lent(loan)
         sent, received = _counts(item)
+        serial += loan.generation * _SERIALS
         name = Descriptor(self._gate.boot, item.id - self._gate.registry.first, serial, sent, received)
         return descriptors.seal(self.key, item.process.app.name, name)
 
-    def find(self, app: App, text: str) -> tuple[Shared, Loan, int] | None:
-        """Return the socket of a descriptor, and which one it is; ``None`` for each reason why it may not be had."""
-        said = descriptors.unseal(self.key, app.name, text)
+    def find(self, process: Process, text: str, redeems: bool = True) -> tuple[Shared, Loan, int] | None:
+        """Return the socket of a descriptor, and which one it is; ``None`` for each reason why it may not be had.
+
+        :param redeems: whether it is to be had, or only spoken of by who has had it.
+        """
+        said = descriptors.unseal(self.key, process.app.name, text)
         if said is None or said.gate != self._gate.boot:
             return None
         loan = self.loans.get(said.lease + self._gate.registry.first)
-        return None if loan is None else (loan.item, loan, said.serial)
+        if loan is None:
+            return None
+        is_claim = loan.claim == (process, said.serial) and (loan.is_claimed or not redeems)
+        if said.serial // _SERIALS != loan.generation and not is_claim:
+            return None
+        return loan.item, loan, said.serial
 
     def fd_for(self, loan: Loan, process: Process) -> int | None:
         """Return the fd to send to a process that redeems, or ``None`` where the gate has none to give any more."""
@@ -139,17 +161,37 @@ class Sharing:
         loan.see(tenure.REDEEM)
         loan.taking += (process,)
         process.adopted.add(item.id)
+        self.fences.lift(process, item.id)
         return sock.fileno()
 
     def taken(self, loan: Loan, process: Process, serial: int) -> None:
         """Note that a socket has come to a process that has redeemed a descriptor of it."""
-        if process not in loan.taking:
+        if process not in loan.taking or self.loans.get(loan.item.id) is not loan:
             return
         at = loan.taking.index(process)
         loan.taking = loan.taking[:at] + loan.taking[at + 1 :]
-        loan.owed &= ~(1 << serial)
+        if loan.claim == (process, serial):
+            loan.is_claimed = False  # what is owed are descriptors of its own making
+        else:
+            loan.owed &= ~(1 << serial % _SERIALS)
         self._note_holder(loan, process)
         self._found_holder(loan)
+        self._gate.keeping.lent(loan)
+
+    def not_taken(self, loan: Loan, process: Process, serial: int) -> None:
+        """Note that a process has read the answer to a descriptor and could not keep the socket: it is still out."""
+        if process in loan.taking:
+            at = loan.taking.index(process)
+            loan.taking = loan.taking[:at] + loan.taking[at + 1 :]
+        elif process in loan.holders:
+            if loan.claim == (process, serial):
+                loan.is_claimed = True
+            else:
+                loan.owed |= 1 << serial % _SERIALS
+            loan.see(tenure.SHARE)
+            self._lost_holder(loan, process)
+        if process not in loan.taking and process not in loan.holders:
+            process.adopted.discard(loan.item.id)
 
     def adopted(self, item: Shared, process: Process) -> None:
         """Note that a process has come by a socket in a way that we did not see."""
@@ -160,7 +202,8 @@ class Sharing:
             self._found_holder(loan)
 
     def _note_holder(self, loan: Loan, process: Process) -> None:
-        loan.holders |= {process}
+        if process not in loan.holders:
+            loan.holders += (process,)
         process.adopted.add(loan.item.id)
 
     def _found_holder(self, loan: Loan) -> None:
@@ -168,6 +211,7 @@ class Sharing:
         was_parked = loan.tenure == tenure.PARKED
         loan.see(tenure.TAKE if loan.is_out else tenure.SETTLE)
         loan.taken = loan.since
+        self._gate.store.drop(loan.item.cookie)
         if was_parked and loan.handed is None and isinstance(loan.item, Lease):
             self._gate.ending.look((loan.item,))  # nobody else watches who has it
 
@@ -175,9 +219,12 @@ class Sharing:
 
     def closed(self, process: Process, id: int) -> bool:
         """Note that a process says that it has closed a socket, and tell whether the gate had the same end of it."""
+        if self.fences.keep_out(process, id):
+            return True  # what it has closed is nothing any more
         loan = self.loans.get(id)
         if loan is None:
             return False
+        self._gate.underway.look(process)  # what it closes has come to it
         has_end = loan.handed is not None
         self._lost_holder(loan, process)
         return has_end
@@ -193,6 +240,8 @@ class Sharing:
             if loan is None or process.channels:
                 continue
             loan.taking = tuple(other for other in loan.taking if other is not process)
+            if loan.claim is not None and loan.claim[0] is process:
+                loan.is_claimed = False
             self._lost_holder(loan, process)
         if len(slice_) == SLICE:
             self._gate.loop.call_soon(self._leave, process, ids)
@@ -200,7 +249,7 @@ class Sharing:
             self._gate.ending.look_now()  # it may have been the last that had what another opened
 
     def _lost_holder(self, loan: Loan, process: Process) -> None:
-        loan.holders = (loan.holders - {process}) or _NOBODY  # an empty set of its own is 200 bytes
+        loan.holders = tuple(other for other in loan.holders if other is not process)
         if process not in loan.taking:
             process.adopted.discard(loan.item.id)
         if not loan.is_out:
@@ -227,11 +276,13 @@ class Sharing:
             return False
         if loan.tenure == tenure.LENT:
             loan.see(tenure.LEAVE)
+            self._gate.keeping.lent(loan)
+            self._gate.store.keep(loan)
         return loan.tenure == tenure.PARKED
 
-    def is_parked(self, lease: Lease) -> bool:
+    def is_parked(self, item: Shared) -> bool:
         """Tell whether nobody has a socket, and nobody need look."""
-        loan = self.loans.get(lease.id)
+        loan = self.loans.get(item.id)
         return loan is not None and loan.tenure == tenure.PARKED
 
     def is_unclear(self, lease: Lease, began: float) -> bool:
@@ -247,6 +298,7 @@ class Sharing:
         loan = self.loans.pop(item.id, None)
         if loan is None:
             return
+        self._gate.store.drop(item.cookie)
         for process in (*loan.holders, *loan.taking):
             process.adopted.discard(item.id)
         if loan.handed is not None:
@@ -260,12 +312,15 @@ class Sharing:
         made: int,
         owed: int,
         since: float,
-        holders: frozenset[Process],
+        holders: tuple[Process, ...],
         handed: native | None,
+        generation: int = 0,
+        claim: tuple[Process, int] | None = None,
     ) -> None:
         """Go on with a loan of the gate whose place this one takes; what was under way is asked for again."""
         loan = self.loans[item.id] = Loan(item)
         loan.tenure, loan.made, loan.owed, loan.since, loan.handed = tenure, made, owed, since, handed
+        loan.generation, loan.claim, loan.is_claimed = generation, claim, claim is not None
         for process in holders:
             self._note_holder(loan, process)
 
@@ -304,7 +359,7 @@ class Sharing:
                 continue
             for process in loan.holders:
                 process.adopted.discard(loan.item.id)
-            loan.holders = _NOBODY
+            loan.holders = ()
             if not loan.is_out:
                 self._nothing_is_out(loan)
             elif not loan.is_idle:

@@ -23,6 +23,17 @@ def _refuse_null(host: str) -> None:
         raise ValueError("host has a null character")
 
 
+Rules = Annotated[list[Annotated[str, Meta(max_length=messages.MAX_RULE)]], Meta(max_length=messages.MAX_NARROW_RULES)]
+
+
+class NarrowTable(msgspec.Struct, frozen=True):
+    """Rules that a process has left itself, or given up."""
+
+    allow: Rules | None = None
+    deny: Rules = []
+    names: Rules | None = None
+
+
 class Greeting(msgspec.Struct, frozen=True):
     """What a client says of itself with its first packet on a channel."""
 
@@ -32,6 +43,9 @@ class Greeting(msgspec.Struct, frozen=True):
     parents: Annotated[list[Token], Meta(max_length=8)] = []
     python: str = ""
     program: str = ""
+    labels: Annotated[str, Meta(max_length=messages.MAX_LABELS)] = ""
+    identity: Annotated[str, Meta(max_length=messages.MAX_IDENTITY)] = ""
+    narrow: Annotated[list[NarrowTable], Meta(max_length=messages.MAX_NARROWINGS)] = []
 
 
 class Hello(msgspec.Struct, frozen=True, tag_field="op", tag=messages.HELLO):
@@ -153,6 +167,19 @@ class Hand(msgspec.Struct, frozen=True, tag_field="op", tag=messages.HAND):
     hello: Greeting | None = None
 
 
+class Offer(msgspec.Struct, frozen=True, tag_field="op", tag=messages.OFFER):
+    """Say which sockets of a gate that has died this process holds."""
+
+    cookies: Annotated[list[int], Meta(max_length=messages.MAX_OFFERED)]
+    hello: Greeting | None = None
+
+
+class Give(msgspec.Struct, frozen=True, tag_field="op", tag=messages.GIVE):
+    """Give the gate duplicates of those that it wants."""
+
+    hello: Greeting | None = None
+
+
 class Redeem(msgspec.Struct, frozen=True, tag_field="op", tag=messages.REDEEM):
     """Ask for the socket of a descriptor."""
 
@@ -162,9 +189,18 @@ class Redeem(msgspec.Struct, frozen=True, tag_field="op", tag=messages.REDEEM):
 
 
 class Have(msgspec.Struct, frozen=True, tag_field="op", tag=messages.HAVE):
-    """Say that the socket of a descriptor has come."""
+    """Say that the socket of a descriptor has come, or could not be kept."""
 
     descriptor: Annotated[str, Meta(max_length=messages.MAX_DESCRIPTOR)]
+    came: bool = True
+    hello: Greeting | None = None
+
+
+class Touch(msgspec.Struct, frozen=True, tag_field="op", tag=messages.TOUCH):
+    """Say that sockets are in use, though no byte moves."""
+
+    socks: Annotated[list[int], Meta(max_length=messages.MAX_TOUCHED)]
+    wait: Literal[-1, 0, 1] = 0
     hello: Greeting | None = None
 
 
@@ -182,8 +218,9 @@ class Why(msgspec.Struct, frozen=True, tag_field="op", tag=messages.WHY):
 
 
 class Stat(msgspec.Struct, frozen=True, tag_field="op", tag=messages.STAT):
-    """Ask for counts."""
+    """Ask for counts, and for those of the apps behind one in the order of their names."""
 
+    after: str = ""
     hello: Greeting | None = None
 
 
@@ -200,6 +237,23 @@ class Kill(msgspec.Struct, frozen=True, tag_field="op", tag=messages.KILL):
     """Ask to reset one connection."""
 
     lease: Annotated[str, Meta(max_length=64)]
+    hello: Greeting | None = None
+
+
+class Narrow(msgspec.Struct, frozen=True, tag_field="op", tag=messages.NARROW):
+    """Ask to be held to less from now on."""
+
+    allow: Rules | None = None
+    deny: Rules = []
+    names: Rules | None = None
+    hello: Greeting | None = None
+
+
+class Quota(msgspec.Struct, frozen=True, tag_field="op", tag=messages.QUOTA):
+    """Ask how the quotas stand: of one app, or of all behind ``after``, in the order of their names."""
+
+    app: Annotated[str, Meta(max_length=64)] = ""
+    after: Annotated[str, Meta(max_length=64)] = ""
     hello: Greeting | None = None
 
 
@@ -237,19 +291,27 @@ Request = Union[
     Adopt,
     Share,
     Hand,
+    Offer,
+    Give,
     Redeem,
     Have,
+    Touch,
     List,
     Kill,
     Why,
     Stat,
+    Quota,
+    Narrow,
     Reload,
     Drain,
     TakeOver,
 ]
 
+#: What may come with fds, where they were asked for.
+BRINGS_FDS = (Hand, Give)
+
 #: What the gate's operator may ask without being an app.
-ABOUT_THE_GATE = (Why, Stat, Reload, List, Kill, Drain, TakeOver)
+ABOUT_THE_GATE = (Why, Stat, Quota, Reload, List, Kill, Drain, TakeOver)
 
 _decoder = msgspec.json.Decoder(Request)
 _encoder = msgspec.json.Encoder()

@@ -35,86 +35,14 @@ from outgate.gate.kernel.listening import listen
 from outgate.gate.names import resolver
 from outgate.gate.server import Gate
 from outgate.guard import launch
+from outgate.testing.loglines import PATIENCE, LogLines, has
 from outgate.testing.names import FixedNames
 
 __all__ = ["LogLines", "RunningGate", "ThreadGate"]
 
-#: Seconds after which a wait is taken for a hang.
-PATIENCE = 20.0
 _AUTOLOAD = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "client", "autoload")
 
 _T = TypeVar("_T")
-
-
-class LogLines:
-    """The lines of a decision log as they are written, read from a pipe by a thread.
-
-    :param fd: the pipe's end to read; taken over.
-    """
-
-    def __init__(self, fd: int) -> None:
-        self._changed = threading.Condition()
-        self._lines: list[dict[str, Any]] = []
-        self._ended = False
-        self._thread = threading.Thread(target=self._follow, args=(fd,), name="log-lines", daemon=True)
-        self._thread.start()
-
-    def _follow(self, fd: int) -> None:
-        with open(fd, encoding="utf-8") as pipe:
-            for text in pipe:
-                line = json.loads(text)
-                with self._changed:
-                    self._lines.append(line)
-                    self._changed.notify_all()
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
-
-    def __len__(self) -> int:
-        return len(self._lines)
-
-    def all(self, **fields: Any) -> list[dict[str, Any]]:
-        """Return the lines so far that have these fields."""
-        return [line for line in list(self._lines) if _has(line, fields)]
-
-    def wait_for(
-        self,
-        predicate: Callable[[dict[str, Any]], object] | None = None,
-        *,
-        count: int = 1,
-        since: int = 0,
-        limit: float = PATIENCE,
-        **fields: Any,
-    ) -> dict[str, Any]:
-        """Return the line that has these fields and satisfies the predicate, waiting until it is written.
-
-        :param count: which of the lines that do: the first, or the n-th.
-        :param since: how many lines to leave out, from ``len()`` of an earlier moment.
-        :param limit: seconds.
-        :raises TimeoutError: no such line within the limit, or the log ended; the text has its last lines.
-        """
-        deadline = time.monotonic() + limit
-        seen, found = since, 0
-        with self._changed:
-            while True:
-                for line in self._lines[seen:]:
-                    seen += 1
-                    if _has(line, fields) and (predicate is None or predicate(line)):
-                        found += 1
-                        if found == count:
-                            return line
-                if self._ended or not self._changed.wait(deadline - time.monotonic()):
-                    why = "the log ended" if self._ended else f"within {limit:g} s"
-                    last = "\n".join(map(str, self._lines[-12:]))
-                    raise TimeoutError(f"no line with {fields} ({found} of {count}): {why}. The last lines:\n{last}")
-
-    def join(self) -> None:
-        """Wait until the log has ended and every line of it is here."""
-        self._thread.join(PATIENCE)
-
-
-def _has(line: Mapping[str, Any], fields: Mapping[str, Any]) -> bool:
-    return all(line.get(name) == value for name, value in fields.items())
 
 
 class _Served:
@@ -143,7 +71,7 @@ class _Served:
     def wait_for_counts(self, app: str = "default", limit: float = PATIENCE, **counts: int) -> dict[str, int]:
         """Ask until the app has these counts. Raises ``TimeoutError`` with the last answer."""
         deadline = time.monotonic() + limit
-        while not _has(seen := self.app(app), counts):
+        while not has(seen := self.app(app), counts):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"app {app} has {seen}, not {counts}")
             time.sleep(0.005)  # nobody tells of a count
@@ -198,6 +126,7 @@ class RunningGate(_Served):
         self._spec = {
             "socket": self.socket,
             "config": self.config,
+            "state": os.path.join(self.folder, "state"),
             "dev": dev,
             "allow": list(allow),
             "deny": list(deny),
@@ -299,12 +228,14 @@ class ThreadGate(_Served):
     It raises this process's RLIMIT_NOFILE, as every gate does.
 
     :param settings: what it serves with, but for socket and log; the development policy by default.
+    :param state: the folder for what outlives it; "" for nothing.
     :ivar gate: the gate; touch it on its loop only (:meth:`call`).
     """
 
     gate: Gate
 
-    def __init__(self, settings: config.Settings | None = None) -> None:
+    def __init__(self, settings: config.Settings | None = None, state: str = "") -> None:
+        self._state = state
         self.folder = tempfile.mkdtemp(prefix="outgate-test-")
         self.socket = os.path.join(self.folder, "gate.sock")
         self._settings = settings or config.default_settings(os.getuid(), dev=True)
@@ -314,7 +245,7 @@ class ThreadGate(_Served):
         self.log = LogLines(read)
         self._log = DecisionLog(write)
         os.close(write)
-        gate = replace(self._settings.gate, socket=self.socket, socket_mode=0o600)
+        gate = replace(self._settings.gate, socket=self.socket, socket_mode=0o600, state=self._state)
         listener = listen(self.socket, 0o600)
         self._loop = gate_main.new_loop()
         self.gate = Gate(replace(self._settings, gate=gate), listener, self._log, self._loop)
@@ -381,11 +312,12 @@ def _main(argv: Sequence[str]) -> int:
         app = settings.apps["default"]
         app = replace(app, uid=tuple(spec["users"]), open_sockets=spec["open_sockets"] or app.open_sockets)
         settings = replace(settings, apps=MappingProxyType({"default": app}))
-    mine = replace(settings.gate, socket=spec["socket"], socket_mode=0o666, log="-")
+    own = {"socket": spec["socket"], "socket_mode": 0o666, "log": "-", "state": spec["state"]}
+    mine = replace(settings.gate, **own)
 
     def reload(previous: config.Settings) -> config.Settings:
         fresh = config.reload(replace(previous, gate=settings.gate))  # what is ours here is no change of the file's
-        return replace(fresh, gate=replace(mine, log_allowed=fresh.gate.log_allowed))
+        return replace(fresh, gate=replace(fresh.gate, **own))
 
     if spec["uid"] is not None and spec["uid"] != os.getuid():  # last: Python's own files may be out of its reach
         _become(spec["uid"])

@@ -17,24 +17,16 @@ from outgate.core import paths
 from outgate.core.policy.decide import Policy
 from outgate.core.policy.lint import LintWarning, lint
 from outgate.core.policy.rules import parse_groups
-from outgate.gate.configuration import tomlfile
-from outgate.gate.configuration.keys import (
-    KEYS,
-    VERSION,
-    AppTable,
-    FileTable,
-    GateTable,
-    Place,
-    check_choice,
-    check_keys,
-    convert,
-)
-from outgate.gate.configuration.settings import AppSettings, GateSettings, Settings
+from outgate.gate.configuration import allowances, ledgers, listening, outputs, tokens, tomlfile
+from outgate.gate.configuration.keys import KEYS, VERSION, AppTable, FileTable, GateTable
+from outgate.gate.configuration.places import Place, check_choice, check_keys, convert
+from outgate.gate.configuration.settings import AppSettings, GateSettings, LedgerSettings, Settings
 
 __all__ = [
     "KEYS",
     "AppSettings",
     "GateSettings",
+    "LedgerSettings",
     "Settings",
     "default_settings",
     "from_table",
@@ -42,8 +34,6 @@ __all__ = [
     "reload",
 ]
 
-#: Bytes of a Unix socket's path (sun_path of unix(7), less its NUL).
-MAX_SOCKET_PATH: Final = 107
 #: Highest uid and gid; the one above it means "no change" to chown(2).
 MAX_ID: Final = 2**32 - 2
 
@@ -64,6 +54,7 @@ def load(
     host: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
     uid: int | None = None,
+    reads_tokens: bool = True,
 ) -> Settings:
     """Read the configuration in ``path``.
 
@@ -71,10 +62,11 @@ def load(
     :param host: the host's own addresses, to be denied as ``own`` beside those in the file.
     :param environ: what paths that the file leaves out are made from; the process's own when ``None``.
     :param uid: the gate's user, for the same; the process's own when ``None``.
+    :param reads_tokens: whether to read the apps' token files, which are only for who serves those apps.
     :raises ConfigError: the file cannot be read, is not TOML, or says something that cannot be.
     """
     raw, mode = tomlfile.read(path)
-    settings = from_table(raw, path, number=number, host=host, environ=environ, uid=uid)
+    settings = from_table(raw, path, number=number, host=host, environ=environ, uid=uid, reads_tokens=reads_tokens)
     if mode & 0o002:
         doubt = LintWarning(path, "every user of this host may change the policy", f"chmod o-w {path}")
         settings = replace(settings, warnings=(doubt, *settings.warnings))
@@ -89,6 +81,7 @@ def from_table(
     host: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
     uid: int | None = None,
+    reads_tokens: bool = True,
 ) -> Settings:
     """Return the settings that a decoded file holds; the rest as :func:`load`.
 
@@ -99,11 +92,12 @@ def from_table(
     environ = os.environ if environ is None else environ
     top = Place(path)
     _check_version(top, raw)
-    check_keys(top, raw, ("version", "gate", "groups", "apps"))
+    check_keys(top, raw, ("version", "gate", "ledger", "groups", "apps"))
     file = convert(top, raw, FileTable)
     absolute = os.path.abspath(path)
     gate = _gate(top.at("gate"), file.gate, os.path.dirname(absolute), environ, uid)
     groups = _groups(top.at("groups"), file.groups)
+    booked = ledgers.ledger(top.at("ledger"), file.ledger, os.path.dirname(absolute), gate.state, groups, host)
     warnings: list[LintWarning] = []
     apps: dict[str, AppSettings] = {}
     for name, table in file.apps.items():
@@ -114,13 +108,14 @@ def from_table(
                 "lower-case letters, digits, '.', '_' and '-', at most 63, the first a letter or digit",
             )
         apps[name] = _app(place, name, table, groups, host, number)
-        own = _socket(place.at("socket"), apps[name].socket, os.path.dirname(absolute))
+        own = listening.path(place.at("socket"), apps[name].socket, os.path.dirname(absolute))
         apps[name] = replace(apps[name], socket=own)
-        if not apps[name].uid and not apps[name].gid and not apps[name].socket:
+        if not (apps[name].uid or apps[name].gid or apps[name].socket or apps[name].token_file):
             warnings.append(LintWarning(place.key, "no program is this app", "name its users: uid = [1000]"))
         warnings += lint(apps[name].policy)
     _check_unique(top, apps)
     _check_sockets(top, gate, apps)
+    apps = tokens.found(top.at("apps"), apps, os.path.dirname(absolute), reads=reads_tokens)
     if not apps:
         warnings.append(
             LintWarning("apps", "there is no app, so every program is refused", "begin one with [apps.NAME]")
@@ -134,6 +129,7 @@ def from_table(
         number=number,
         warnings=tuple(warnings),
         host=tuple(host),
+        ledger=booked,
     )
 
 
@@ -173,7 +169,9 @@ def default_settings(
     groups: dict[str, tuple[str, ...]] = {"own": ()}
     app = _build(place, "default", table, (uid,), (), groups, host, number)
     return Settings(
-        gate=GateSettings(paths.socket_path(environ, uid), 0o600, paths.log_path(environ, uid)),
+        gate=GateSettings(
+            paths.socket_path(environ, uid), 0o600, paths.log_path(environ, uid), state=paths.state_dir(environ, uid)
+        ),
         groups=MappingProxyType(groups),
         apps=MappingProxyType({"default": app}),
         source=BUILT_IN,
@@ -183,7 +181,7 @@ def default_settings(
     )
 
 
-def reload(previous: Settings) -> Settings:
+def reload(previous: Settings, *, reads_tokens: bool = True) -> Settings:
     """Return the settings that follow ``previous``: the file as it is now, with the next policy number.
 
     Keys that take effect only at a start keep their value, and a warning says so. ``previous`` stays as it is, and in
@@ -195,7 +193,7 @@ def reload(previous: Settings) -> Settings:
     if previous.path is None:
         apps = {name: replace(app, policy=replace(app.policy, number=number)) for name, app in previous.apps.items()}
         return replace(previous, apps=MappingProxyType(apps), number=number)
-    fresh = load(previous.path, number=number, host=previous.host)
+    fresh = load(previous.path, number=number, host=previous.host, reads_tokens=reads_tokens)
     kept: dict[str, Any] = {}
     warnings = list(fresh.warnings)
     for key, row in KEYS.items():
@@ -204,6 +202,8 @@ def reload(previous: Settings) -> Settings:
             continue
         kept[name] = getattr(previous.gate, name)
         warnings.append(LintWarning(key, "changed, and takes effect only at the next start", "restart the gate"))
+    booked = ledgers.kept(previous.ledger, fresh.ledger, warnings)
+    fresh = replace(fresh, ledger=booked)
     return replace(fresh, gate=replace(fresh.gate, **kept), source=previous.source, warnings=tuple(warnings))
 
 
@@ -229,29 +229,27 @@ def _gate(place: Place, table: dict[str, Any], folder: str, environ: Mapping[str
         mode = "0666" if uid == 0 else "0600"
     elif not _SOCKET_MODE.fullmatch(mode):
         raise place.at("socket_mode").error(f'"{mode}" is not a permission', 'write it in octal, as in "0660"')
-    for name, value in (("socket", gate.socket), ("log", gate.log)):
+    for name, value in (("socket", gate.socket), ("log", gate.log), ("state", gate.state)):
         if value is not None and (not value or "\0" in value):
             raise place.at(name).error("is not a path", "leave the key out for the default")
-    socket = _socket(place.at("socket"), gate.socket or paths.socket_path(environ, uid), folder)
+    check_choice(place.at("on_reload"), gate.on_reload)
+    socket = listening.path(place.at("socket"), gate.socket or paths.socket_path(environ, uid), folder)
     log = gate.log or paths.log_path(environ, uid)
     return GateSettings(
         socket=socket,
         socket_mode=int(mode, 8),
-        log=log if log == "-" else os.path.join(folder, log),
+        log=log if log in outputs.NO_FILES else os.path.join(folder, log),
         log_allowed=gate.log_allowed,
+        log_rotate=outputs.rotate(place.at("log_rotate"), gate.log_rotate),
+        log_keep=outputs.keep(place.at("log_keep"), gate.log_keep),
+        log_rate=outputs.rate(place.at("log_rate"), gate.log_rate),
+        on_reload=gate.on_reload,
+        state=os.path.join(folder, gate.state or paths.state_dir(environ, uid)),
+        zone=allowances.zone(place.at("zone"), gate.zone),
+        warn_command=allowances.command(place.at("warn_command"), gate.warn_command),
+        metrics=listening.metrics(place.at("metrics"), gate.metrics, folder, exposed=gate.metrics_exposed),
+        metrics_exposed=gate.metrics_exposed,
     )
-
-
-def _socket(place: Place, path: str, folder: str) -> str:
-    """Return where a socket is, "" for none; a path that is not absolute starts at the folder of the file."""
-    if "\0" in path:
-        raise place.error("is not a path", "leave the key out for the default")
-    path = os.path.join(folder, path) if path else ""
-    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
-        raise place.error(
-            f"{path} is longer than the {MAX_SOCKET_PATH} bytes that a Unix socket's path may have", "shorten it"
-        )
-    return path
 
 
 def _groups(place: Place, table: dict[str, Any]) -> dict[str, tuple[str, ...]]:
@@ -272,7 +270,7 @@ def _app(
         raise place.at("billing").error(
             "missing: a configuration says which apps have billing", "write billing = true or billing = false"
         )
-    for key in ("reasons", "mode", "path", "listen", "profile"):
+    for key in ("reasons", "mode", "path", "idle_reclaim", "listen", "profile"):
         word = getattr(table, key)
         if word is not None:
             check_choice(place.at(key), word)
@@ -322,6 +320,7 @@ def _build(
         uid=uid,
         gid=gid,
         socket=table.socket,
+        token_file=table.token_file,
         billing=bool(table.billing),
         trusted=table.trusted,
         allow=tuple(table.allow),
@@ -332,7 +331,9 @@ def _build(
         mode=table.mode,
         path=table.path,
         open_sockets=table.open_sockets,
+        quotas=allowances.quotas(place.at("quotas"), table.quotas),
         idle_timeout=table.idle_timeout,
+        idle_reclaim=table.idle_reclaim,
         listen=table.listen,
         profile=table.profile,
     )
@@ -378,6 +379,9 @@ def _check_unique(place: Place, apps: Mapping[str, AppSettings]) -> None:
 def _check_sockets(place: Place, gate: GateSettings, apps: Mapping[str, AppSettings]) -> None:
     """Refuse one path for two: who comes by a socket of an app's own is that app."""
     owners = {gate.socket: "the gate's own"}
+    if gate.metrics in owners:
+        raise place.at("gate").at("metrics").error(f"{gate.metrics} is the gate's own already", "name another path")
+    owners[gate.metrics] = "that of the metrics"
     for name, app in apps.items():
         if not app.socket:
             continue

@@ -1,19 +1,13 @@
-"""The keys of the configuration: default, meaning, whether a reload reaches them, and what a wrong one is answered.
+"""The keys of the configuration: default, meaning, and whether a reload reaches them.
 
 :data:`KEYS` is the one table. ``etc/outgate.sample.toml`` and ``docs/configuration.md`` are made from it, and
 ``outgate check`` prints from it.
 """
 
-import contextlib
-import difflib
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import msgspec
-
-from outgate.errors import ConfigError
 
 __all__ = [
     "CHOICES",
@@ -23,11 +17,6 @@ __all__ = [
     "FileTable",
     "GateTable",
     "Key",
-    "Place",
-    "check_choice",
-    "check_keys",
-    "convert",
-    "toml",
 ]
 
 #: The newest ``version`` this tree reads.
@@ -69,14 +58,85 @@ KEYS: Final[Mapping[str, Key]] = {
     "gate.log": Key(
         "/var/log/outgate/decisions.jsonl",
         False,
-        'File of the decision log, or "-" for standard output. The default of a gate that is not root\'s is below '
-        "XDG_STATE_HOME.",
+        'File of the decision log, "-" for standard output, or "journald" for the system\'s journal. The default of a '
+        "gate that is not root's is below XDG_STATE_HOME.",
         shown=True,
     ),
     "gate.log_allowed": Key(
         True,
         True,
         "Log decisions that allow, too. Those that deny are always logged, and so is the end of every connection.",
+    ),
+    "gate.log_rotate": Key(
+        "",
+        True,
+        'Size at which the gate itself begins a new file of the log, as in "100 MB"; the earlier ones are FILE.1 (the '
+        "latest), FILE.2 and so on. Never by default: logrotate may do it (docs/log.md).",
+    ),
+    "gate.log_keep": Key(5, True, "How many of these earlier files are kept."),
+    "gate.log_rate": Key(
+        1000,
+        True,
+        "The most lines a second that the log takes of one app, after the first ten times as many. What is above is "
+        "folded into a line that says how many there were; counts, quotas and the ledger have all. 0 is no limit.",
+    ),
+    "gate.on_reload": Key(
+        "cut",
+        True,
+        'What is done with connections that are open and that a new policy denies: "cut" resets them, "report" only '
+        "writes them into the log.",
+    ),
+    "gate.metrics": Key(
+        "",
+        False,
+        'Where Prometheus fetches metrics: a loopback address and port, as in "127.0.0.1:9464", or the path of a Unix '
+        "socket. There are none by default.",
+    ),
+    "gate.metrics_exposed": Key(
+        False,
+        False,
+        "Whether gate.metrics may be an address that other hosts reach. Metrics name every app, and have no password.",
+    ),
+    "gate.state": Key(
+        "/var/lib/outgate",
+        False,
+        "Folder for what outlives the gate: what is open, how much of each quota is used. The default of a gate that "
+        "is not root's is below XDG_STATE_HOME.",
+        shown=True,
+    ),
+    "gate.zone": Key("UTC", True, 'Time zone whose days the quotas go by, as in "Europe/Berlin".'),
+    "gate.warn_command": Key(
+        [],
+        True,
+        "Command and arguments that are run when a quota warns or is used up, with a JSON object on standard input: "
+        'event, app, quota, used, limit, … as in the log. As in ["/usr/local/bin/tell-me"]. It has ten seconds, and no '
+        "more than four run at a time.",
+    ),
+    "ledger.url": Key(
+        "sqlite:////var/lib/outgate/ledger.sqlite",
+        False,
+        "Where the ledger is kept: the path or URL of an SQLite file, or a PostgreSQL database. Without a table "
+        "[ledger] none is kept. The default is in gate.state. A password is better in PGPASSFILE than here.",
+        shown=True,
+    ),
+    "ledger.gate": Key(
+        "web-1",
+        False,
+        "What this gate is called in it, where several write to one. The default is the host's name.",
+        shown=True,
+    ),
+    "ledger.grace": Key(
+        3600,
+        False,
+        "Seconds for which sockets are opened while the ledger cannot be written. What they move is kept in memory, "
+        "and in a small file in gate.state, until it can.",
+    ),
+    "ledger.after_grace": Key("open", False, 'What happens after that: "open", or "closed", and nothing is opened.'),
+    "ledger.prices": Key(
+        {},
+        True,
+        'What bytes cost: currency = "EUR", per = "GB", and rules = [{ to = "*", sent = "0.12" }], the first that '
+        "matches a destination; received costs nothing unless it is set (docs/billing.md).",
     ),
     "groups.own": Key(
         [],
@@ -104,6 +164,13 @@ KEYS: Final[Mapping[str, Key]] = {
         True,
         "A further Unix socket, of this app alone: every program that can reach it is this app, whoever runs it. For a "
         "container without network into which only that path is mounted. gate.socket_mode holds for it.",
+    ),
+    "apps.NAME.token_file": Key(
+        "",
+        True,
+        "A file with a token: every program that shows the same one is this app, whoever runs it. It says so by "
+        "outgate run --token-file, or OUTGATE_TOKEN_FILE in its environment. Nobody but its owner and its group may "
+        "read the file; outgate token new FILE makes one.",
     ),
     "apps.NAME.billing": Key(
         True,
@@ -146,11 +213,24 @@ KEYS: Final[Mapping[str, Key]] = {
         "where the app is trusted, and relay where it is not.",
     ),
     "apps.NAME.open_sockets": Key(4000, True, "The most sockets its programs may have open at one time."),
+    "apps.NAME.quotas": Key(
+        {"connect": {"minute": 60000}},
+        True,
+        'What its programs may use in a calendar day or minute, as in bytes_sent = { day = "20 GB", minute = "113 MB" '
+        '}; over = "delay", "cut" or "warn" and warn_at = 0.8 may stand beside (docs/quotas.md). "unlimited" lifts the '
+        "default.",
+    ),
     "apps.NAME.idle_timeout": Key(
         120,
         True,
-        "Seconds without traffic after which a socket that no process has, because it was passed on and nobody has "
-        "taken it, is reclaimed.",
+        "Seconds without traffic after which a socket is idle. One that no process has, because it was passed on and "
+        "nobody has taken it, is reclaimed then.",
+    ),
+    "apps.NAME.idle_reclaim": Key(
+        "pressure",
+        True,
+        'When idle sockets are taken from programs that have them: with "pressure" only above 80 % of open_sockets, '
+        'the longest idle first and never with unread bytes; with "always" all of them, as App Engine did.',
     ),
     "apps.NAME.listen": Key("none", True, "Whether its programs may listen. Sockets are outbound only."),
     "apps.NAME.profile": Key("default", True, "Which set of rules its defaults come from."),
@@ -161,7 +241,10 @@ CHOICES: Final[Mapping[str, Mapping[str, str]]] = {
     "reasons": {"full": "", "brief": ""},
     "mode": {"enforce": "", "report": ""},
     "path": {"auto": "", "direct": "", "relay": ""},
+    "after_grace": {"open": "", "closed": ""},
+    "idle_reclaim": {"pressure": "", "always": ""},
     "listen": {"none": "", "loopback": "listening on loopback comes with a later version"},
+    "on_reload": {"cut": "", "report": ""},
     "profile": {"default": "", "app-engine": "the profile of App Engine comes with a later version"},
 }
 
@@ -173,6 +256,15 @@ class GateTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     socket_mode: str | None = None
     log: str | None = None
     log_allowed: bool = True
+    log_rotate: str = ""
+    log_keep: int = 5
+    log_rate: int = 1000
+    on_reload: str = "cut"
+    metrics: str = ""
+    metrics_exposed: bool = False
+    state: str | None = None
+    zone: str = "UTC"
+    warn_command: list[str] = []
 
 
 class AppTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -181,6 +273,7 @@ class AppTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     uid: list[int | str] = []
     gid: list[int | str] = []
     socket: str = ""
+    token_file: str = ""
     billing: bool | None = None
     trusted: bool = False
     allow: list[str] = msgspec.field(default_factory=lambda: ["public"])
@@ -191,7 +284,9 @@ class AppTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     mode: str = "enforce"
     path: str = "auto"
     open_sockets: int = 4000
+    quotas: dict[str, Any] = {}
     idle_timeout: int = 120
+    idle_reclaim: str = "pressure"
     listen: str = "none"
     profile: str = "default"
 
@@ -201,102 +296,6 @@ class FileTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     version: int
     gate: dict[str, Any] = {}
+    ledger: dict[str, Any] | None = None
     groups: dict[str, Any] = {}
     apps: dict[str, Any] = {}
-
-
-class Place(NamedTuple):
-    """Where in which file: what every complaint begins with."""
-
-    file: str
-    key: str = ""
-
-    def at(self, name: str) -> "Place":
-        """Return the place of a key below this one, quoted where TOML wants quotes."""
-        name = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
-        return Place(self.file, f"{self.key}.{name}" if self.key else name)
-
-    def item(self, index: int) -> "Place":
-        """Return the place of one item of a list."""
-        return Place(self.file, f"{self.key}[{index}]")
-
-    @contextlib.contextmanager
-    def in_file(self) -> Iterator[None]:
-        """Put the file in front of an error that :mod:`outgate.core` raises about something in it."""
-        try:
-            yield
-        except ConfigError as error:
-            raise ConfigError(f"{self.file}: {error}") from None
-
-    def error(self, text: str, hint: str = "") -> ConfigError:
-        """Make the exception: file, place, what is wrong, and the way out."""
-        where = f"{self.file}: {self.key}" if self.key else self.file
-        return ConfigError(f"{where}: {text}" + (f"; {hint}" if hint else ""))
-
-
-def check_keys(place: Place, table: Mapping[str, Any], known: Iterable[str]) -> None:
-    """Refuse the first key of ``table`` that is not ``known``, and name the nearest one. Raises ``ConfigError``."""
-    names = tuple(known)
-    for name, value in table.items():
-        if name in names:
-            continue
-        near = difflib.get_close_matches(name.lower().replace("-", "_"), names, n=1)
-        if near:
-            hint = f'did you mean "{near[0]}"?'
-        elif isinstance(value, dict) and place.key.startswith("apps."):
-            app = place.key.removeprefix("apps.").strip('"')
-            hint = f'if the app is named {app}.{name}, write [apps."{app}.{name}"]'
-        else:
-            hint = "known are " + ", ".join(names)
-        raise place.at(name).error("unknown key", hint)
-
-
-def check_choice(place: Place, word: str) -> None:
-    """Refuse a word that is not one of the key's :data:`CHOICES`, or not one yet. Raises ``ConfigError``."""
-    choices = CHOICES[place.key.rpartition(".")[2]]
-    usable = [choice for choice, later in choices.items() if not later]
-    if word not in choices:
-        near = difflib.get_close_matches(word.lower(), usable, n=1)
-        hint = f'did you mean "{near[0]}"?' if near else "one of " + ", ".join(map(toml, usable))
-        raise place.error(f"{toml(word)} is not a value it takes", hint)
-    if choices[word]:
-        raise place.error(choices[word], "until then: " + " or ".join(map(toml, usable)))
-
-
-_Table = TypeVar("_Table")
-
-_WORDS: Final = {
-    "array": "a list",
-    "bool": "true or false",
-    "float": "a number with a point",
-    "int": "a whole number",
-    "null": "",
-    "object": "a table",
-    "str": "text in quotes",
-}
-_MISMATCH: Final = re.compile(r"Expected `([^`]+)`, got `([^`]+)`(?: - at `\$\.?([^`]*)`)?")
-
-
-def convert(place: Place, value: Any, kind: type[_Table]) -> _Table:
-    """Return ``value`` as ``kind``. Raises ``ConfigError`` with the place of what has another type."""
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        match = _MISMATCH.match(str(error))
-        if match is None:
-            raise place.error(str(error)) from None
-        wanted = match[1].split(" | ")
-        words = " or ".join(filter(None, (_WORDS.get(word, word) for word in wanted)))
-        got = _WORDS.get(match[2], f"a {match[2]}") or "nothing"
-        hint = "lists stand in brackets" if wanted == ["array"] else ""
-        below = f"{place.key}.{match[3]}" if place.key and match[3] else match[3] or place.key
-        raise Place(place.file, below).error(f"takes {words}, not {got}", hint) from None
-
-
-def toml(value: Any) -> str:
-    """Return a value as TOML writes it: text, number, boolean, a list of them, or a table of one line."""
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{name} = {toml(item)}" for name, item in value.items()) + " }"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)

@@ -1,15 +1,20 @@
 """Hold a configuration that has been checked: frozen, one policy per app, and the answer to who a program is."""
 
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from outgate.core.bill.prices import Prices, read
 from outgate.core.policy.decide import Policy
 from outgate.core.policy.lint import LintWarning
 from outgate.core.policy.rules import Entry
-from outgate.gate.configuration.keys import KEYS, VERSION, Key, Place, toml
+from outgate.core.quota.quotas import DEFAULT, Quota, written
+from outgate.gate.configuration import tokens
+from outgate.gate.configuration.keys import KEYS, VERSION, Key
+from outgate.gate.configuration.places import Place, toml
 
-__all__ = ["AppSettings", "GateSettings", "Setting", "Settings"]
+__all__ = ["AppSettings", "GateSettings", "LedgerSettings", "Setting", "Settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +23,61 @@ class GateSettings:
 
     :ivar socket: absolute path of the Unix socket.
     :ivar socket_mode: its permissions, as a number.
-    :ivar log: absolute path of the decision log, or ``-`` for standard output.
+    :ivar log: absolute path of the decision log, ``-`` for standard output, or ``journald``.
     :ivar log_allowed: whether decisions that allow are logged too.
+    :ivar log_rotate: size at which a new file of the log is begun, as written; "" for never.
+    :ivar log_keep: how many earlier files are kept.
+    :ivar log_rate: the most lines a second of one app; 0 for any number.
+    :ivar on_reload: ``cut`` or ``report``: what is done with open connections that a new policy denies.
+    :ivar metrics: ``host:port`` or absolute path where metrics are served; ``""`` for nowhere.
+    :ivar metrics_exposed: whether other hosts may reach that.
+    :ivar state: absolute path of the folder for what outlives the gate; "" where nothing does.
+    :ivar zone: name of the time zone whose days quotas go by.
+    :ivar warn_command: command and arguments that are told when a quota warns; empty for none.
     """
 
     socket: str
     socket_mode: int
     log: str
     log_allowed: bool = True
+    log_rotate: str = ""
+    log_keep: int = 5
+    log_rate: int = 1000
+    on_reload: str = "cut"
+    metrics: str = ""
+    metrics_exposed: bool = False
+    state: str = ""
+    zone: str = "UTC"
+    warn_command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerSettings:
+    """What ``[ledger]`` says.
+
+    :ivar url: where it is kept.
+    :ivar gate: what this gate is called in it.
+    :ivar spool: absolute path of the folder for what it does not take.
+    :ivar is_single: whether no other gate of this name follows.
+    :ivar grace: seconds for which sockets are opened while it cannot be written.
+    :ivar after_grace: ``open`` or ``closed``.
+    :ivar prices: what bytes cost.
+    :ivar price_table: the same, as written.
+    """
+
+    url: str
+    gate: str
+    spool: str
+    is_single: bool = False
+    grace: int = 3600
+    after_grace: str = "open"
+    prices: Prices = field(default_factory=lambda: read({}), compare=False)
+    price_table: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password."""
+        return re.sub(r"(?<=://)([^/@:]*):[^@]*@", r"\1:***@", self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +89,8 @@ class AppSettings:
     :ivar uid: numbers of the users whose programs it is.
     :ivar gid: numbers of the groups whose programs it is.
     :ivar socket: absolute path of a socket of its own, "" for none.
+    :ivar token_file: absolute path of the file with its token, "" for none.
+    :ivar token: what the token is known by (:func:`outgate.gate.configuration.tokens.digest`), b"" for none.
     :ivar billing: whether it has billing; without it every socket is refused.
     :ivar trusted: whether it may hold kernel sockets contained by the client alone.
     :ivar allow: rules, as written.
@@ -47,7 +101,9 @@ class AppSettings:
     :ivar mode: ``enforce`` or ``report``.
     :ivar path: ``auto``, ``direct`` or ``relay``.
     :ivar open_sockets: the most sockets it may have open.
-    :ivar idle_timeout: seconds after which a socket that nobody has is reclaimed.
+    :ivar quotas: what it may use in a day or a minute.
+    :ivar idle_timeout: seconds after which a socket is idle; one that nobody has is reclaimed then.
+    :ivar idle_reclaim: ``pressure`` or ``always``: when idle ones are taken from programs that have them.
     :ivar listen: ``none``; ``loopback`` in the development policy.
     :ivar profile: ``default``.
     """
@@ -57,6 +113,8 @@ class AppSettings:
     uid: tuple[int, ...] = ()
     gid: tuple[int, ...] = ()
     socket: str = ""
+    token_file: str = ""
+    token: bytes = field(default=b"", repr=False)
     billing: bool = True
     trusted: bool = False
     allow: tuple[str, ...] = ("public",)
@@ -67,7 +125,9 @@ class AppSettings:
     mode: str = "enforce"
     path: str = "auto"
     open_sockets: int = 4000
+    quotas: tuple[Quota, ...] = DEFAULT
     idle_timeout: int = 120
+    idle_reclaim: str = "pressure"
     listen: str = "none"
     profile: str = "default"
 
@@ -96,6 +156,7 @@ class Settings:
     """A whole configuration.
 
     :ivar gate: what the gate itself needs.
+    :ivar ledger: how bytes are booked; ``None``: they are not.
     :ivar groups: name → address ranges, as written; ``own`` is always there.
     :ivar apps: name → app.
     :ivar source: what the policy comes from, for people: the file's path or ``built-in default``.
@@ -113,6 +174,7 @@ class Settings:
     number: int = 1
     warnings: tuple[LintWarning, ...] = ()
     host: tuple[str, ...] = ()
+    ledger: LedgerSettings | None = None
 
     def find(self, uid: int, gid: int) -> AppSettings | None:
         """Return the app of a program by its user, else by its primary group, else ``None``."""
@@ -124,12 +186,26 @@ class Settings:
                 return app
         return None
 
+    def of_token(self, token: str) -> AppSettings | None:
+        """Return the app of a token, or ``None``. It takes as long whether and whichever it is."""
+        shown = tokens.digest(token)
+        found = None
+        for app in self.apps.values():
+            if tokens.same(app.token, shown):
+                found = app
+        return found
+
     def explain(self) -> Iterator[Setting]:
         """Give every key with the value that is in force, in the order of the table."""
         yield _setting("version", "version", VERSION)
-        for key in ("gate.socket", "gate.socket_mode", "gate.log", "gate.log_allowed"):
+        for key in (row for row in KEYS if row.startswith("gate.")):
             value = getattr(self.gate, key.removeprefix("gate."))
             yield _setting(key, key, f"{value:04o}" if key == "gate.socket_mode" else value)
+        if self.ledger is not None:
+            for key in (row for row in KEYS if row.startswith("ledger.")):
+                name = key.removeprefix("ledger.")
+                shown = {"url": self.ledger.shown_url, "prices": self.ledger.price_table}
+                yield _setting(key, key, shown[name] if name in shown else getattr(self.ledger, name))
         for name, ranges in self.groups.items():
             yield _setting(f"groups.{name}", "groups.own" if name == "own" else "groups.NAME", ranges)
         for name, app in self.apps.items():
@@ -137,7 +213,8 @@ class Settings:
             for row in KEYS:
                 if row.startswith("apps.NAME."):
                     key = row.removeprefix("apps.NAME.")
-                    yield _setting(place.at(key).key, row, getattr(app, "except_" if key == "except" else key), app)
+                    value = getattr(app, "except_" if key == "except" else key)
+                    yield _setting(place.at(key).key, row, written(value) if key == "quotas" else value, app)
 
 
 def _setting(key: str, row: str, value: Any, app: AppSettings | None = None) -> Setting:

@@ -6,7 +6,7 @@ import stat
 import tomllib
 from typing import Any, Final
 
-from outgate.gate.configuration.keys import Place
+from outgate.gate.configuration.places import Place
 
 __all__ = ["MAX_BYTES", "read"]
 

@@ -10,20 +10,23 @@ socket, which drops what comes when it is full, as natively. The gate itself hol
 
 from __future__ import annotations
 
+import contextlib
 import errno
-import os
-from _socket import AF_INET, AF_INET6, SOCK_DGRAM, inet_ntop, inet_pton
+from _socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 from _socket import socket as native
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from outgate.core.formats import frames
-from outgate.gate.datagram.destination import Destination, is_loopback
+from outgate.core.policy.decide import Ask
+from outgate.gate.datagram.destination import Destination, Destinations, is_loopback
 from outgate.gate.kernel import births
 
 if TYPE_CHECKING:
     from outgate.core.policy.decide import Decision
     from outgate.gate.datagram.udp import Udp
+    from outgate.gate.quota.app import DatagramLimit
     from outgate.gate.registry import Process
 
 #: Datagrams, and bytes of them, that one socket may pass on in one turn of the loop: then it is the others' turn.
@@ -49,10 +52,10 @@ class Datagrams:
     """
 
     __slots__ = (
-        *("_carrier", "_destinations", "_held_in", "_held_out", "_receive", "_sources", "begun"),
-        *("cookie", "dropped", "family", "first", "id", "inside", "is_ended", "name", "outside"),
-        *("peer", "process", "received", "received_datagrams", "sent", "sent_datagrams"),
-        *("strangers", "takes_strangers"),
+        *("_carrier", "_held_in", "_held_out", "_receive", "active", "begun", "cookie", "destinations", "dropped"),
+        *("family", "first", "id", "inode", "inside", "is_charged", "is_ended", "limit", "name", "noted_received"),
+        *("noted_sent", "outside", "peer", "process", "received", "received_datagrams", "renewed", "sent"),
+        *("sent_datagrams", "shared_with", "strangers", "takes_strangers"),
     )
 
     def __init__(self, carrier: Udp, id: int, process: Process, inside: native, family: int, cookie: int) -> None:
@@ -62,10 +65,11 @@ class Datagrams:
         self.process = process
         self.inside = inside
         self.family = family
+        #: Further processes whose narrowings hold for it: which of those that have it has sent a datagram is not known.
+        self.shared_with: tuple[Process, ...] = ()
         #: The kernel's UDP socket, from the first use on.
         self.outside: native | None = None
-        self._destinations: dict[bytes, Destination] = {}
-        self._sources: dict[Any, Destination] = {}
+        self.destinations = Destinations()
         #: A datagram that the network, or the program, does not take just now.
         self._held_out: tuple[bytes, Destination] | None = None
         self._held_in: bytes | None = None
@@ -76,8 +80,17 @@ class Datagrams:
         #: Header of the address that the socket outside is connected to.
         self.peer = b""
         self.takes_strangers = False
+        #: Whether the quotas have counted it, and what they say before each datagram.
+        self.is_charged = False
+        self.limit: DatagramLimit | None = None
         self.is_ended = False
+        #: Of the program's end: what the lists of open files in /proc call it.
+        self.inode = 0
+        #: When a datagram last moved, and when it was last in use otherwise (monotonic seconds).
+        self.active = self.renewed = 0.0
         self.sent = self.sent_datagrams = self.received = self.received_datagrams = 0
+        #: Bytes of these that have been counted (:mod:`outgate.gate.metering`).
+        self.noted_sent = self.noted_received = 0
         #: Datagrams of the program that went nowhere, and those that came from where it never sent to.
         self.dropped = self.strangers = 0
         inside.setblocking(False)
@@ -85,13 +98,14 @@ class Datagrams:
         carrier.loop.add_reader(inside.fileno(), self.on_inside)
 
     def __repr__(self) -> str:
-        return f"<Datagrams {self.id} {self.process.app.name} destinations={len(self._destinations)}>"
+        return f"<Datagrams {self.id} {self.process.app.name} destinations={len(self.destinations)}>"
 
     # --- from the program to the network ------------------------------------------------------------------------------
 
     def on_inside(self) -> None:
         """Take datagrams from the program: judge, send, count; at most a batch."""
-        receive, find = self._receive, self._destinations.get
+        receive, find = self._receive, self.destinations.find
+        self.active = monotonic()
         policy = self.process.app.settings.policy
         turns, volume = BATCH, BATCH_BYTES
         while turns > 0 and volume > 0:
@@ -110,11 +124,15 @@ class Datagrams:
             destination = find(header)
             if destination is None or destination.policy is not policy:
                 turns -= JUDGEMENT
-                destination = self._judge(header, destination)
+                destination = self.judge(header, destination)
                 if destination is None:
                     continue
             if destination.is_denied:
                 self._refuse(destination)
+            elif self.limit is not None and not self.limit.may_send(len(packet) - _SIZE):
+                self.dropped += 1
+                if self.limit.tells():
+                    self._tell(frames.REFUSED, destination)
             elif destination.server is not None:
                 destination.server(self, destination, packet[_SIZE:])
             elif not self._send(packet, destination):
@@ -158,7 +176,7 @@ class Datagrams:
         if self._send(packet, destination):
             loop.add_reader(self.inside.fileno(), self.on_inside)
 
-    def _judge(self, header: bytes, known: Destination | None) -> Destination | None:
+    def judge(self, header: bytes, known: Destination | None) -> Destination | None:
         """Decide on a header that is new, or was judged by a policy that is gone; ``None`` for what is no header."""
         try:
             kind, address, port, _, scope = frames.unpack(header)
@@ -168,15 +186,12 @@ class Datagrams:
             self.dropped += 1
             return None
         carrier, app = self._carrier, self.process.app
-        if self.first is None and not carrier.may_begin(app):
+        if self.first is None and not carrier.may_begin(self):
             self.dropped += 1
             return None
         text = inet_ntop(AF_INET if self.family == 4 else AF_INET6, address)
-        if known is None:
-            host, name = text, None
-        else:
-            host, name = known.host, known.name
-        decision = carrier.decide(app, host, text, port, name, scope)
+        host, name = (text, None) if known is None else (known.host, known.name)
+        decision = carrier.judge(self, known, Ask(app.name, "udp", host, text, port, name, scope))
         try:
             return self.enter(header, host, name, decision)
         except OSError:  # no descriptor is left
@@ -192,10 +207,8 @@ class Datagrams:
     def _tell(self, kind: int, destination: Destination, number: int = 0) -> None:
         """Say something about a destination, if there is room: a program that does not read cannot be told."""
         _, address, port, _, scope = frames.unpack(destination.header)
-        try:
+        with contextlib.suppress(OSError):
             self.inside.send(frames.pack(kind, address, port, number, scope))
-        except OSError:
-            pass
 
     # --- from the network to the program ------------------------------------------------------------------------------
 
@@ -203,7 +216,8 @@ class Datagrams:
         """Take datagrams from the network: those that answer something, at most a batch."""
         outside, inside = self.outside, self.inside
         assert outside is not None
-        find = self._sources.get
+        find = self.destinations.find_source
+        self.active = monotonic()
         policy = self.process.app.settings.policy
         turns, volume = BATCH, BATCH_BYTES
         while turns > 0 and volume > 0:
@@ -224,6 +238,8 @@ class Datagrams:
                 if destination is None:
                     self.strangers += 1
                     continue
+            if self.limit is not None and not self.limit.may_receive(len(payload)):
+                continue  # lost, as in a full buffer; the quota's line in the log says so
             try:
                 inside.send(destination.reply + payload)
             except BlockingIOError:
@@ -272,10 +288,10 @@ class Datagrams:
         if known is None and not (self.takes_strangers and is_loopback(source[0])):
             return None
         if known is not None:
-            destination = self._judge(known.header, known)
+            destination = self.judge(known.header, known)
         else:
             address = inet_pton(AF_INET if self.family == 4 else AF_INET6, source[0])
-            destination = self._judge(frames.pack(frames.DATA, address, source[1], 0, (*source, 0, 0)[3]), None)
+            destination = self.judge(frames.pack(frames.DATA, address, source[1], 0, (*source, 0, 0)[3]), None)
         return None if destination is None or destination.is_denied else destination
 
     # --- what the name servers' part does -----------------------------------------------------------------------------
@@ -283,6 +299,8 @@ class Datagrams:
     def deliver(self, destination: Destination, payload: bytes) -> None:
         """Give the program a datagram from a destination; without room it is lost, as in a full buffer."""
         if self.is_ended:
+            return
+        if self.limit is not None and not self.limit.may_receive(len(payload)):
             return
         try:
             self.inside.send(destination.reply + payload)
@@ -304,12 +322,10 @@ class Datagrams:
         :raises OSError: the gate has no descriptor left.
         """
         carrier = self._carrier
-        known = self._destinations.pop(header, None)
+        known = self.destinations.find(header)
         destination = Destination(header, host, name, decision, self.process.app.settings.policy)
         if known is None:
-            limit = carrier.most_destinations(self.process.app)
-            while len(self._destinations) >= limit:
-                self._forget(next(iter(self._destinations.values())))
+            self.destinations.make_room(carrier.most_destinations(self.process.app))
         elif known.decision.denied == decision.denied:
             destination.is_told = known.is_told
             destination.server = known.server
@@ -318,23 +334,10 @@ class Datagrams:
             if self.first is None:
                 self.first = destination
                 carrier.begin(self)
-            self._sources[destination.source] = destination
-        elif self._sources.get(destination.source) is known:
-            self._sources.pop(destination.source, None)
-        self._destinations[header] = destination
+        self.destinations.put(destination)
         if known is None or known.decision.denied != decision.denied:
             carrier.decided(self, destination)
         return destination
-
-    def destinations(self) -> tuple[Destination, ...]:
-        """Return those that it knows."""
-        return tuple(self._destinations.values())
-
-    def know(self, destination: Destination) -> None:
-        """Enter a destination that another gate has judged: here it is judged when it is used."""
-        self._destinations[destination.header] = destination
-        if not destination.is_denied:
-            self._sources[destination.source] = destination
 
     def carry(self, outside: native) -> None:
         """Carry what comes to a socket of the kernel's."""
@@ -344,31 +347,39 @@ class Datagrams:
 
     def has_been_told(self, header: bytes) -> bool:
         """Tell whether a frame has said that this destination is refused, and nobody asked about it since."""
-        known = self._destinations.get(header)
+        known = self.destinations.find(header)
         if known is None or not known.is_told:
             return False
         known.is_told = False
         return True
 
-    def _forget(self, destination: Destination) -> None:
-        del self._destinations[destination.header]
-        if self._sources.get(destination.source) is destination:
-            del self._sources[destination.source]
-
     def open(self) -> native:
         """Return the kernel's socket, made if need be. Raises ``OSError``: no descriptor is left."""
         if self.outside is not None:
             return self.outside
-        outside = native(AF_INET if self.family == 4 else AF_INET6, SOCK_DGRAM)
+        outside = self._carrier.make_outside(self)
         try:
-            owner = self._carrier.owner(self.process)
-            if owner is not None:
-                os.fchown(outside.fileno(), *owner)
             self.carry(outside)
         except BaseException:
             outside.close()
             raise
         return outside
+
+    def change_pair(self, inside: native, cookie: int, inode: int) -> None:
+        """Go on with another pair.
+
+        :param inside: the gate's end of it; cookie and inode are those of the program's.
+        """
+        loop = self._carrier.loop
+        loop.remove_reader(self.inside.fileno())
+        loop.remove_writer(self.inside.fileno())
+        inside.setblocking(False)
+        self.inside, self.cookie, self.inode = inside, cookie, inode
+        self._receive = births.receiver(inside, self.process.app.closer.put)
+        if self._held_out is None:
+            loop.add_reader(inside.fileno(), self.on_inside)
+        if self._held_in is not None:
+            loop.add_writer(inside.fileno(), self._on_inside_writable)
 
     def end(self, how: str) -> None:
         """End it: nobody holds the other end any more, or the gate goes."""
@@ -384,5 +395,4 @@ class Datagrams:
         if self.outside is not None:
             self.outside.close()
         self.process.app.closer.put(self.inside)  # with packets unread, and whatever a program put into them
-        self._destinations.clear()
-        self._sources.clear()
+        self.destinations.clear()

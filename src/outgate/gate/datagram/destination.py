@@ -1,9 +1,9 @@
-"""Hold what is known of one address that a UDP socket sends to."""
+"""Hold what is known of the addresses that a UDP socket sends to."""
 
 from __future__ import annotations
 
 from _socket import AF_INET, AF_INET6, inet_ntop
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from outgate.core.formats import frames
@@ -64,6 +64,50 @@ class Destination:
         self.policy = policy
         self.is_told = False
         self.server: Callable[[Datagrams, Destination, bytes], None] | None = None
+
+
+class Destinations:
+    """The destinations that one socket knows.
+
+    :ivar find: header → destination, or ``None``.
+    :ivar find_source: where an answer comes from → the destination that it answers for, or ``None``.
+    :ivar sources: those that were let in, by where their answers come from.
+    """
+
+    __slots__ = ("_known", "find", "find_source", "sources")
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, Destination] = {}
+        self.sources: dict[Any, Destination] = {}
+        self.find = self._known.get
+        self.find_source = self.sources.get
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __iter__(self) -> Iterator[Destination]:
+        return iter(tuple(self._known.values()))
+
+    def put(self, destination: Destination) -> None:
+        """Enter one as the newest, in the place of what was known by its header."""
+        known = self._known.pop(destination.header, None)
+        self._known[destination.header] = destination
+        if not destination.is_denied:
+            self.sources[destination.source] = destination
+        elif self.sources.get(destination.source) is known:
+            self.sources.pop(destination.source, None)
+
+    def make_room(self, limit: int) -> None:
+        """Forget the oldest until one more makes no more than ``limit``."""
+        while len(self._known) >= limit:
+            oldest = self._known.pop(next(iter(self._known)))
+            if self.sources.get(oldest.source) is oldest:
+                del self.sources[oldest.source]
+
+    def clear(self) -> None:
+        """Forget them all."""
+        self._known.clear()
+        self.sources.clear()
 
 
 def is_loopback(address: str) -> bool:

@@ -20,7 +20,8 @@ from outgate.core.address.address_table import LOOPBACK, OWN
 from outgate.core.formats import dnsmessage, frames
 from outgate.core.name.bindings import LIFETIME
 from outgate.core.name.names import canonical
-from outgate.core.policy.decide import ALLOW, could_allow, could_resolve
+from outgate.core.policy.decide import ALLOW
+from outgate.core.policy.narrow import could_allow, could_resolve
 from outgate.gate.decisionlog import record
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from outgate.core.policy.decide import Decision
     from outgate.gate.datagram.datagrams import Datagrams
     from outgate.gate.datagram.destination import Destination
-    from outgate.gate.registry import App
     from outgate.gate.server import Gate
 
 #: Seconds between two looks at the file, and that an answer is waited for: what a stub resolver tries in all.
@@ -116,13 +116,14 @@ class Forwarding:
         try:
             question = dnsmessage.question(message)
             end = question.end
-            decision = self._judge(made.process.app, question)
+            decision = self._judge(made, question)
         except dnsmessage.Malformed as e:
             made.dropped += 1
             if e.rcode is not None:
                 made.deliver(destination, dnsmessage.refusal(message, e.rcode, end))
             return
         if decision.verdict != ALLOW:
+            self._gate.counts.decided(made.process.app.name, decision, "udp")
             record.decided(
                 self._gate.log, made.process, question.name, destination.target[1], "", decision, "", "udp", "relay"
             )
@@ -133,19 +134,19 @@ class Forwarding:
             return
         self._forward(made, destination, message, question)
 
-    def _judge(self, app: App, question: dnsmessage.Question) -> Decision:
+    def _judge(self, made: Datagrams, question: dnsmessage.Question) -> Decision:
         """Decide on a question. Raises ``Malformed`` where what it asks for is no name."""
-        policy = app.settings.policy
+        policy, narrowed = made.process.app.settings.policy, self._gate.udp.narrowed(made)
         asked_about = dnsmessage.reversed_address(question.name)
         if asked_about is not None:
-            decision = could_allow(policy, None, asked_about, host=question.name)
+            decision = could_allow(policy, None, asked_about, narrowed, host=question.name)
             # As gethostbyaddr(): what the host's own addresses are called the program knows anyway.
             return decision._replace(verdict=ALLOW) if decision.address_class in (OWN, LOOPBACK) else decision
         try:
             name = canonical(question.name)
         except ValueError as e:
             raise dnsmessage.Malformed(dnsmessage.REFUSED, str(e)) from None
-        return could_resolve(policy, name)
+        return could_resolve(policy, name, narrowed=narrowed)
 
     def _forward(
         self, made: Datagrams, destination: Destination, message: bytes, question: dnsmessage.Question

@@ -36,17 +36,24 @@ async def reach(gate: Gate, channel: Channel, process: Process, request: wire.Re
     """Identify → charge → resolve → decide → let in, and connect if that is asked for."""
     made = gate.udp.find(process, request.sock)
     if made is None:
-        return refusal("unknown-descriptor")
+        return gate.ending.missing(process, request.sock)
     app = made.process.app
     refused = may_have_sockets(process)
     if refused is not None:
         return refused
+    if made.first is None and gate.books.refuses:
+        return refusal("ledger-behind", why=gate.books.why)
     limit = gate.limit(app)
     if made.first is None and not life.may_hold(app.open, 1, limit):
         return refusal("too-many-leases", app=app.name, used=app.open, limit=limit)
+    refused = gate.quotas.charge_socket(made, *(("connect",) if request.connect else ()))
+    if refused is None and made.limit is not None:
+        refused = made.limit.refusal()  # of the datagram before, which is why it asks
+    if refused is not None:
+        return refused
     host, port = request.host, request.port
     try:
-        address, scope, decision = await judge(gate, app, host, port, made.family, "udp")
+        address, scope, decision = await judge(gate, app, host, port, made.family, "udp", process.narrowed)
         is_number = numeric(host, made.family) is not None
         name = None if is_number else lookup.canonical_name(host)
     except socket.gaierror as e:
@@ -108,7 +115,7 @@ async def name(gate: Gate, channel: Channel, process: Process, request: wire.Nam
     """Return the socket's own address and its peer's."""
     made = _find(gate, process, request.sock)
     if made is None:
-        return refusal("unknown-descriptor")
+        return gate.ending.missing(process, request.sock)
     own: tuple[Any, ...] = (_ANY[made.family], 0)
     peer: tuple[Any, ...] | None = None
     if made.outside is not None:
@@ -124,7 +131,7 @@ async def bind(gate: Gate, channel: Channel, process: Process, request: wire.Bin
     """Bind to the wildcard or loopback, port 0; under ``--dev`` to any port, and loopback may send to it."""
     made = _find(gate, process, request.sock)
     if made is None:
-        return refusal("unknown-descriptor")
+        return gate.ending.missing(process, request.sock)
     refused = may_have_sockets(process)
     if refused is not None:
         return refused
@@ -136,6 +143,9 @@ async def bind(gate: Gate, channel: Channel, process: Process, request: wire.Bin
     is_dev = gate.is_dev(process)
     if number is None or not may_bind(number[0]) or (request.port and not is_dev):
         return refusal("bind", host=request.host, port=request.port)
+    refused = gate.quotas.charge_socket(made if isinstance(made, Datagrams) else made.lease, "bind")
+    if refused is not None:
+        return refused
     try:
         outside = made.open()
     except OSError as e:
@@ -158,7 +168,7 @@ async def option(gate: Gate, channel: Channel, process: Process, request: wire.O
     """Set or read an option of the socket outside, judged here as well: whoever asks may be no client of ours."""
     made = _find(gate, process, request.sock)
     if made is None:
-        return refusal("unknown-descriptor")
+        return gate.ending.missing(process, request.sock)
     level, number, value = request.level, request.number, request.value
     may = options.may_get if value is None else options.may_set
     refused = may(level, number, gate.is_dev(process))

@@ -54,6 +54,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "reason": Field("both", "string", "why, in a sentence; the same that the program was given", limit=1000),
     "policy": Field("both", "integer", "number of the policy in force; a reload raises it"),
     "path": Field("both", "string", "`direct` or `relay`", limit=16),
+    "cure": Field("decision", "string", "what would permit it, as a line for the configuration", limit=400),
     "connected": Field("end", "boolean", "whether the connection was ever established"),
     "connect_ms": Field("end", "number", "milliseconds from the dial to the established connection"),
     "sent": Field("end", "integer", "bytes the program sent; these are billed"),
@@ -64,7 +65,18 @@ FIELDS: Final[Mapping[str, Field]] = {
     "datagrams_received": Field("end", "integer", "of UDP: datagrams the program was given"),
     "dropped": Field("end", "integer", "of UDP: datagrams of the program that were refused, or had no way out"),
     "strangers": Field("end", "integer", "of UDP: datagrams dropped that came from where the socket had not sent to"),
+    "incomplete": Field("end", "boolean", "it ended while no gate ran: bytes after the last reading are missing"),
     "count": Field("log-dropped", "integer", "lines lost because the log could not be written"),
+    "judged": Field("reload", "integer", "open connections, and destinations of UDP sockets, that were judged again"),
+    "cut": Field("reload", "integer", "how many of them the new policy denies, and were ended"),
+    "reported": Field("reload", "integer", "how many it denies, or would, and were let be"),
+    "ms": Field("reload", "number", "milliseconds that it took"),
+    "superseded": Field("reload", "boolean", "whether the next reload, or the gate's end, came before all were judged"),
+    "allowed": Field("log-folded", "integer", "decisions that allowed, beyond gate.log_rate and so not in the log"),
+    "denied": Field("log-folded", "integer", "decisions that denied, likewise"),
+    "ended": Field("log-folded", "integer", "ends of connections, likewise"),
+    "others": Field("log-folded", "integer", "other lines about the app, likewise"),
+    "seconds": Field("log-folded", "number", "since the first of them"),
 }
 
 _TYPES: Final[Mapping[str, tuple[type, ...]]] = {

@@ -13,8 +13,10 @@ import weakref
 from collections import deque
 from typing import Any, Final
 
+from outgate.core.folding import Folding
 from outgate.errors import ConfigError
 from outgate.gate.decisionlog import lines
+from outgate.gate.decisionlog.journal import JOURNALD, Journal
 from outgate.gate.decisionlog.logfile import LogFile
 
 __all__ = ["DecisionLog"]
@@ -27,41 +29,85 @@ CHUNK: Final = 128
 GATHER: Final = 0.02
 #: Seconds between attempts while lines are being lost.
 RETRY: Final = 1.0
+#: Seconds between attempts to rotate where that fails.
+ROTATE_AGAIN: Final = 10.0
 #: Seconds close() waits for a disk or a reader that does not take what is left.
 CLOSE_LIMIT: Final = 3.0
+#: Events that programs bring about, as often as they like.
+_DRIVEN: Final = frozenset(
+    ("channel-ended", "fault", "meter-tampered", "narrowed", "narrowing-unreadable", "wrong-token")
+)
 
 
 class DecisionLog:
     """The decision log of one gate. Every method may be called from any thread.
 
-    :param target: a path (made with its folders, appended to), ``"-"`` for standard output, or an open fd, which stays
-        the caller's.
+    :param target: a path (made with its folders, appended to), ``"-"`` for standard output, ``"journald"``, or an open
+        fd, which stays the caller's.
     :param queue_limit: lines that may wait; what comes above is counted and dropped.
     :raises ConfigError: the path cannot be opened.
     """
 
     def __init__(self, target: str | int, queue_limit: int = QUEUE_LIMIT) -> None:
         try:
-            self._target = LogFile(target)
+            self._target: Journal | LogFile = Journal() if target == JOURNALD else LogFile(target)
         except (OSError, ValueError) as error:  # ValueError: a path with a NUL
             why = getattr(error, "strerror", None) or str(error)
             raise ConfigError(
                 f'gate.log: {target} cannot be opened: {why}; name a file this gate may write, or "-" for stdout'
             ) from None
+        self._folding = Folding(0)
         self._limit = queue_limit
         self._queue: deque[bytes | threading.Event] = deque()
         self._lock = threading.Lock()  # for the counters and flags that are not on the usual path
         self._wake = threading.Event()
         self._hurry = threading.Event()
-        self._dropped = 0
+        self._dropped = self._lost = 0
         self._reopen = False
+        self._rotate_at = 0.0
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="outgate-log", daemon=True)
         self._thread.start()
         _LOGS.add(self)
 
+    def configure(self, rotate: int = 0, keep: int = 5, rate: float = 0) -> None:
+        """Keep it so from now on.
+
+        :param rotate: size in bytes at which a new file is begun, 0 for never; only where a path is written to.
+        :param keep: how many earlier files stay.
+        :param rate: lines a second of one app (:mod:`outgate.core.folding`), 0 for any number.
+        """
+        self._target.limit, self._target.keep = rotate, keep
+        with self._lock:
+            self._folding.rate = rate
+
+    def admits(self, app: str, kind: str) -> bool:
+        """Tell whether there is room for one more line about an app; if not it is counted, and told of later.
+
+        :param kind: ``allowed``, ``denied``, ``ended`` or ``others``.
+        """
+        if not self._folding.rate:
+            return True
+        with self._lock:
+            admitted, is_first = self._folding.admits(app, kind, time.monotonic())
+        if is_first:
+            self._wake.set()  # the thread has a time to keep from now on
+        return admitted
+
+    @property
+    def folded(self) -> int:
+        """How many lines have been folded since the start."""
+        return self._folding.total
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether so many lines wait for the disk that who can wait should."""
+        return len(self._queue) > self._limit // 2
+
     def event(self, name: str, /, **fields: Any) -> None:
         """Log ``start``, ``reload`` or the like, with fields of its own. Never waits and never raises."""
+        if name in _DRIVEN and not self.admits(str(fields.get("app") or ""), "others"):
+            return
         self.write(lines.event(name, time.time(), fields))
 
     def write(self, line: Any) -> None:
@@ -85,6 +131,11 @@ class DecisionLog:
         """How many lines are lost and not yet reported in the log."""
         return self._dropped
 
+    @property
+    def lost(self) -> int:
+        """How many lines have been lost since the start, reported or not."""
+        return self._lost + self._dropped
+
     def reopen(self) -> None:
         """Open the path again before the next line (logrotate, SIGHUP); an fd or stdout stays as it is.
 
@@ -103,6 +154,14 @@ class DecisionLog:
         self._wake.set()
         return reached.wait(limit)
 
+    def mark(self, reached: threading.Event) -> None:
+        """Have an event set when what was logged before is written or lost."""
+        if self._closed:
+            reached.set()
+            return
+        self._queue.append(reached)
+        self._wake.set()
+
     def close(self, limit: float = CLOSE_LIMIT) -> int:
         """Write what is left, give the file back, and return how many lines are lost. A second call does nothing.
 
@@ -119,7 +178,7 @@ class DecisionLog:
 
     def _run(self) -> None:
         while True:
-            self._wake.wait(RETRY if self._dropped or self._target.torn else None)
+            self._wake.wait(self._patience())
             if not self._closed:
                 self._hurry.wait(GATHER)
             self._hurry.clear()
@@ -127,10 +186,27 @@ class DecisionLog:
             if self._reopen:
                 self._reopen = False
                 self._open_again()
+            self._tell_folded()
             self._drain()
             if self._closed and not self._queue:
                 break
         self._target.close()
+
+    def _patience(self) -> "float | None":
+        """Return for how long there is nothing to do but to wait for a line."""
+        with self._lock:
+            wait = self._folding.wait(time.monotonic())
+        if self._dropped or self._target.torn:
+            return RETRY if wait is None else min(RETRY, wait)
+        return wait
+
+    def _tell_folded(self) -> None:
+        """Put the lines that tell of folded ones into the queue, whatever waits there: there are few of them."""
+        with self._lock:
+            found = self._folding.take(time.monotonic(), everything=self._closed)
+        for each in found:
+            fields = {"app": each.app, **each.counts, "seconds": each.seconds}
+            self._queue.append(lines.encode(lines.event("log-folded", time.time(), fields)) + b"\n")
 
     def _open_again(self) -> None:
         try:
@@ -150,16 +226,30 @@ class DecisionLog:
                     marks.append(item)
                 else:
                     chunk.append(item)
+            self._rotate(sum(map(len, chunk)))
             lost = self._target.write(chunk)
             with self._lock:
                 if lost < len(chunk):  # the first line, which reports the losses, is written
                     self._dropped += lost - reported
+                    self._lost += reported
                 else:
                     self._dropped += lost - (1 if reported else 0)
             for mark in marks:
                 mark.set()
             if (lost or self._target.torn) and not self._queue:
                 break  # tried again in a second
+
+    def _rotate(self, coming: int) -> None:
+        now = time.monotonic()
+        if now < self._rotate_at:
+            return
+        try:
+            if self._target.rotate(coming):
+                self._rotate_at = 0.0
+        except OSError as error:
+            if not self._rotate_at:  # said once
+                self.event("log-rotate", reason=f"{self._target.path}: {error.strerror}; it grows on")
+            self._rotate_at = now + ROTATE_AGAIN
 
     def _forked(self) -> None:
         """In a forked child: the lines that wait, and the thread, are the parent's; this log is closed."""

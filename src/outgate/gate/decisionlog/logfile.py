@@ -6,6 +6,7 @@ Used by the thread of :mod:`outgate.gate.decisionlog.log` alone: a write may tak
 import contextlib
 import os
 import select
+import stat
 
 __all__ = ["LogFile"]
 
@@ -15,6 +16,8 @@ class LogFile:
 
     :ivar path: the file's path; ``None`` for an fd, which cannot be opened again.
     :ivar torn: what is still to be written of a line that was cut short.
+    :ivar limit: size in bytes at which a new file is begun; 0 for never.
+    :ivar keep: how many earlier ones stay.
     """
 
     def __init__(self, target: str | int) -> None:
@@ -22,6 +25,8 @@ class LogFile:
 
         :raises OSError: the path cannot be opened.
         """
+        self.limit = 0
+        self.keep = 5
         self.path: str | None = None
         if target == "-":
             target = 1
@@ -52,6 +57,41 @@ class LogFile:
             os.close(self.fd)
             self.fd = fresh
             self.torn = b""
+
+    def rotate(self, coming: int) -> bool:
+        """Begin a new file if this one would become too large, and tell whether it has.
+
+        The earlier ones become FILE.1, FILE.2 and so on, and those beyond ``keep`` are removed. Where somebody else
+        has renamed the file and not told us yet, nothing is done: it is not ours any more, and what has its name now is
+        not to be renamed over theirs.
+
+        :param coming: bytes that are about to be written.
+        :raises OSError: a file cannot be renamed, or the new one not be made; the old one stays in use, as it was.
+        """
+        if not self.limit or self.path is None or self.torn:
+            return False
+        here = os.fstat(self.fd)
+        if not stat.S_ISREG(here.st_mode) or not here.st_size or here.st_size + coming <= self.limit:
+            return False
+        try:
+            if not os.path.samestat(here, os.stat(self.path)):
+                return False
+        except FileNotFoundError:
+            return False
+        number = self.keep
+        while os.path.lexists(f"{self.path}.{number}"):
+            os.unlink(f"{self.path}.{number}")
+            number += 1
+        for number in range(self.keep - 1, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(f"{self.path}.{number}", f"{self.path}.{number + 1}")
+        os.rename(self.path, f"{self.path}.1")
+        try:
+            self.reopen()
+        except OSError:
+            os.rename(f"{self.path}.1", self.path)
+            raise
+        return True
 
     def write(self, lines: list[bytes]) -> int:
         """Append lines and return how many of them are lost; a line that is cut short is completed by the next call."""

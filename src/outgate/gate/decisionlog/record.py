@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from outgate.gate.datagram.datagrams import Datagrams
 
 _LIMIT = {name: field.limit for name, field in lines.FIELDS.items()}
-_RULE, _REASON = _LIMIT["rule"], _LIMIT["reason"]
+_RULE, _REASON, _CURE = _LIMIT["rule"], _LIMIT["reason"], _LIMIT["cure"]
 
 
 def decided(
@@ -35,29 +35,52 @@ def decided(
     :param address: what was judged; ``""`` where a name was refused before it was looked up.
     :param lease: name of the lease that came of it; ``""`` where none did.
     """
+    if not log.admits(process.app.name, "denied" if decision.denied else "allowed"):
+        return
     reason = lines.chosen(decision.reason, _REASON) if decision.code else None
+    cure = decision.cure if decision.code else None
     log.write(
-        lines.Decision(*_both("decision", process, host, port, address, decision, lease, transport, path, reason))
+        lines.Decision(
+            *_both("decision", process, host, port, address, decision, lease, transport, path, reason),
+            lines.chosen(cure, _CURE) if cure else None,
+        )
     )
 
 
-def ended(log: DecisionLog, lease: Lease, name: str, decision: Decision, reading: meter.Reading, how: str) -> None:
+def ended(
+    log: DecisionLog,
+    lease: Lease,
+    name: str,
+    decision: Decision,
+    reading: meter.Reading,
+    how: str,
+    *,
+    transport: str = "tcp",
+    incomplete: bool = False,
+    duration: float | None = None,
+) -> None:
     """Write the line of a lease's end.
 
     :param name: what its lines are joined by.
     :param decision: the one it was opened by.
     :param how: why it ended.
+    :param transport: ``udp`` of a socket whose gate has died.
+    :param incomplete: whether it ended while no gate looked, so that the reading is an earlier one.
+    :param duration: seconds from the decision to the end, where that was not just now.
     """
-    path = "direct" if lease.side is None else "relay"
+    if not log.admits(lease.process.app.name, "ended"):
+        return
+    seconds = max(0.0, time.monotonic() - lease.begun) if duration is None else duration
     log.write(
         lines.End(
-            *_both("end", lease.process, *lease.asked, lease.address, decision, name, "tcp", path),
+            *_both("end", lease.process, *lease.asked, lease.address, decision, name, transport, lease.way),
             lease.connect_ms is not None and how != "failed",
             lease.connect_ms,
             reading.sent,
             reading.received,
-            round(time.monotonic() - lease.begun, 6),
+            round(seconds, 6),
             how,
+            incomplete=incomplete or None,
         )
     )
 
@@ -66,6 +89,8 @@ def ended_datagrams(log: DecisionLog, made: Datagrams, how: str) -> None:
     """Write the line of the end of a UDP socket, with its first destination, which decided that it is a lease."""
     first = made.first
     assert first is not None, "without a destination it was none"
+    if not log.admits(made.process.app.name, "ended"):
+        return
     address, port = first.target[:2]
     log.write(
         lines.End(
@@ -81,6 +106,47 @@ def ended_datagrams(log: DecisionLog, made: Datagrams, how: str) -> None:
             made.dropped,
             made.strangers,
         )
+    )
+
+
+def overruled(
+    log: DecisionLog,
+    process: Process,
+    lease: str,
+    transport: str,
+    host: str,
+    port: int,
+    address: str,
+    decision: Decision,
+    path: str,
+    how: str,
+) -> None:
+    """Write the line of a connection that is open and that a new policy denies.
+
+    :param lease: its name.
+    :param decision: the new policy's.
+    :param how: ``cut`` or ``report``.
+    """
+    log.event(
+        "overruled",
+        lease=lease,
+        app=process.app.name,
+        pid=process.pid,
+        uid=process.uid,
+        program=process.program,
+        host=host,
+        port=port,
+        name=decision.name or None,
+        transport=transport,
+        address=address,
+        verdict=decision.verdict,
+        rule=decision.rule,
+        reason=decision.reason,
+        policy=decision.policy,
+        path=path,
+        cure=decision.cure,
+        how=how,
+        **{"class": decision.address_class or None},
     )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import array
 import contextlib
+import fcntl
 import os
+import select
 import sys
 from _socket import (
     AF_INET,
@@ -12,7 +14,13 @@ from _socket import (
     CMSG_SPACE,
     IPPROTO_TCP,
     MSG_CMSG_CLOEXEC,
+    MSG_DONTWAIT,
     SCM_RIGHTS,
+    SO_OOBINLINE,
+    SO_RCVLOWAT,
+    SO_RCVTIMEO,
+    SO_REUSEADDR,
+    SO_SNDTIMEO,
     SOCK_STREAM,
     SOL_SOCKET,
 )
@@ -27,6 +35,8 @@ _SO_COOKIE = 57
 _SO_PASSRIGHTS = 83
 #: SCM_MAX_FD of the kernel: no packet carries more.
 _ROOM_FOR_FDS = CMSG_SPACE(253 * 4)
+#: Options of a program's end of a pair, and their sizes (:data:`outgate.core.options.INSIDE` and ``KEPT``).
+_ON_ITS_OWN_END = ((SO_REUSEADDR, 4), (SO_OOBINLINE, 4), (SO_RCVLOWAT, 4), (SO_RCVTIMEO, 16), (SO_SNDTIMEO, 16))
 _FAMILIES = {4: AF_INET, 6: AF_INET6}
 
 
@@ -89,6 +99,35 @@ def receiver(sock: native, dispose: Callable[[int], object]) -> Callable[[int], 
         return packet
 
     return receive
+
+
+def copy_options(one: native, other: native) -> None:
+    """Give a program's end of a pair what programs set on it themselves: whether, and how long, it waits, and for what.
+
+    The rest that may be set is kept there for nothing but to be read again.
+    """
+    fcntl.fcntl(other, fcntl.F_SETFL, fcntl.fcntl(one, fcntl.F_GETFL))
+    for number, size in _ON_ITS_OWN_END:
+        with contextlib.suppress(OSError):
+            other.setsockopt(SOL_SOCKET, number, one.getsockopt(SOL_SOCKET, number, size))
+
+
+def has_ended_sending(inside: native) -> bool:
+    """Tell whether the other end of a pair has been shut down for sending."""
+    waiting = select.poll()
+    waiting.register(inside, select.POLLRDHUP)
+    return bool(waiting.poll(0))
+
+
+def take_out(end: native) -> bytes:
+    """Return the bytes that lie unread in one end of a pair of streams, and take them out."""
+    parts = []
+    with contextlib.suppress(OSError):
+        while True:
+            parts.append(end.recv(1 << 18, MSG_DONTWAIT))
+            if not parts[-1]:
+                break
+    return b"".join(parts)
 
 
 def take_fds(sock: native) -> None:

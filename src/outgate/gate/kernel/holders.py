@@ -10,11 +10,15 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 
+from outgate.gate.kernel import openfiles
+
 
 def can_read(pid: int) -> bool:
     """Tell whether a process lives and its list of open files is ours to read."""
     try:
         os.listdir(f"/proc/{pid}/fd")
+    except PermissionError:
+        return openfiles.can_list(pid)
     except OSError:
         return False
     return True
@@ -40,7 +44,12 @@ def find(inodes: Collection[int], own: int | None = None, pids: Collection[int] 
         folder = f"/proc/{pid}/fd"
         try:
             fds = os.listdir(folder)
-        except OSError:  # ended, or not ours to read
+        except PermissionError:
+            for _fd, held in openfiles.sockets_of(pid):
+                if held in found:
+                    found[held].add(int(pid))
+            continue
+        except OSError:  # ended
             continue
         for fd in fds:
             try:

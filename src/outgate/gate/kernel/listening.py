@@ -14,19 +14,20 @@ from outgate.errors import ConfigError
 _BACKLOG = 1024
 
 
-def listen(path: str, mode: int, key: str = "gate.socket") -> socket.socket:
+def listen(path: str, mode: int, key: str = "gate.socket", kind: int = socket.SOCK_SEQPACKET) -> socket.socket:
     """Return a listening channel socket at the path; one that a dead gate left is replaced.
 
     :param mode: its permissions.
     :param key: of the configuration, for what may be wrong with it.
+    :param kind: of socket; channels are SOCK_SEQPACKET.
     :raises ConfigError: another gate answers there, or the path cannot be used.
     """
     folder = os.path.dirname(path)
     try:
         os.makedirs(folder, mode=0o755 if mode & 0o077 else 0o700, exist_ok=True)
         _refuse_shared(folder, key)
-        _remove_dead(path, key)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        _remove_dead(path, key, kind)
+        sock = socket.socket(socket.AF_UNIX, kind)
         before = os.umask(0o777 & ~mode)
         try:
             sock.bind(path)
@@ -48,13 +49,13 @@ def _refuse_shared(folder: str, key: str) -> None:
         )
 
 
-def _remove_dead(path: str, key: str) -> None:
+def _remove_dead(path: str, key: str, kind: int) -> None:
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
             raise ConfigError(f"{key}: {path} exists and is not a socket; name another path")
     except FileNotFoundError:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as probe:
+    with socket.socket(socket.AF_UNIX, kind) as probe:
         probe.setblocking(False)
         result = probe.connect_ex(path)
     if result in (0, errno.EAGAIN):

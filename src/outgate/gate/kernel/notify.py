@@ -5,6 +5,7 @@ needed, and any supervisor that speaks them will do. Only the gate as a service 
 ``outgate run`` embeds, the variables are addressed to the program that runs.
 """
 
+import array
 import asyncio
 import contextlib
 import os
@@ -17,17 +18,22 @@ from outgate.errors import ConfigError
 
 __all__ = [
     "FIRST_FD",
+    "STORED",
     "Notifier",
     "destination",
     "feed_watchdog",
     "inherited_listener",
     "listen_fds",
     "message",
+    "passed",
     "watchdog_interval",
 ]
 
 #: Where passed sockets begin (SD_LISTEN_FDS_START).
 FIRST_FD: Final = 3
+
+#: What the names of fds begin with that a gate has stored (FDNAME=: at most 255 characters, none of them a colon).
+STORED: Final = "outgate-lease-"
 
 #: Characters of STATUS=: it is one line for people.
 STATUS_LIMIT: Final = 200
@@ -61,6 +67,24 @@ def listen_fds(environ: Mapping[str, str], pid: int) -> range:
     if environ.get("LISTEN_PID") != str(pid):
         return range(0)
     return range(FIRST_FD, FIRST_FD + max(0, _number(environ.get("LISTEN_FDS", ""))))
+
+
+def _named(environ: Mapping[str, str], pid: int) -> list[tuple[int, str]]:
+    """Return the fds that were passed, each with its name (sd_listen_fds_with_names(3)), "" for none."""
+    fds = listen_fds(environ, pid)
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    return [(fd, names[place] if place < len(names) else "") for place, fd in enumerate(fds)]
+
+
+def passed(environ: Mapping[str, str], pid: int) -> dict[str, int]:
+    """Return name → fd of what an earlier gate had stored, not inheritable any more; a second of a name is closed."""
+    found: dict[str, int] = {}
+    for fd, name in _named(environ, pid):
+        if name.startswith(STORED) and found.setdefault(name, fd) == fd:
+            os.set_inheritable(fd, False)
+        elif name.startswith(STORED):
+            os.close(fd)
+    return found
 
 
 def message(**variables: str | int) -> bytes:
@@ -117,17 +141,38 @@ class Notifier:
         """A sign of life. From the event loop, so that it stops when the loop does."""
         return self._send(message(WATCHDOG=1))
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether there is a service manager to talk to."""
+        return self._socket is not None
+
+    def store(self, name: str, fd: int) -> bool:
+        """Have the service manager keep a duplicate of an fd, and pass it to the next gate.
+
+        It is not watched there (``FDPOLL=0``): one whose far end has gone is kept too, with its counts.
+        """
+        return self._send(message(FDSTORE=1, FDNAME=name, FDPOLL=0), fd)
+
+    def unstore(self, name: str) -> bool:
+        """Have the service manager close what it keeps under a name."""
+        return self._send(message(FDSTOREREMOVE=1, FDNAME=name))
+
     def close(self) -> None:
         """Give the socket back. A second call does nothing; later messages go nowhere."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
-    def _send(self, data: bytes) -> bool:
+    def _send(self, data: bytes, fd: int | None = None) -> bool:
         if self._socket is None or self._address is None:
             return False
         try:
-            self._socket.sendto(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL, self._address)
+            flags = socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL
+            if fd is None:
+                self._socket.sendto(data, flags, self._address)
+            else:
+                rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+                self._socket.sendmsg([data], rights, flags, self._address)
         except OSError:
             return False
         return True
@@ -149,7 +194,7 @@ def inherited_listener(environ: Mapping[str, str], pid: int) -> socket.socket | 
 
     :raises ConfigError: what was passed is not one listening ``SOCK_SEQPACKET`` Unix socket.
     """
-    fds = listen_fds(environ, pid)
+    fds = [fd for fd, name in _named(environ, pid) if not name.startswith(STORED)]
     if not fds:
         return None
     if len(fds) > 1:

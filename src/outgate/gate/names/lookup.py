@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from outgate.core.address.address_table import LOOPBACK, OWN
 from outgate.core.name.names import canonical
-from outgate.core.policy.decide import ALLOW, Decision, could_allow, could_resolve
+from outgate.core.policy.decide import ALLOW, Decision
+from outgate.core.policy.narrow import could_allow, could_resolve
 from outgate.errors import GateError, ProtocolError
 from outgate.gate import wire
 from outgate.gate.names.resolver import is_numeric, numbers
@@ -60,8 +61,12 @@ async def resolve(gate: Gate, channel: Channel, process: Process, request: wire.
         raise ProtocolError(f"no look-up {request.call[:40]!r}")
     if not app.settings.billing:
         return refusal("billing-disabled", app=app.name)
+    refused = gate.quotas.charge_look_up(app)
+    if refused is not None:
+        return refused
     known = app.resolver.remembered(request.call, *request.args)
-    if known is not None and known.judged is not None:
+    if known is not None and known.judged is not None and not process.narrowed:
+        app.resolver.note_remembered()
         reply, name, addresses = known.judged
         app.bindings.bind(name, addresses, time.monotonic())
         return {**reply}
@@ -107,14 +112,14 @@ async def _getaddrinfo(gate: Gate, process: Process, args: list[Any]) -> Reply:
     try:
         answer = (await _ask(process.app, "getaddrinfo", question.host, *args))[:MOST]
     except (socket.gaierror, socket.herror) as e:
-        return _remember(process.app, "getaddrinfo", args, question, failed_lookup(e))
+        return _remember(process, "getaddrinfo", args, question, failed_lookup(e))
     permitted, refused = _permitted(gate, process, question, map(_address, answer), answer[0][4][1] or port)
     if refused is not None:
         return refused
     kept = [item for item in answer if _address(item) in permitted]
     if answer[0][3] and not kept[0][3]:  # the canonical name stands in the first item, which was left out
         kept[0] = (*kept[0][:3], answer[0][3], kept[0][4])
-    return _remember(process.app, "getaddrinfo", args, question, {"answer": kept}, permitted)
+    return _remember(process, "getaddrinfo", args, question, {"answer": kept}, permitted)
 
 
 async def _gethostbyname_ex(gate: Gate, process: Process, args: list[Any]) -> Reply:
@@ -125,24 +130,26 @@ async def _gethostbyname_ex(gate: Gate, process: Process, args: list[Any]) -> Re
     try:
         name, aliases, addresses = await _ask(process.app, "gethostbyname_ex", question.host, *args)
     except (socket.gaierror, socket.herror) as e:
-        return _remember(process.app, "gethostbyname_ex", args, question, failed_lookup(e))
+        return _remember(process, "gethostbyname_ex", args, question, failed_lookup(e))
     permitted, refused = _permitted(gate, process, question, addresses[:MOST], 0)
     if refused is not None:
         return refused
     kept = (name, aliases, [address for address in addresses if address in permitted])
-    return _remember(process.app, "gethostbyname_ex", args, question, {"answer": kept}, permitted)
+    return _remember(process, "gethostbyname_ex", args, question, {"answer": kept}, permitted)
 
 
 def _remember(
-    app: App, call: str, args: list[Any], question: Question, reply: Reply, permitted: Iterable[str] = ()
+    process: Process, call: str, args: list[Any], question: Question, reply: Reply, permitted: Iterable[str] = ()
 ) -> Reply:
     """Keep the reply beside the C library's answer that it was made of, and return it; a reload forgets both.
 
-    So an answer is judged once and not each time it is asked for, except where the judgement is a line in the log.
+    So an answer is judged once and not each time it is asked for, except where the judgement is a line in the log, or
+    is of a process that has narrowed itself.
 
     :param permitted: the addresses in it, which every such look-up binds anew.
     """
-    known = app.resolver.remembered(call, *args)
+    app = process.app
+    known = None if process.narrowed else app.resolver.remembered(call, *args)
     name = question.name
     if known is not None and name is not None and could_resolve(app.settings.policy, name).verdict == ALLOW:
         known.judged = {**reply}, name, permitted
@@ -170,11 +177,12 @@ def _may_be_asked(gate: Gate, process: Process, question: Question, port: int) -
     policy = process.app.settings.policy
     if question.name is None or _is_own_name(question.name):
         return None
-    decision = could_resolve(policy, question.name)
+    decision = could_resolve(policy, question.name, narrowed=process.narrowed)
     if decision.verdict == ALLOW:
         return None
     if port:
-        decision = could_resolve(policy, question.name, None, port)  # denied at every port: now with this one's cure
+        # Denied at every port: now with this one's cure.
+        decision = could_resolve(policy, question.name, None, port, process.narrowed)
     if decision.denied:
         return denied(gate, process, question.host, port, "", decision)
     gate.log_decision(process, question.host, port, "", decision, lease=None)  # let through, and reported
@@ -194,7 +202,7 @@ def _permitted(
         if address in judged:
             continue
         decision = judged[address] = could_allow(
-            app.settings.policy, None, address, host=host, name=name, port=port or None
+            app.settings.policy, None, address, process.narrowed, host=host, name=name, port=port or None
         )
         if is_own or not decision.denied:
             permitted.add(address)
@@ -234,7 +242,7 @@ async def _gethostbyaddr(gate: Gate, process: Process, args: list[Any]) -> Reply
         asked = next(address for address in addresses if address in permitted)
     name, aliases, addresses = await _ask(app, "gethostbyaddr", question.host, asked)
     policy = app.settings.policy
-    kept = [each for each in addresses if each == asked or not could_allow(policy, None, each).denied]
+    kept = [each for each in addresses if each == asked or not could_allow(policy, None, each, process.narrowed).denied]
     return {"answer": (name, aliases, kept)}
 
 
@@ -250,7 +258,7 @@ async def _getnameinfo(gate: Gate, process: Process, args: list[Any]) -> Reply:
     found = [] if "\0" in host else numbers(host)
     if not found:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")  # it takes numbers only
-    decision = could_allow(process.app.settings.policy, None, found[0], host=host)
+    decision = could_allow(process.app.settings.policy, None, found[0], process.narrowed, host=host)
     if decision.denied and not _is_own_address(decision):
         if flags & socket.NI_NAMEREQD:
             return denied(gate, process, host, 0, found[0], decision)
@@ -260,7 +268,7 @@ async def _getnameinfo(gate: Gate, process: Process, args: list[Any]) -> Reply:
 
 def _may_be_told(gate: Gate, process: Process, host: str, address: str) -> Reply | None:
     """Return the refusal of an address that no name server is to be asked about, or ``None``."""
-    decision = could_allow(process.app.settings.policy, None, address, host=host)
+    decision = could_allow(process.app.settings.policy, None, address, process.narrowed, host=host)
     if decision.denied and not _is_own_address(decision):
         return denied(gate, process, host, 0, address, decision)
     return None

@@ -20,6 +20,7 @@ from typing import Any
 
 from outgate.core.name.answers import Answers
 from outgate.errors import build
+from outgate.gate.metrics.counts import ANSWERED, FAILED, LATE, MISSING, REMEMBERED, LookedUp, ignored
 
 #: Look-ups of one app at work at once, and different ones waiting beyond that.
 THREADS = 4
@@ -118,15 +119,25 @@ class Remembered:
         self.judged: Any = None
 
 
+def _outcome(error: Exception | None) -> str:
+    if error is None:
+        return ANSWERED
+    is_missing = isinstance(error, OSError) and error.errno in _MISSING.get(type(error), ())
+    return MISSING if is_missing else FAILED
+
+
 class Resolver:
     """The look-ups of one app.
 
     :param app: its name, for the names of its threads.
     :param clock: gives seconds; for how long answers are remembered.
+    :param looked_up: told of each (app, outcome, seconds that the C library took); the outcomes are those of
+        :mod:`outgate.gate.metrics.counts`.
     """
 
-    def __init__(self, app: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, app: str, clock: Callable[[], float] = time.monotonic, looked_up: LookedUp = ignored) -> None:
         self._app = app
+        self._looked_up = looked_up
         self._clock = clock
         self._pool: ThreadPoolExecutor | None = None
         self._answers = Answers()
@@ -155,6 +166,7 @@ class Resolver:
         key = (self._age, name, repr(args))  # repr() tells 1 from True and 1.0, which are equal as keys
         known = self._answers.get(key, self._clock())
         if known is not None:
+            self.note_remembered()
             if known.error is not None:
                 raise known.error(*known.answer)
             return known.answer
@@ -163,6 +175,7 @@ class Resolver:
             if len(key[2]) > LONGEST:  # it would be kept while it waits
                 raise ValueError(f"more than {LONGEST} characters")
             if len(self._waiting) >= WAITING:
+                self._looked_up(self._app, FAILED, None)
                 await asyncio.sleep(PAUSE)
                 raise build("resolve-failed", {"host": host, "why": f"more than {WAITING} look-ups are waiting"})
             flight = self._flights[key] = _Flight(key, host, args, asyncio.get_running_loop())
@@ -174,6 +187,10 @@ class Resolver:
         """Return what is remembered of a look-up, if anything is."""
         known: Remembered | None = self._answers.get((self._age, name, repr(args)), self._clock())
         return known
+
+    def note_remembered(self) -> None:
+        """Count a look-up that needed no answer because there was one."""
+        self._looked_up(self._app, REMEMBERED, None)
 
     def _begin(self) -> None:
         """Begin what waits, as far as there are threads and the pace allows."""
@@ -200,22 +217,25 @@ class Resolver:
         """Ask the C library; on a thread."""
         answer: Any = None
         error: Exception | None = None
+        began = time.perf_counter()
         try:
             answer = function(*flight.args)
         except Exception as e:
             error = e
+        seconds = time.perf_counter() - began
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            flight.loop.call_soon_threadsafe(self._landed, flight, answer, error)
+            flight.loop.call_soon_threadsafe(self._landed, flight, answer, error, seconds)
 
-    def _landed(self, flight: _Flight, answer: Any, error: Exception | None) -> None:
+    def _landed(self, flight: _Flight, answer: Any, error: Exception | None, seconds: float) -> None:
         """Give the answer to all who wait, and remember it, also where they have given up."""
         self._working -= 1
+        self._looked_up(self._app, _outcome(error), seconds)
         self._begin()
         key = flight.key
         if key[1] in _REMEMBERED and key[0] == self._age and len(key[2]) <= LONGEST_KEPT:
             if error is None:
                 self._answers.put(key, Remembered(answer), self._clock() + KEPT)
-            elif isinstance(error, OSError) and error.errno in _MISSING.get(type(error), ()):
+            elif _outcome(error) is MISSING and isinstance(error, OSError):
                 self._answers.put(key, Remembered(error.args, type(error)), self._clock() + KEPT_MISSING)
         if self._flights.get(key) is flight:
             del self._flights[key]
@@ -226,6 +246,7 @@ class Resolver:
         if flight in self._waiting:
             self._waiting.remove(flight)
             self._flights.pop(flight.key, None)
+        self._looked_up(self._app, LATE, None)
         flight.tell(None, build("resolve-failed", {"host": flight.host, "why": f"no answer within {LIMIT:g} s"}))
 
     def forget(self) -> None:

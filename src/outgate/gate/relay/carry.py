@@ -14,10 +14,11 @@ import errno
 import fcntl
 import os
 import struct
-import termios
 from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_PEEK, SCM_RIGHTS, SHUT_RD, SOL_SOCKET
 from _socket import socket as native
 from collections.abc import Callable
+
+from outgate.gate.kernel import queues
 
 #: Bytes looked at in one step. What fills it is followed by more, and worth a splice.
 SMALL = 16 * 1024
@@ -35,8 +36,6 @@ _SO_PEEK_OFF = 42
 _MEMINFO = struct.Struct("=9I")
 _WMEM_ALLOC, _SNDBUF, _WMEM_QUEUED = 2, 3, 5
 _SPLICE = os.SPLICE_F_NONBLOCK | os.SPLICE_F_MOVE
-_INT = struct.Struct("=i")
-_NONE = bytes(4)
 #: SCM_MAX_FD of the kernel: no packet carries more.
 _MOST_FDS = 253
 
@@ -83,6 +82,7 @@ class Way:
     :ivar moved: bytes that the target has taken.
     :ivar rest: bytes that have left the source and that the target has not taken. Mostly none: the kernel is asked
         first how much will go.
+    :ivar counted: how many of these, from the first, are in ``moved`` already: another holder's end had taken them.
     :ivar errno: why a step failed.
     """
 
@@ -95,6 +95,7 @@ class Way:
         "_splices",
         "_tools",
         "_view",
+        "counted",
         "ends",
         "errno",
         "full",
@@ -114,6 +115,7 @@ class Way:
         self.target = target
         self.moved = 0
         self.rest = b""
+        self.counted = 0
         self.errno = 0
         #: There may be something to do.
         self.ready = True
@@ -219,7 +221,9 @@ class Way:
             return FULL
         except OSError as e:
             return self._failed(e, TARGET_FAILED)
-        self.moved += taken
+        again = min(taken, self.counted)
+        self.counted -= again
+        self.moved += taken - again
         self.rest = self.rest[taken:]
         return FULL if self.rest and taken < most else MORE
 
@@ -264,6 +268,19 @@ class OutWay(Way):
         self.held = 0 if left else 1
         self._look_from(self.held)
 
+    def copy(self) -> bytes:
+        """Return what was not sent, and leave it in the queue: nobody sends it from there any more."""
+        parts = [self.rest]
+        self._look_from(self.held)
+        while True:
+            try:
+                parts.append(self.source.recv(LARGE, MSG_PEEK | MSG_DONTWAIT))
+            except OSError:
+                break
+            if not parts[-1]:
+                break
+        return b"".join(parts)
+
     def hold(self, held: int) -> None:
         """Note whether the first byte in the queue has been sent already."""
         self.held = held
@@ -302,8 +319,7 @@ class OutWay(Way):
 
     def _waiting(self) -> int:
         """Return how many bytes lie in the queue, the one that is held among them."""
-        count: int = _INT.unpack(fcntl.ioctl(self.source.fileno(), termios.FIONREAD, _NONE))[0]
-        return count
+        return queues.unread(self.source.fileno())
 
     def _spliceable(self, most: int) -> int:
         # One stays, to be sent later.

@@ -6,7 +6,7 @@ import contextlib
 import select
 import struct
 import time
-from _socket import IPPROTO_TCP, MSG_DONTWAIT, SHUT_WR, SO_ERROR, SO_LINGER, SO_SNDBUF, SOL_SOCKET, TCP_NODELAY
+from _socket import IPPROTO_TCP, MSG_DONTWAIT, SHUT_RD, SHUT_WR, SO_ERROR, SO_LINGER, SO_SNDBUF, SOL_SOCKET, TCP_NODELAY
 from _socket import socket as native
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -46,7 +46,7 @@ class Limit(Protocol):
 class Relayed:
     """A socket of a program: the gate's end of its Unix pair and, once connected, a TCP socket outside.
 
-    :ivar active: when a byte last moved (monotonic seconds), at first when it was adopted.
+    :ivar active: when a byte last moved (monotonic seconds), at first when it was adopted, then connected.
     :ivar gone: whether the program has closed its end, or shut it down both ways.
     :ivar errno: why the connection outside failed; 0 if it did not.
     :ivar limit: asked before each step.
@@ -143,16 +143,22 @@ class Relayed:
         if not nagle:
             outside.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         self.outside = self._out.target = outside
+        self.active = time.monotonic()
         self._back = Way(self._relays.tools, outside, self.inside)
         self._inside_events |= _IN  # what it has sent after the fill has had its edge
         self._relays.watch(outside, self, _OUTSIDE)
         self._relays.queue(self)
 
-    def in_between(self) -> tuple[int, bytes, bytes]:
-        """Return what is under way: whether a byte is held, and what neither side has, outwards and back."""
-        return self._out.held, self._out.rest, self._back.rest if self._back is not None else b""
+    def in_between(self) -> tuple[int, bytes, bytes, int]:
+        """Return what is under way: whether a byte is held, what neither side has, outwards and back, and of the latter
+        how much is counted already.
+        """
+        back = self._back
+        return self._out.held, self._out.rest, back.rest if back is not None else b"", back.counted if back else 0
 
-    def restore(self, outside: native | None, sent: int, received: int, held: int, out: bytes, back: bytes) -> None:
+    def restore(
+        self, outside: native | None, sent: int, received: int, held: int, out: bytes, back: bytes, counted: int = 0
+    ) -> None:
         """Go on where another gate stood.
 
         :param outside: the TCP socket, ``None`` if it is not relayed yet.
@@ -164,10 +170,52 @@ class Relayed:
         outside.setblocking(False)
         self.outside = self._out.target = outside
         self._back = Way(self._relays.tools, outside, self.inside)
-        self._back.moved, self._back.rest = received, back
+        self._back.moved, self._back.rest, self._back.counted = received, back, counted
         self._inside_events |= _IN
         self._relays.watch(outside, self, _OUTSIDE)
         self._relays.queue(self)
+
+    def change_hands(self, inside: native, unread: bytes, ends: bool) -> None:
+        """Go on with another pair: the connection has another holder, and the pair's old ones have it no more.
+
+        Those get ECONNRESET, as something they have sent lies unread in their pair when it is closed. No byte is lost
+        or doubled: what they have written goes out first, what they have not read comes first to the new holder.
+
+        :param inside: the gate's end of the new pair. In it lies one byte that is not to be sent.
+        :param unread: what was taken out of the program's end of the old pair.
+        :param ends: whether the old holders had ended their sending.
+        """
+        old, out, back = self.inside, self._out, self._back
+        with contextlib.suppress(OSError):
+            old.shutdown(SHUT_RD)  # from here on they can write nothing
+        left = out.copy()
+        self._relays.unwatch(old)
+        inside.setblocking(False)
+        self.inside = inside
+        self._out = OutWay(self._relays.tools, inside)
+        self._out.hold(1)
+        self._out.moved, self._out.stopped = out.moved, out.stopped
+        self._inside_events = _IN | (select.EPOLLRDHUP if ends else 0)
+        self._armed = False
+        if back is not None and self.outside is not None:
+            self._out.target, self._out.rest = self.outside, left
+            inside.setsockopt(SOL_SOCKET, SO_SNDBUF, QUEUE)
+            back.target, back.full, back.ready = inside, False, True
+        taken = 0
+        if unread:
+            with contextlib.suppress(BlockingIOError):
+                taken = inside.send(unread, MSG_DONTWAIT)
+        if back is not None:
+            back.rest = unread[taken:] + back.rest
+            back.counted += len(unread) - taken
+            if back.stopped and not self.errno:
+                if back.rest:
+                    back.stopped = False  # it comes upon the end once more
+                else:
+                    inside.shutdown(SHUT_WR)
+        self._relays.watch(inside, self, _INSIDE)
+        self._relays.queue(self)
+        self._dispose(old)
 
     def resume(self) -> None:
         """Go on after the limit has said 0."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from _socket import AF_UNIX, IPPROTO_TCP, SO_ERROR, SO_SNDBUF, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, socketpair
+from _socket import AF_UNIX, IPPROTO_TCP, SHUT_WR, SO_ERROR, SO_SNDBUF, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, socketpair
 from _socket import socket as native
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from outgate.gate import wire
 from outgate.gate.kernel import births, dial, meter
 from outgate.gate.kernel.closer import Closer
 from outgate.gate.relay.relays import Relays
-from outgate.gate.replies import Reply, refusal
+from outgate.gate.replies import Reply
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
@@ -140,6 +140,7 @@ class Relaying:
         lease.inode = births.inode_of(theirs)  # what programs hold of it
         relayed = self.relays.adopt(inside, lambda _, how: self._over(lease, how), process.app.closer.put)
         lease.side = Side(lease, relayed)
+        relayed.limit = gate.quotas.limit(lease)
         channel.after_reply(theirs.close)
         return births.Born(lease.id, lease.cookie, theirs.fileno())
 
@@ -151,8 +152,29 @@ class Relaying:
         side = lease.side = Side(lease, relayed)
         side.filled, side.errno, side.nagle = saved.filled, saved.errno, saved.nagle
         outside = lease.sock if saved.has_begun else None
-        relayed.restore(outside, saved.sent, saved.received, saved.held, saved.rest_out, saved.rest_back)
+        relayed.restore(outside, saved.sent, saved.received, saved.held, saved.rest_out, saved.rest_back, saved.counted)
         relayed.active, relayed.errno = saved.active, saved.failed
+        relayed.limit = self._gate.quotas.limit(lease)
+
+    def change_hands(self, lease: Lease, side: Side, handed: native) -> native:
+        """Give a lease another pair, which nobody has yet, and return the program's end of it.
+
+        :param handed: the program's end of its pair, which others have as well.
+        :raises OSError: the gate has no descriptor left.
+        """
+        inside, theirs = socketpair(AF_UNIX, SOCK_STREAM)
+        if self._refuses_fds:
+            births.take_no_fds(inside)
+        births.copy_options(handed, theirs)
+        theirs.setsockopt(SOL_SOCKET, SO_SNDBUF, _SNDBUF)
+        theirs.setsockopt(SOL_SOCKET, messages.RELAY_MARK, 1)
+        theirs.send(b"\0")  # so that it can be told of a reset, before it has sent anything
+        ends = births.has_ended_sending(side.relayed.inside)
+        if ends:
+            theirs.shutdown(SHUT_WR)
+        side.unclaim()
+        side.relayed.change_hands(inside, births.take_out(handed), ends)
+        return theirs
 
     def find(self, process: Process, id: int) -> Side | None:
         """Return what is kept of a relayed socket that this process has."""
@@ -209,7 +231,7 @@ async def harvest(gate: Gate, channel: Channel, process: Process, request: wire.
     """Say how the dial of a relayed socket has ended: its own address, or the error, once."""
     side = gate.relaying.find(process, request.sock)
     if side is None:
-        return refusal("unknown-descriptor")
+        return gate.ending.missing(process, request.sock)
     lease = side.lease
     if lease.state == life.DIALLED:
         gate.settle(lease)

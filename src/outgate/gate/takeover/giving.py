@@ -23,6 +23,7 @@ from outgate.gate.takeover.state import (
     DatagramsState,
     DestinationState,
     GateState,
+    KeepingState,
     LeaseState,
     ListenerState,
     LoanState,
@@ -57,8 +58,12 @@ async def take_over(gate: Gate, channel: Channel, process: Process, request: wir
     others = [task for task in gate.tasks if task is not mine]
     if others:
         await asyncio.wait(others, timeout=PATIENCE)
+    gate.keeping.hold()
+    gate.books.hand_over()
     taken = _give(gate, channel)
     if not taken:
+        gate.keeping.release()
+        gate.books.take_back()
         gate.reception.resume(paused)
         return {"answer": {"ok": False, "error": "the next gate did not take it"}}
     gate.leave()
@@ -77,6 +82,7 @@ class _Fds:
 
 def _give(gate: Gate, channel: Channel) -> bool:
     fds = _Fds()
+    gate.quotas.let_go()
     state = _write_down(gate, channel, fds)
     text = msgspec.json.encode(state)
     memory = os.memfd_create("outgate takeover", os.MFD_CLOEXEC)
@@ -95,6 +101,7 @@ def _write_all(fd: int, text: bytes) -> None:
 
 def _write_down(gate: Gate, channel: Channel, fds: _Fds) -> GateState:
     registry = gate.registry
+    gate.underway.look()
     processes = [each for each in registry.processes.values() if each is not channel.process]
     places = {process: place for place, process in enumerate(processes)}
     leases = [lease for lease in registry.leases.values() if lease.process in places]
@@ -102,6 +109,7 @@ def _write_down(gate: Gate, channel: Channel, fds: _Fds) -> GateState:
         version=VERSION,
         pid=os.getpid(),
         boot=gate.boot,
+        generation=gate.generation,
         started=gate.started,
         key=gate.sharing.key,
         first=registry.first,
@@ -124,7 +132,14 @@ def _write_down(gate: Gate, channel: Channel, fds: _Fds) -> GateState:
         leases=[_lease(gate, lease, places, fds) for lease in leases],
         datagrams=[_datagrams(made, places, fds) for made in gate.udp.sockets.values() if made.process in places],
         loans=[_loan(loan, places, fds) for loan in gate.sharing.loans.values()],
+        keeping=_keeping(gate, fds),
+        waits=[(id, places[process], count) for id, process, count in gate.waits.all() if process in places],
     )
+
+
+def _keeping(gate: Gate, fds: _Fds) -> KeepingState | None:
+    lock = gate.keeping.fileno()
+    return None if lock < 0 else KeepingState(fds.add(lock), gate.keeping.path, gate.store.kept())
 
 
 def _process(process: Process) -> ProcessState:
@@ -135,9 +150,15 @@ def _process(process: Process) -> ProcessState:
         uid=process.uid,
         gid=process.gid,
         program=process.program,
+        labels=process.labels,
         parents=list(process.parents),
         fenced=process.fenced,
+        told_idle=process.told_idle,
         adopted=list(process.adopted),
+        narrowed=[
+            (None if allow is None else list(allow), list(deny), None if names is None else list(names))
+            for allow, deny, names in process.narrowed.policies
+        ],
     )
 
 
@@ -171,6 +192,7 @@ def _lease(gate: Gate, lease: Lease, places: dict[Process, int], fds: _Fds) -> L
         address=lease.address,
         decision=lease.decision,
         held_name=lease.held_name,
+        noted=(lease.noted_sent, lease.noted_received),
         is_let_go=gate.ending.is_let_go(lease),
         relayed=_relayed(lease, fds),
     )
@@ -181,7 +203,7 @@ def _relayed(lease: Lease, fds: _Fds) -> RelayedState | None:
     if side is None:
         return None
     relayed = side.relayed
-    held, rest_out, rest_back = relayed.in_between()
+    held, rest_out, rest_back, counted = relayed.in_between()
     return RelayedState(
         inside=fds.add(relayed.inside.fileno()),
         has_begun=relayed.outside is not None,
@@ -190,6 +212,7 @@ def _relayed(lease: Lease, fds: _Fds) -> RelayedState | None:
         received=relayed.received,
         rest_out=rest_out,
         rest_back=rest_back,
+        counted=counted,
         failed=relayed.errno,
         active=relayed.active,
         filled=side.filled,
@@ -209,7 +232,7 @@ def _datagrams(made: Datagrams, places: dict[Process, int], fds: _Fds) -> Datagr
         name=made.name,
         begun=made.begun,
         first=None if made.first is None else _destination(made.first),
-        destinations=[_destination(each) for each in made.destinations()],
+        destinations=[_destination(each) for each in made.destinations],
         peer=made.peer,
         takes_strangers=made.takes_strangers,
         sent=made.sent,
@@ -218,6 +241,9 @@ def _datagrams(made: Datagrams, places: dict[Process, int], fds: _Fds) -> Datagr
         received_datagrams=made.received_datagrams,
         dropped=made.dropped,
         strangers=made.strangers,
+        inode=made.inode,
+        active=made.active,
+        noted=(made.noted_sent, made.noted_received),
     )
 
 
@@ -234,4 +260,6 @@ def _loan(loan: Loan, places: dict[Process, int], fds: _Fds) -> LoanState:
         since=loan.since,
         holders=[places[process] for process in loan.holders if process in places],
         handed=None if loan.handed is None else fds.add(loan.handed.fileno()),
+        generation=loan.generation,
+        claim=(places[loan.claim[0]], loan.claim[1]) if loan.claim is not None and loan.is_claimed else None,
     )

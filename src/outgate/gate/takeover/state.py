@@ -39,7 +39,10 @@ class ProcessState(msgspec.Struct):
     program: str
     parents: list[str]
     fenced: bool
+    told_idle: float
     adopted: list[int]
+    labels: str = ""
+    narrowed: list[tuple[Optional[list[str]], list[str], Optional[list[str]]]] = []
 
 
 class ChannelState(msgspec.Struct):
@@ -65,6 +68,7 @@ class RelayedState(msgspec.Struct):
     received: int
     rest_out: bytes
     rest_back: bytes
+    counted: int
     failed: int
     active: float
     filled: int
@@ -89,6 +93,7 @@ class LeaseState(msgspec.Struct):
     address: str
     decision: Optional[Decision]
     held_name: str
+    noted: tuple[int, int]
     is_let_go: bool
     relayed: Optional[RelayedState]
 
@@ -123,6 +128,9 @@ class DatagramsState(msgspec.Struct):
     received_datagrams: int
     dropped: int
     strangers: int
+    inode: int
+    active: float
+    noted: tuple[int, int]
 
 
 class LoanState(msgspec.Struct):
@@ -135,6 +143,16 @@ class LoanState(msgspec.Struct):
     since: float
     holders: list[int]
     handed: Optional[int]
+    generation: int
+    claim: Optional[tuple[int, int]]
+
+
+class KeepingState(msgspec.Struct):
+    """The state file: the fd of its lock, its path, and the cookies of what the service manager keeps for us."""
+
+    lock: int
+    path: str
+    stored: list[int]
 
 
 class ListenerState(msgspec.Struct):
@@ -151,6 +169,7 @@ class GateState(msgspec.Struct):
     version: int
     pid: int
     boot: str
+    generation: int
     started: float
     key: bytes
     first: int
@@ -164,3 +183,5 @@ class GateState(msgspec.Struct):
     leases: list[LeaseState]
     datagrams: list[DatagramsState]
     loans: list[LoanState]
+    keeping: Optional[KeepingState]
+    waits: list[tuple[int, int, int]]

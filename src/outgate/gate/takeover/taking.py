@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import os
 import socket
+import time
 from _socket import AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM
 from _socket import socket as native
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from outgate.gate.configuration.settings import AppSettings
 from outgate.gate.kernel import notify
 from outgate.gate.kernel.closer import Closer
 from outgate.gate.names.resolver import Resolver
+from outgate.gate.narrowing import narrowing
 from outgate.gate.registry import App, Lease, Process
 from outgate.gate.takeover.giving import ACCEPTED, ANSWER
 from outgate.gate.takeover.state import VERSION, DatagramsState, GateState, LeaseState, LoanState
@@ -92,14 +94,14 @@ def _why(said: dict[str, object]) -> object:
 def restore(gate: Gate, taken: Taken) -> None:
     """Have a new gate go on where the last one stood. Its loop does not run yet."""
     state, fds = taken.state, taken.fds
-    gate.boot = state.boot
+    gate.boot, gate.generation = state.boot, state.generation
     gate.started = state.started
     gate.owns_listener = state.owns_listener
     gate.sharing.key = state.key
     registry = gate.registry
     registry.first, registry.last = state.first, state.next
     for name, counts in state.apps.items():
-        app = registry.apps.get(name) or _app_without_settings(gate, name)
+        app = app_of(gate, name)
         app.sockets, app.connects, app.denied = counts.sockets, counts.connects, counts.denied
         app.leases_ended, app.sent, app.received = counts.leases_ended, counts.sent, counts.received
         app.bindings.restore(counts.bindings)
@@ -108,8 +110,11 @@ def restore(gate: Gate, taken: Taken) -> None:
         app = registry.apps.get(each.app) or gate.reception.operator
         process = Process(app, each.token, each.pid, each.uid, each.gid)
         process.program, process.parents, process.fenced = each.program, tuple(each.parents), each.fenced
+        process.labels = each.labels
+        process.told_idle = each.told_idle
         process.adopted.update(each.adopted)
         registry.join(process)
+        gate.narrowings.hold(process, [narrowing(*lists) for lists in each.narrowed])
         processes.append(process)
     for listening in state.listeners:
         if listening.app:
@@ -121,6 +126,8 @@ def restore(gate: Gate, taken: Taken) -> None:
         _restore_datagrams(gate, made, processes[made.process], fds)
     for loan in state.loans:
         _restore_loan(gate, loan, processes, fds)
+    for id, place, count in state.waits:
+        gate.waits.note(processes[place], id, count)
     for channel in state.channels:
         sock = socket.socket(AF_UNIX, SOCK_SEQPACKET, 0, fds[channel.fd])
         peer = Peer(channel.pid, channel.uid, channel.gid)
@@ -132,10 +139,13 @@ def restore(gate: Gate, taken: Taken) -> None:
             registry.forget(process)
 
 
-def _app_without_settings(gate: Gate, name: str) -> App:
-    """Return an app that the configuration names no more: what it has open goes on, and it gets nothing new."""
+def app_of(gate: Gate, name: str) -> App:
+    """Return an app; one that the configuration names no more goes on with what it has open, and gets nothing new."""
+    known = gate.registry.apps.get(name)
+    if known is not None:
+        return known
     settings = AppSettings(name, Policy.build(name, allow=()), billing=False)
-    app = gate.registry.apps[name] = App(settings, Closer(name), Resolver(name))
+    app = gate.registry.apps[name] = App(settings, Closer(name), Resolver(name, looked_up=gate.counts.looked_up))
     return app
 
 
@@ -146,6 +156,9 @@ def _restore_lease(gate: Gate, saved: LeaseState, process: Process, fds: list[in
     lease.begun, lease.connect_ms = saved.begun, saved.connect_ms
     lease.asked, lease.address = saved.asked, saved.address
     lease.decision, lease.held_name = saved.decision, saved.held_name
+    lease.noted_sent, lease.noted_received = saved.noted
+    lease.is_charged = saved.number > 0
+    lease.renewed = time.monotonic()  # what it was is not worth a field: nobody loses a socket by it
     gate.registry.enter(lease)
     if lease.decision is not None:
         process.app.open += 1
@@ -172,5 +185,8 @@ def _restore_loan(gate: Gate, saved: LoanState, processes: list[Process], fds: l
     if item is None:
         return
     handed = None if saved.handed is None else native(AF_UNIX, SOCK_STREAM, 0, fds[saved.handed])
-    holders = frozenset(processes[place] for place in saved.holders)
-    gate.sharing.restore(item, saved.tenure, saved.made, saved.owed, saved.since, holders, handed)
+    holders = tuple(processes[place] for place in saved.holders)
+    claim = None if saved.claim is None else (processes[saved.claim[0]], saved.claim[1])
+    gate.sharing.restore(
+        item, saved.tenure, saved.made, saved.owed, saved.since, holders, handed, saved.generation, claim
+    )

@@ -1,0 +1,84 @@
+"""Open a gate's ledger, keep its books through the life of the gate, and close it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any, Final
+
+from outgate.gate.configuration.settings import LedgerSettings
+from outgate.gate.decisionlog.log import DecisionLog
+from outgate.gate.ledger.batch import Key
+from outgate.gate.ledger.charging import Charging
+from outgate.gate.ledger.ledger import Ledger
+from outgate.gate.ledger.nobooks import NoBooks
+from outgate.gate.ledger.writer import Identity, Writer
+
+if TYPE_CHECKING:
+    from outgate.gate.datagram.datagrams import Datagrams
+    from outgate.gate.registry import Lease
+    from outgate.gate.server import Gate
+
+__all__ = ["Books"]
+
+#: Seconds a gate that starts waits for its database; without it, it goes on, and tries again.
+START: Final = 10.0
+#: The same of one that hands over, which holds programs up.
+HAND_OVER: Final = 2.0
+
+
+class Books(NoBooks):
+    """The books of one gate.
+
+    :raises ConfigError: this ledger cannot be used, now or later.
+    """
+
+    def __init__(self, settings: LedgerSettings, log: DecisionLog) -> None:
+        self._settings, self._log = settings, log
+        self._gate: Gate | None = None
+        self._ledger = Ledger(self._writer(), settings.grace, settings.after_grace == "closed")
+        self._charging = Charging(self._ledger)
+        begun = self._ledger.begin(START)
+        if begun is not None and begun.lost:
+            self._log.event("ledger-gap", seconds=round(begun.lost, 1), sockets=len(begun.open))
+
+    def _writer(self) -> Writer:
+        who = Identity(self._settings.gate, secrets.token_hex(8))
+        return Writer(self._settings.url, who, self._settings.spool, self._log.event)
+
+    @property
+    def refuses(self) -> bool:  # type: ignore[override]
+        return self._ledger.refuses
+
+    @property
+    def why(self) -> str:  # type: ignore[override]
+        return self._ledger.why
+
+    def begin(self, gate: Gate) -> None:
+        """As :meth:`.NoBooks.begin`; what the gate before had and this one has not is settled."""
+        self._gate = gate
+        self._ledger.run(gate.loop)
+        held = [Key(lease.id, lease.number) for lease in gate.registry.leases.values()]
+        held += [Key(orphan.id, orphan.number) for orphan in gate.orphans.known.values()]
+        held += [Key(made.id, 1) for made in gate.udp.sockets.values()]
+        self._ledger.keep_only(held)
+
+    def note(self, item: Lease | Datagrams, sent: int, received: int) -> None:
+        """Charge what a socket has moved: a listener of the meters."""
+        self._charging.note(item, sent, received)
+
+    def end(self, item: Lease | Datagrams) -> None:
+        self._charging.end(item)
+
+    def hand_over(self) -> None:
+        self._ledger.close("handed-over", HAND_OVER)
+
+    def take_back(self) -> None:
+        assert self._gate is not None
+        self._ledger.go_on(self._writer(), self._gate.loop)
+
+    def close(self) -> None:
+        if not self._ledger.close("finished" if self._settings.is_single else "stopped"):
+            self._log.event("ledger-left", reason=self._ledger.why or "the database did not answer in time")
+
+    def statistics(self) -> dict[str, Any] | None:
+        return {"url": self._settings.shown_url, "gate": self._settings.gate, **self._ledger.statistics()}

@@ -1,0 +1,253 @@
+"""Count bytes for the ledger on the gate's loop, and hand them to its writer every few seconds."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, Final, Protocol
+
+from outgate.core.bill.steady import Steady
+from outgate.core.bill.tally import Account, Tally
+from outgate.core.bill.windows import WINDOW, start_of
+from outgate.gate.ledger.batch import Begun, Key, Totals
+from outgate.gate.ledger.writer import Writer
+
+__all__ = ["FLUSH", "Ledger", "Metered"]
+
+#: Seconds between batches: what a gate that is killed may lose of sockets that nobody sees again.
+FLUSH: Final = 5.0
+#: Batches between looks at what open connections have put on the wire, and connections of one look in one turn.
+_LOOK: Final = 12
+_SLICE: Final = 500
+#: Seconds a gate that ends waits for its database.
+CLOSE_LIMIT: Final = 5.0
+
+
+class Metered(Protocol):
+    """A socket whose bytes the meters have noted, since its connection was begun."""
+
+    noted_sent: int
+    noted_received: int
+
+
+class _Item:
+    """A connection that is counted.
+
+    :ivar wire: reads what it has put on the wire; ``sent`` and ``received`` is how much of that is counted.
+    :ivar is_stored: whether the store knows how far it is counted.
+    """
+
+    __slots__ = ("account", "is_stored", "key", "received", "sent", "source", "wire")
+
+    def __init__(self, key: Key, source: Metered, account: Account, wire: Callable[[], tuple[int, int]]) -> None:
+        self.key, self.source, self.account, self.wire = key, source, account, wire
+        self.sent = self.received = 0
+        self.is_stored = False
+
+
+class Ledger:
+    """The ledger of one gate. Every method is called on its loop.
+
+    :param grace: seconds for which sockets are opened while the database does not take anything.
+    :param is_strict: whether none are opened after that.
+    :param clock: of the wall, in seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        writer: Writer,
+        grace: float = 3600.0,
+        is_strict: bool = False,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._writer = writer
+        self._grace, self._is_strict = grace, is_strict
+        self._clock, self._monotonic = clock, monotonic
+        self._tally = Tally()
+        self._steady = Steady()
+        self._items: dict[int, _Item] = {}
+        self._changed: dict[int, _Item] = {}
+        self._ended: set[Key] = set()
+        self._forget: set[Key] = set()
+        #: What the gate before had open and had ended, ``None`` where that is not known.
+        self._found: dict[Key, Totals] | None = None
+        self._closed: frozenset[Key] = frozenset()
+        self._sealed = 0
+        self._rounds = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.Handle | None = None
+
+    # --- beginning and end --------------------------------------------------------------------------------------------
+
+    def begin(self, limit: float) -> Begun | None:
+        """Wait for the database, and return what was found there; ``None`` where it does not answer yet.
+
+        :param limit: seconds.
+        :raises ConfigError: this ledger cannot be used.
+        """
+        begun = self._writer.wait(limit)
+        if begun is not None:
+            self._found, self._closed, self._sealed = dict(begun.open), begun.ended, begun.sealed
+        return begun
+
+    def run(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Hand over what was counted every few seconds from now on."""
+        self._loop = loop
+        self._timer = loop.call_later(FLUSH, self._on_timer)
+
+    def go_on(self, writer: Writer, loop: asyncio.AbstractEventLoop) -> None:
+        """Go on after :meth:`close`, in a new run."""
+        self._writer = writer
+        self.run(loop)
+
+    def _on_timer(self) -> None:
+        self._rounds += 1
+        if self._rounds % _LOOK == 0:
+            self._look(iter(tuple(self._items.values())))
+        self.flush()
+        assert self._loop is not None
+        self._timer = self._loop.call_later(FLUSH, self._on_timer)
+
+    def _look(self, items: Iterator[_Item]) -> None:
+        count = 0
+        for item in islice(items, _SLICE):
+            count += 1
+            self._count_wire(item)
+        if count == _SLICE and self._loop is not None:
+            self._loop.call_soon(self._look, items)
+
+    def close(self, how: str = "stopped", limit: float = CLOSE_LIMIT) -> bool:
+        """Hand over what is left and end the run; return whether the database has taken it all.
+
+        What it has not taken is in the spool, for the next gate.
+
+        :param how: ``stopped``; ``handed-over`` to a gate that has every socket now; ``finished`` where no gate of this
+            name will come again, so that everything is sealed.
+        """
+        if self._timer is not None:
+            self._timer.cancel()
+        self.flush(is_last=how == "finished")
+        return self._writer.close(how, limit)
+
+    # --- counting -----------------------------------------------------------------------------------------------------
+
+    def add(self, id: int, source: Metered, sent: int, received: int) -> None:
+        """Count what a connection has moved since it was counted last.
+
+        :raises KeyError: it was not entered, or with another source.
+        """
+        item = self._items[id]
+        if item.source is not source:
+            raise KeyError(id)
+        self._tally.add(self._clock(), item.account, sent, received, 0, 0)
+        self._changed[id] = item
+
+    def enter(
+        self,
+        key: Key,
+        source: Metered,
+        account: Account,
+        wire: Callable[[], tuple[int, int]],
+        sent: int = 0,
+        received: int = 0,
+    ) -> None:
+        """Take a connection in, and count what it has moved that is not counted yet.
+
+        A gate before this one may have counted some of it: what the store says of that is believed, and not how far
+        the gate's own notes go.
+
+        :param account: who is charged.
+        :param wire: reads the bytes that it has put on the wire, sent and received; may raise ``OSError``.
+        :param sent: how much of what the source has noted is new, and so not counted by any gate before.
+        :param received: the same, the other way.
+        """
+        before = self._items.get(key.id)
+        item = self._items[key.id] = _Item(key, source, account, wire)
+        if before is not None and before.key == key:  # the same connection, come back
+            item.sent, item.received, item.is_stored = before.sent, before.received, before.is_stored
+        elif self._found is not None and key not in self._closed:
+            counted = self._found.pop(key, None)
+            if counted is not None:
+                item.is_stored = True
+                item.sent, item.received = counted.wire_sent, counted.wire_received
+            sent = max(0, source.noted_sent - (counted.sent if counted else 0))
+            received = max(0, source.noted_received - (counted.received if counted else 0))
+        if sent or received:
+            self._tally.add(self._clock(), account, sent, received, 0, 0)
+            self._changed[key.id] = item
+
+    def knows(self, id: int) -> bool:
+        """Tell whether a connection was entered, and has not ended."""
+        return id in self._items
+
+    def end(self, id: int) -> None:
+        """Count no more of a connection: it has ended. What it has put on the wire is read now."""
+        item = self._items.pop(id)
+        self._count_wire(item)
+        self._changed.pop(id, None)
+        self._ended.add(item.key)
+        if item.is_stored:
+            self._forget.add(item.key)
+
+    def _count_wire(self, item: _Item) -> None:
+        try:
+            sent, received = item.wire()
+        except OSError:  # closed already; what it carried has been on the wire at least
+            sent = received = 0
+        sent, received = max(sent, item.source.noted_sent), max(received, item.source.noted_received)
+        if sent > item.sent or received > item.received:
+            more = max(0, sent - item.sent), max(0, received - item.received)
+            item.sent, item.received = max(sent, item.sent), max(received, item.received)
+            self._tally.add(self._clock(), item.account, 0, 0, *more)
+
+    def flush(self, *, is_last: bool = False) -> None:
+        """Hand over what has been counted so far, and have the windows sealed that are over, or all of them."""
+        now = self._clock()
+        seal = min(self._steady.see(now, self._monotonic()), start_of(now))
+        if is_last:
+            seal = max(self._tally.last, self._sealed, start_of(now)) + WINDOW
+        if not self._tally.size and not self._changed and not self._ended and seal <= self._sealed:
+            return
+        open: dict[Key, Totals] = {}
+        for item in self._changed.values():
+            source = item.source
+            open[item.key] = Totals(source.noted_sent, source.noted_received, item.sent, item.received)
+            item.is_stored = True
+        ended, forget = self._ended, self._forget
+        self._changed, self._ended, self._forget = {}, set(), set()
+        self._sealed = max(self._sealed, seal)
+        self._writer.put(now, self._sealed, self._tally.take(), open, ended, forget)
+        self._tally.waiting = self._writer.waiting
+
+    def keep_only(self, keys: Iterable[Key]) -> None:
+        """Forget what gates before this one had open, but for these: the others have ended."""
+        kept = frozenset(keys)
+        if self._found is not None:
+            self._found = {key: totals for key, totals in self._found.items() if key in kept}
+        self._writer.keep_only(kept)
+
+    # --- what others ask ----------------------------------------------------------------------------------------------
+
+    @property
+    def refuses(self) -> bool:
+        """Whether no socket may be opened, because the database has been away for longer than the grace."""
+        failing = self._writer.failing
+        return self._is_strict and failing is not None and self._monotonic() - failing > self._grace
+
+    @property
+    def why(self) -> str:
+        """What the database said when it last took nothing; "" while all is well."""
+        return self._writer.why
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what ``outgate status`` shows of it."""
+        writer = self._writer
+        return {
+            "sealed": writer.sealed,
+            "waiting": writer.waiting + self._tally.size,
+            "failing": None if writer.failing is None else round(self._monotonic() - writer.failing, 1),
+            "why": writer.why,
+        }

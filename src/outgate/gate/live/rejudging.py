@@ -1,0 +1,235 @@
+"""Judge every open connection again when the policy has changed, in slices of the loop; cut or report what it denies.
+
+A reload is in force at once for whatever is opened from then on. What was open before is gone through here: judged as
+the same connect would be now (:mod:`outgate.core.policy.again`), and where it would be refused, reset, which a program
+cannot take for a good end; or with ``on_reload = "report"`` only written down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Union
+
+from outgate.core import lease as life
+from outgate.core.policy.again import Opened, again, is_overruled
+from outgate.core.policy.decision import DENY, REPORT, Decision
+from outgate.gate.datagram.datagrams import Datagrams
+from outgate.gate.decisionlog import record
+from outgate.gate.judging import may_have_sockets
+from outgate.gate.registry import Lease
+from outgate.gate.replies import Reply, refusal
+
+if TYPE_CHECKING:
+    from outgate.gate.datagram.destination import Destination
+    from outgate.gate.registry import Process
+    from outgate.gate.server import Gate
+
+    Item = Union[Lease, tuple[Datagrams, Destination]]
+
+#: Seconds of the loop that one slice takes. A connection is judged in some 5 µs, and cut in some 60.
+BUDGET: Final = 0.001
+#: Seconds that it waits where the log does not come after.
+PATIENCE: Final = 0.01
+_OPEN: Final = (life.DIALLED, life.OPEN)
+
+
+class Counts(NamedTuple):
+    """What came of a round.
+
+    :ivar judged: connections, and destinations of UDP sockets.
+    :ivar cut: of these, how many were ended.
+    :ivar reported: how many would be refused now and were let be.
+    :ivar seconds: how long it took.
+    :ivar finished: whether it came to its end; another reload, or the end of the gate, stops it.
+    """
+
+    judged: int
+    cut: int
+    reported: int
+    seconds: float
+    finished: bool
+
+    def fields(self) -> dict[str, Any]:
+        """Return them as the log and ``outgate reload --json`` have them."""
+        found: dict[str, Any] = {"judged": self.judged, "cut": self.cut, "reported": self.reported}
+        found["ms"] = round(self.seconds * 1000, 3)
+        return found if self.finished else {**found, "superseded": True}
+
+
+class Rejudging:
+    """Goes round the open connections of a gate."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._items: Iterator[Item] | None = None
+        self._handle: asyncio.Handle | None = None
+        self._done: list[Callable[[Counts], object]] = []
+        self._judged = self._cut = self._reported = 0
+        self._began = 0.0
+
+    def begin(self, done: Callable[[Counts], object]) -> None:
+        """Judge all that is open, from the next turn of the loop on. A round that is under way ends where it is.
+
+        :param done: called once, on the loop, with what came of it.
+        """
+        self.stop()
+        gate = self._gate
+        self._judged = self._cut = self._reported = 0
+        self._began = time.perf_counter()
+        self._done = [done]
+        self._items = _all(tuple(gate.registry.leases.values()), tuple(gate.udp.sockets.values()))
+        self._handle = gate.loop.call_soon(self._go_on)
+
+    async def finished(self) -> Counts | None:
+        """Wait for the round that is under way, and return what came of it; ``None`` where there is none."""
+        if self._items is None:
+            return None
+        found: asyncio.Future[Counts] = self._gate.loop.create_future()
+        self._done.append(lambda counts: None if found.done() else found.set_result(counts))
+        return await found
+
+    def _judge_one(self, item: Item) -> None:
+        try:
+            if isinstance(item, Lease):
+                self._judge(item)
+            else:
+                self._judge_destination(*item)
+        except Exception as e:  # a fault with one of them is no reason to leave the others as they are
+            self._gate.fault(e, item)
+
+    def stop(self) -> None:
+        """End a round that is under way, where it is."""
+        if self._items is not None:
+            self._end(finished=False)
+
+    def _go_on(self) -> None:
+        gate, items = self._gate, self._items
+        assert items is not None
+        if gate.log.is_crowded:  # each that is cut has two lines, and none of them may be lost
+            self._handle = gate.loop.call_later(PATIENCE, self._go_on)
+            return
+        until = time.perf_counter() + BUDGET
+        for item in items:
+            self._judge_one(item)
+            if time.perf_counter() >= until:
+                self._handle = gate.loop.call_soon(self._go_on)
+                return
+        self._dismiss()
+        self._end(finished=True)
+
+    def _end(self, finished: bool) -> None:
+        assert self._handle is not None
+        self._handle.cancel()
+        self._items = self._handle = None
+        seconds = time.perf_counter() - self._began
+        counts = Counts(self._judged, self._cut, self._reported, seconds, finished)
+        done, self._done = self._done, []
+        for tell in done:
+            tell(counts)
+
+    def _judge(self, lease: Lease) -> None:
+        """Judge one TCP connection, and cut or report it where it would be refused now."""
+        opened = lease.decision
+        if lease.state not in _OPEN or opened is None:
+            return  # ended meanwhile, or never dialled
+        app = lease.process.app
+        self._judged += 1
+        host, port = lease.asked
+        facts = Opened("tcp", host, lease.address, port, opened.name)
+        decision = self.of_app(lease.process)
+        if decision is None:
+            decision = again(app.settings.policy, facts, app.bindings.names_for(lease.address, time.monotonic()))
+        if not is_overruled(opened.verdict, decision.verdict):
+            return
+        cuts = decision.denied and self._cuts
+        gate = self._gate
+        how = _CUT if cuts else _REPORT
+        name = gate.lease_name(lease)
+        record.overruled(gate.log, lease.process, name, "tcp", host, port, lease.address, decision, lease.way, how)
+        if not cuts:
+            self._reported += 1
+            return
+        self._cut += 1
+        gate.ending.cut(lease, "policy", _reason(lease.process, decision))
+        is_nobodys = gate.sharing.is_parked(lease) or not app.is_configured
+        if is_nobodys and lease.state != life.ENDED:  # a relayed one has ended by that
+            gate.ending.end(lease, "policy")
+
+    def _judge_destination(self, made: Datagrams, destination: Destination) -> None:
+        """Judge one destination of a UDP socket: from now on it is refused, or let be and written down."""
+        if not made.is_ended and destination.policy is not made.process.app.settings.policy:
+            made.judge(destination.header, destination)  # else a datagram was quicker
+
+    def destination_judged(self, made: Datagrams, known: Destination, decision: Decision) -> Decision:
+        """Take the decision on a UDP destination that was let in before, and return the one that holds.
+
+        Whichever comes first asks for it, the round or the next datagram.
+        """
+        self._judged += 1
+        if not is_overruled(known.decision.verdict, decision.verdict):
+            return decision
+        cuts = decision.denied and self._cuts
+        if cuts:
+            self._cut += 1
+        else:
+            self._reported += 1
+            decision = decision._replace(verdict=REPORT)
+        address, port = known.target[:2]
+        how = _CUT if cuts else _REPORT
+        log = self._gate.log
+        record.overruled(log, made.process, made.name, "udp", known.host, port, address, decision, "relay", how)
+        return decision
+
+    @property
+    def _cuts(self) -> bool:
+        return self._gate.settings.gate.on_reload == "cut"
+
+    def of_app(self, process: Process) -> Decision | None:
+        """Return the refusal of an app that gets no sockets at all any more, or ``None``."""
+        refused = may_have_sockets(process)
+        if refused is None:
+            return None
+        code, facts = refused["error"]["code"], refused["error"]["facts"]
+        rule = _RULES.get(code, code)
+        place = f"apps.{process.app.name}.{rule}" if code in _RULES else ""
+        return Decision(DENY, rule, place, "", "", self._gate.settings.number, code, facts)
+
+    def _dismiss(self) -> None:
+        """End the channels of apps that are gone: their programs come again, and may be another app's by now."""
+        gate = self._gate
+        if not self._cuts:
+            return
+        for made in tuple(gate.udp.sockets.values()):
+            if not made.process.app.is_configured:
+                made.end("policy")
+        for lease in tuple(gate.registry.leases.values()):
+            if not lease.process.app.is_configured:
+                gate.ending.end(lease, "policy")
+        for channel in tuple(gate.reception.channels):
+            process = channel.process
+            if process is not None and not process.app.is_configured:
+                channel.close_after_reply("app-removed")
+
+
+#: How a connection that a new policy denies was dealt with, in its line.
+_CUT: Final = "cut"
+_REPORT: Final = "report"
+#: Code of a refusal of the app as a whole → the key of the configuration that it goes by.
+_RULES: Final = {"billing-disabled": "billing", "untrusted": "trusted"}
+
+
+def _all(leases: tuple[Lease, ...], sockets: tuple[Datagrams, ...]) -> Iterator[Item]:
+    """Give every connection, and every destination of each UDP socket. What has ended meanwhile is passed over."""
+    yield from leases
+    for made in sockets:
+        for destination in made.destinations:
+            yield made, destination
+
+
+def _reason(process: Process, decision: Decision) -> Reply:
+    """Return what the program's next call of ours is told: with ``reasons = "brief"`` no more than that it was so."""
+    is_brief = process.app.settings.reasons == "brief"
+    why = "it denies this destination" if is_brief else decision.reason
+    return refusal("cut", by=f"policy {decision.policy}", why=why)

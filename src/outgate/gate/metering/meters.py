@@ -1,0 +1,57 @@
+"""Turn counters that only grow into growth that is passed on once, to everything that counts bytes.
+
+A socket's counter is read many times: each second, at its end, before it is cut. What it has grown by since the last
+time goes to the counts of its app, so that each byte is counted once, whoever reads it and however often.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Union
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from outgate.gate.datagram.datagrams import Datagrams
+    from outgate.gate.registry import Lease
+
+    Metered = Union[Lease, Datagrams]
+
+    #: What is told of growth: the socket, and the bytes that it has sent and received since it was last told.
+    Listener = Callable[[Metered, int, int], object]
+
+
+class Meters:
+    """The meters of a gate.
+
+    :ivar listeners: told of each growth, in order, on the loop; at most one of the two numbers is 0.
+    """
+
+    def __init__(self, tampered: Callable[[Metered, int, int], object]) -> None:
+        """Make the meters.
+
+        :param tampered: told when a counter has gone down, with how far: ``connect(AF_UNSPEC)`` by whoever holds the
+            socket zeroes the kernel's (tcp_disconnect()). The gate's own calls read before.
+        """
+        self.listeners: list[Listener] = []
+        self._tampered = tampered
+
+    def note(self, item: Metered, sent: int, received: int) -> None:
+        """Take the counters of a socket as they stand now.
+
+        :param sent: application bytes since its connection was begun.
+        :param received: the same, the other way.
+        """
+        out, back = sent - item.noted_sent, received - item.noted_received
+        if not (out or back):
+            return
+        item.noted_sent, item.noted_received = sent, received
+        if out < 0 or back < 0:
+            self._tampered(item, max(-out, 0), max(-back, 0))
+            out, back = max(out, 0), max(back, 0)
+            if not (out or back):
+                return
+        app = item.process.app
+        app.sent += out
+        app.received += back
+        for listener in self.listeners:
+            listener(item, out, back)

@@ -1,0 +1,1 @@
+"""Take idle sockets from programs: where an app comes near its limit, or wherever its configuration says so."""

@@ -1,0 +1,69 @@
+"""Take back what programs hold of a gate that died: they say which sockets they have, and hand over those we miss.
+
+:func:`offer` and :func:`give` are the whole story; a program asks with the first as soon as it has joined again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from _socket import AF_INET, SOCK_STREAM
+from _socket import socket as native
+from typing import TYPE_CHECKING
+
+from outgate.gate import wire
+from outgate.gate.kernel import births
+from outgate.gate.registry import Process
+from outgate.gate.replies import Reply
+from outgate.gate.restart.adopting import adopt, verified
+from outgate.gate.restart.orphans import Orphan
+
+if TYPE_CHECKING:
+    from outgate.gate.channel import Channel
+    from outgate.gate.server import Gate
+
+
+async def offer(gate: Gate, channel: Channel, process: Process, request: wire.Offer) -> Reply:
+    """Say which of a program's sockets the gate has no duplicate of, and take as many fds with its next packet.
+
+    Only cookies that the gate before this one wrote down for that app and user are wanted; the others it says nothing
+    of, whosever they are.
+    """
+    wanted = [cookie for cookie in dict.fromkeys(request.cookies) if _orphan(gate, process, cookie) is not None]
+    if wanted:
+        channel.expect_fd(len(wanted))
+    return {"wanted": wanted}
+
+
+async def give(gate: Gate, channel: Channel, process: Process, request: wire.Give) -> Reply:
+    """Make leases of the sockets that have come, and close what is none that was wanted."""
+    taken = []
+    for fd in channel.take_handed():
+        cookie = _cookie_of(fd)
+        orphan = _orphan(gate, process, cookie) if cookie else None
+        sock = verified(fd, orphan) if orphan is not None else None
+        if orphan is None or sock is None:
+            process.app.closer.put(fd)  # some other file: it may be slow to close
+            continue
+        adopt(gate, orphan, sock, process)
+        taken.append(cookie)
+    return {"taken": taken}
+
+
+def _orphan(gate: Gate, process: Process, cookie: int) -> Orphan | None:
+    orphan = gate.orphans.known.get(cookie)
+    if orphan is None or orphan.process.app is not process.app or orphan.process.uid != process.uid:
+        return None
+    return orphan
+
+
+def _cookie_of(fd: int) -> int:
+    """Return the cookie of an fd, 0 of what is no socket: a file of a program's own making is asked nothing."""
+    try:
+        sock = native(AF_INET, SOCK_STREAM, 0, fd)
+    except OSError:
+        return 0
+    cookie = 0
+    with contextlib.suppress(OSError):
+        cookie = births.cookie_of(sock)
+    sock.detach()
+    return cookie

@@ -1,0 +1,167 @@
+"""Meter the connections of a gate that died which nobody has given us back yet: the program holds the only end.
+
+inet_diag tells each second how they stand. A program that comes back gives us a duplicate of each
+(:mod:`outgate.gate.restart.returning`); what ends before is counted to its last reading, and its line says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from _socket import AF_UNIX, SOCK_STREAM
+from _socket import socket as native
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from outgate.core import lease as life
+from outgate.gate.kernel import diag, meter
+from outgate.gate.registry import Lease, Process
+
+if TYPE_CHECKING:
+    from outgate.gate.restart.records import Left
+    from outgate.gate.server import Gate
+
+#: Seconds from the end of a round to the beginning of the next.
+INTERVAL = 1.0
+
+
+class Orphan(Lease):
+    """A lease of which we hold no duplicate.
+
+    :ivar key: what inet_diag finds it by, ``None`` where it lists it not.
+    :ivar lent: what is known of its descriptors, which can be redeemed again when it has come back.
+    """
+
+    __slots__ = ("_way", "key", "lent")
+
+    def __init__(self, left: Left, process: Process, stand_in: native) -> None:
+        """Make one of what was written down.
+
+        :param stand_in: an unconnected socket: whatever asks the kernel about ours is told that it is none.
+        """
+        opened = left.opened
+        super().__init__(opened.id, process, stand_in, opened.cookie, opened.family)
+        self.key: tuple[int, bytes] | None = None
+        self._way = opened.path
+        self.lent = left.lent
+        self.state = life.OPEN
+        self.inode, self.number = opened.inode, opened.serial
+        self.begun, self.connect_ms = opened.begun, opened.connect_ms
+        self.asked, self.address = (opened.host, opened.port), opened.address
+        self.decision = opened.decision
+        self.noted_sent, self.noted_received = left.sent, left.received
+
+    @property
+    def way(self) -> str:
+        return self._way
+
+
+class Orphans:
+    """The connections that a gate has from the one before it, and holds no duplicate of."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        #: By cookie.
+        self.known: dict[int, Orphan] = {}
+        self._diag: diag.Diag | None = None
+        self._timer: asyncio.Handle | None = None
+        self._stand_in: native | None = None
+
+    def make(self, left: Left, process: Process) -> Orphan:
+        """Return an orphan, which is not :meth:`enter`-ed yet."""
+        if self._stand_in is None:
+            self._stand_in = native(AF_UNIX, SOCK_STREAM)
+        return Orphan(left, process, self._stand_in)
+
+    def enter(self, orphans: Iterable[Orphan]) -> list[Orphan]:
+        """Meter these from now on, and return those that the kernel has no more."""
+        missing = {orphan.cookie: orphan for orphan in orphans}
+        if not missing:
+            return []
+        try:
+            self._diag = self._diag or diag.Diag()
+            for seen in self._diag.all():
+                orphan = missing.pop(seen.cookie, None)
+                if orphan is None:
+                    continue
+                orphan.key = seen.key
+                self.known[orphan.cookie] = orphan
+                self._note(orphan, seen.reading)
+        except OSError as e:
+            # Without sock_diag nothing is known but whether its process lives; what comes back is metered exactly.
+            self._gate.log.event("diag-failed", reason=e.strerror or str(e))
+            for orphan in [each for each in missing.values() if _lives(each)]:
+                self.known[orphan.cookie] = missing.pop(orphan.cookie)
+        if self._timer is None and self.known:
+            self._timer = self._gate.loop.call_later(INTERVAL, self._begin)
+        return list(missing.values())
+
+    def find(self, id: int) -> Orphan | None:
+        """Return one by its id."""
+        return next((orphan for orphan in self.known.values() if orphan.id == id), None)
+
+    def remove(self, orphan: Orphan) -> None:
+        """Strike out one that has come back, or has ended."""
+        self.known.pop(orphan.cookie, None)
+
+    def end(self, orphan: Orphan, how: str, incomplete: bool = True) -> None:
+        """Write the line of one that has ended, with its last reading."""
+        self.known.pop(orphan.cookie, None)
+        reading = meter.Reading(meter.CLOSE, orphan.noted_sent, orphan.noted_received)
+        self._gate.log_end(orphan, reading, how, incomplete=incomplete)
+        orphan.see(life.END)
+        self._gate.sharing.forget(orphan)
+        self._gate.reception.released()
+
+    def _begin(self) -> None:
+        self._go_on(iter(tuple(self.known.values())))
+
+    def _go_on(self, orphans: Iterator[Orphan]) -> None:
+        batch = tuple(islice(orphans, diag.BATCH))
+        self._look([orphan for orphan in batch if orphan.cookie in self.known])
+        loop = self._gate.loop
+        if len(batch) == diag.BATCH:
+            self._timer = loop.call_soon(self._go_on, orphans)
+        elif self.known:
+            self._timer = loop.call_later(INTERVAL, self._begin)
+        else:
+            self._timer = None
+
+    def _look(self, orphans: list[Orphan]) -> None:
+        keyed = [(orphan, orphan.key) for orphan in orphans if orphan.key is not None]
+        for orphan in orphans:
+            if orphan.key is None and not _lives(orphan):
+                self.end(orphan, "process-ended")
+        if self._diag is None or not keyed:
+            return
+        try:
+            answers = self._diag.look([key for _, key in keyed])
+        except OSError as e:
+            self._gate.log.event("diag-failed", reason=e.strerror or str(e))
+            return
+        for (orphan, _), seen in zip(keyed, answers, strict=True):
+            if seen is None or seen.cookie != orphan.cookie:
+                self.end(orphan, "closed")
+                continue
+            self._note(orphan, seen.reading)
+            if not seen.inode:  # nobody can send on it any more: what was sent is all there is
+                self.end(orphan, "closed", incomplete=False)
+
+    def _note(self, orphan: Orphan, reading: meter.Reading) -> None:
+        if reading.sent >= orphan.noted_sent and reading.received >= orphan.noted_received:
+            self._gate.meters.note(orphan, reading.sent, reading.received)
+
+    def stop(self) -> None:
+        """Look no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._diag is not None:
+            self._diag.close()
+        if self._stand_in is not None:
+            self._stand_in.close()
+        self.known.clear()
+
+
+def _lives(orphan: Orphan) -> bool:
+    return os.path.exists(f"/proc/{orphan.process.pid}")

@@ -1,0 +1,243 @@
+"""What a gate writes down for the one that comes after its death: one line a record, and what a whole file amounts to.
+
+A line is the CRC-32 of what follows, a space, and one JSON array (msgspec). The file survives the gate in the kernel's
+page cache; a line that was cut short, or that the disk has spoiled, is told by its sum and costs that line alone.
+Nothing here does anything: :func:`line` makes bytes of a record, :func:`replay` makes a :class:`Past` of bytes.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+from typing import Final, Optional, Union
+
+import msgspec
+
+from outgate.core.policy.decision import Decision
+
+#: Goes up whenever a record changes: a gate believes no file of another number.
+VERSION: Final = 1
+
+
+class Header(msgspec.Struct, tag="gate", array_like=True, frozen=True):
+    """What a file begins with.
+
+    :ivar kernel: the kernel's boot id (random(4)): cookies and processes of another boot mean nothing.
+    :ivar network: inode of the network namespace that the gate's sockets are in (namespaces(7)), 0 where not known.
+    :ivar boot: what the names of its leases begin with; it stays as long as the file does.
+    :ivar generation: how many gates have died or stopped before this one.
+    :ivar first: the id that the names of its leases count from.
+    :ivar reserved: ids up to this one may have been given out.
+    :ivar key: what its descriptors are sealed with.
+    """
+
+    version: int
+    kernel: str
+    network: int
+    boot: str
+    generation: int
+    first: int
+    reserved: int
+    key: bytes
+
+
+class Known(msgspec.Struct, tag="process", array_like=True, frozen=True):
+    """A process that has leases; ``number`` is what the leases in this file call it."""
+
+    number: int
+    app: str
+    token: str
+    pid: int
+    uid: int
+    gid: int
+    program: str
+    parents: list[str]
+    fenced: bool
+    labels: str
+
+
+class Opened(msgspec.Struct, tag="open", array_like=True, frozen=True, gc=False):
+    """A lease that has been dialled, or a UDP socket with its first destination.
+
+    :ivar process: number of a :class:`Known` further up.
+    :ivar serial: how many dials the socket has seen: each is a connection of its own, with lines of its own.
+    :ivar begun: of the dial, by the kernel's monotonic clock, which is one for all processes and stops at a reboot.
+    """
+
+    id: int
+    process: int
+    cookie: int
+    inode: int
+    family: int
+    transport: str
+    path: str
+    serial: int
+    begun: float
+    connect_ms: Optional[float]
+    host: str
+    port: int
+    address: str
+    decision: Decision
+
+
+class Read(msgspec.Struct, tag="read", array_like=True, frozen=True, gc=False):
+    """The bytes of a lease as they were last read."""
+
+    id: int
+    sent: int
+    received: int
+
+
+class Ended(msgspec.Struct, tag="end", array_like=True, frozen=True, gc=False):
+    """The last reading of a connection, whose line in the log is on its way."""
+
+    id: int
+    serial: int
+    sent: int
+    received: int
+    duration: float
+    connect_ms: Optional[float]
+    how: str
+
+
+class Logged(msgspec.Struct, tag="logged", array_like=True, frozen=True):
+    """The lines of these ends, by id and dial, are in the log, or lost with its disk."""
+
+    ends: list[tuple[int, int]]
+
+
+class Lent(msgspec.Struct, tag="lent", array_like=True, frozen=True, gc=False):
+    """A lease of which descriptors have been made; ``owed`` has a bit for each that may still be redeemed."""
+
+    id: int
+    tenure: str
+    made: int
+    owed: int
+    generation: int = 0
+
+
+class Reserved(msgspec.Struct, tag="ids", array_like=True, frozen=True, gc=False):
+    """Ids up to this one may be given out from now on."""
+
+    upto: int
+
+
+Record = Union[Header, Known, Opened, Read, Ended, Logged, Lent, Reserved]
+
+_encode = msgspec.json.Encoder().encode
+_decoder = msgspec.json.Decoder(Record)
+#: Characters of the sum, and the space behind it.
+_SUM = 9
+
+
+def line(record: Record) -> bytes:
+    """Return the line of a record, with its line end."""
+    text = _encode(record)
+    return b"%08x %b\n" % (zlib.crc32(text), text)
+
+
+def parse(text: bytes) -> Record | None:
+    """Return the record in a line without its line end, or ``None`` where it is not one that was written here."""
+    body = text[_SUM:]
+    if text[:_SUM] != b"%08x " % zlib.crc32(body):
+        return None
+    try:
+        record: Record = _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None  # the sum holds: written by a gate of another version
+    return record
+
+
+@dataclass
+class Left:
+    """A lease that was open when the file ends.
+
+    :ivar sent: application bytes as they were last read, not necessarily all; ``received`` likewise.
+    """
+
+    opened: Opened
+    known: Known
+    sent: int = 0
+    received: int = 0
+    lent: Lent | None = None
+
+
+@dataclass
+class Past:
+    """What a file amounts to.
+
+    :ivar header: ``None`` where it has none that can be used; nothing else is there then.
+    :ivar left: id → lease that was open.
+    :ivar unlogged: ends whose lines may be missing from the log, with the lease and its last reading.
+    :ivar damaged: lines that could not be read, a last one that was cut short not among them.
+    :ivar problem: why the file cannot be used, "" where it can.
+    """
+
+    header: Header | None = None
+    reserved: int = 0
+    left: dict[int, Left] = field(default_factory=dict)
+    unlogged: dict[tuple[int, int], tuple[Left, Ended]] = field(default_factory=dict)
+    damaged: int = 0
+    problem: str = ""
+
+
+def replay(data: bytes) -> Past:
+    """Return what the records of a file amount to. Never raises, whatever the bytes are."""
+    past = Past()
+    lines = data.split(b"\n")
+    lines.pop()  # what stands behind the last line end was cut short, or is nothing
+    processes: dict[int, Known] = {}
+    for text in lines:
+        if not text:
+            continue  # written to end a line that had been cut short
+        record = parse(text)
+        if past.header is None:
+            if not isinstance(record, Header):
+                past.problem = "it does not begin as one"
+                return past
+            if record.version != VERSION:
+                past.problem = f"it is of version {record.version}, not {VERSION}"
+                return past
+            past.header, past.reserved = record, record.reserved
+        elif record is None or not _take(past, processes, record):
+            past.damaged += 1
+    if past.header is None:
+        past.problem = "it is empty"
+    return past
+
+
+def _take(past: Past, processes: dict[int, Known], record: Record) -> bool:
+    """Apply one record, and tell whether it made sense."""
+    left = past.left
+    if isinstance(record, Read):
+        lease = left.get(record.id)
+        if lease is None:
+            return True  # on its way to the file while the lease ended
+        lease.sent, lease.received = record.sent, record.received
+    elif isinstance(record, Opened):
+        known = processes.get(record.process)
+        if known is None:
+            return False  # its process was in a line that is damaged: nobody could say whose it is
+        before = left.get(record.id)
+        lent = before.lent if before is not None else None
+        left[record.id] = Left(record, known, lent=lent)
+    elif isinstance(record, Ended):
+        lease = left.get(record.id)
+        if lease is None or lease.opened.serial != record.serial:
+            return True
+        del left[record.id]
+        past.unlogged[record.id, record.serial] = (lease, record)
+    elif isinstance(record, Logged):
+        for end in record.ends:
+            past.unlogged.pop(end, None)
+    elif isinstance(record, Known):
+        processes[record.number] = record
+    elif isinstance(record, Lent):
+        lease = left.get(record.id)
+        if lease is not None:
+            lease.lent = record
+    elif isinstance(record, Reserved):
+        past.reserved = max(past.reserved, record.upto)
+    else:
+        return False  # a second header
+    return True

@@ -1,0 +1,315 @@
+"""Days of a gate's ledger under a fake clock: every byte is in one window, whatever dies or is set wrong."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from sqlalchemy import select
+
+from outgate.core.bill import statement
+from outgate.core.bill.prices import read
+from outgate.core.bill.tally import Account, Destination
+from outgate.core.bill.windows import WINDOW, slices
+from outgate.gate.ledger import checking
+from outgate.gate.ledger.batch import Key
+from outgate.gate.ledger.ledger import Ledger
+from outgate.gate.ledger.reading import Reader
+from outgate.gate.ledger.schema import DRAFTS, GATES, WINDOWS
+from support.ledger import Died, HandWriter
+
+ACCOUNTS: list[Account] = [
+    ("blog", "", Destination("tcp", "example.com", 443, "93.184.215.14")),
+    ("blog", "job=17", Destination("tcp", "", 5432, "10.2.0.9")),
+    ("mail", "", Destination("udp", "", 53, "9.9.9.9")),
+]
+#: The evening before Berlin's clocks are set back: the day that follows has 25 hours.
+BEGIN = datetime(2026, 10, 24, 20, 7, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()
+#: Which socket moves how much, each way.
+MOVES = st.tuples(st.integers(0, 99), st.integers(0, 10**10), st.integers(0, 10**10))
+SECONDS = st.one_of(st.integers(1, 100), st.integers(600, 4 * 3600))
+WORK = st.lists(
+    st.tuples(st.lists(MOVES, max_size=4), SECONDS, st.sampled_from(ACCOUNTS), st.sampled_from([0, 1, 2, 2, 2, 3])),
+    min_size=1,
+    max_size=5,
+)
+ZONES = [ZoneInfo(name) for name in ("Europe/Berlin", "UTC", "Asia/Kathmandu", "Australia/Lord_Howe")]
+
+
+@dataclass
+class Sock:
+    """A socket: what the kernel has counted, what the meters have noted, and what the ledger has counted of it."""
+
+    id: int
+    account: Account
+    dial: int = 1
+    kernel: list[int] = field(default_factory=lambda: [0, 0])
+    noted_sent: int = 0
+    noted_received: int = 0
+    counted: list[int] = field(default_factory=lambda: [0, 0])
+    durable: list[int] = field(default_factory=lambda: [0, 0])
+    is_closed: bool = False
+
+
+class Days(RuleBasedStateMachine):
+    """The gate, with its meters and its state file, on a clock and a kernel of our own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.url = f"sqlite:///{Path(self.folder.name) / 'ledger.sqlite'}"
+        self.wall, self.monotonic = BEGIN, 1000.0
+        self.runs = 0
+        self.socks: list[Sock] = []
+        self.all: list[Sock] = []
+        self.seen: dict[tuple[int, int], tuple[int, ...]] = {}
+        self.sealed = 0
+        self.gate: Ledger | None = None
+        #: Closed since the last batch, and before it: their ends may be missing in the log when the gate is killed.
+        self.ended: list[Sock] = []
+        self.unlogged: list[Sock] = []
+        self.start()
+
+    def start(self, dies: int | None = None) -> None:
+        """Start the gate: it takes up what is open, with what its state file says was noted.
+
+        :param dies: at which statement of that it is killed.
+        """
+        self.runs += 1
+        self.writer = HandWriter(self.url, "gate", f"run{self.runs}", lambda: self.wall, dies)
+        clocks = {"clock": lambda: self.wall, "monotonic": lambda: self.monotonic}
+        self.gate = Ledger(self.writer, **clocks)  # type: ignore[arg-type]
+        self.gate.begin(0)
+        self.gate.keep_only(Key(sock.id, sock.dial) for sock in self.socks)
+        for sock in (*self.ended, *self.unlogged):
+            if sock.noted_sent or sock.noted_received:
+                self.enter(sock, 0, 0)
+                self.gate.end(sock.id)
+                sock.counted = list(sock.kernel)
+
+    def note(self, sock: Sock) -> None:
+        """Do as the meters do."""
+        assert self.gate is not None
+        out, back = sock.kernel[0] - sock.noted_sent, sock.kernel[1] - sock.noted_received
+        if not (out or back):
+            return
+        sock.noted_sent, sock.noted_received = sock.kernel
+        try:
+            self.gate.add(sock.id, sock, out, back)
+        except KeyError:
+            self.enter(sock, out, back)
+        sock.counted = list(sock.kernel)
+
+    def enter(self, sock: Sock, out: int, back: int) -> None:
+        """Do as Charging does."""
+        assert self.gate is not None
+        wire = lambda: (sock.kernel[0] * 2, sock.kernel[1] * 2)  # noqa: E731
+        self.gate.enter(Key(sock.id, sock.dial), sock, sock.account, wire, out, back)
+
+    def written(self) -> None:
+        """What was counted is in the store."""
+        for sock in self.all:
+            sock.durable = list(sock.counted)
+
+    is_up = precondition(lambda self: self.gate is not None)
+
+    def open(self, which: Account) -> None:
+        """A program connects."""
+        sock = Sock(len(self.all) + 1, which)
+        self.socks.append(sock)
+        self.all.append(sock)
+
+    def wait(self, seconds: int) -> None:
+        """Time passes."""
+        self.wall += seconds
+        self.monotonic += seconds
+
+    @rule(moves=st.lists(MOVES, min_size=1, max_size=5), seconds=SECONDS)
+    def move(self, moves: list[tuple[int, int, int]], seconds: int) -> None:
+        """Bytes travel and time passes, whether the gate is there or not."""
+        for which, sent, received in moves:
+            if self.socks:
+                sock = self.socks[which % len(self.socks)]
+                sock.kernel[0] += sent
+                sock.kernel[1] += received
+        self.wait(seconds)
+
+    @is_up
+    @rule(
+        moves=st.lists(MOVES, max_size=5), seconds=SECONDS, which=st.sampled_from(ACCOUNTS), metered=st.integers(0, 3)
+    )
+    def work(self, moves: list[tuple[int, int, int]], seconds: int, which: Account, metered: int) -> None:
+        """Programs connect and send, time passes, meters are read and batches written."""
+        self.open(which)
+        self.move(moves, seconds)
+        if metered > 0:
+            self.meter()
+        if metered > 1:
+            self.flush()
+        if metered > 2:
+            self.every_byte_is_in_one_window()
+
+    def meter(self) -> None:
+        """The meters are read."""
+        for sock in self.socks:
+            self.note(sock)
+
+    @is_up
+    @precondition(lambda self: self.socks)
+    @rule(data=st.data())
+    def close(self, data: st.DataObject) -> None:
+        """A program closes, and the gate reads its last bytes."""
+        assert self.gate is not None
+        sock = data.draw(st.sampled_from(self.socks))
+        self.note(sock)
+        if not self.gate.knows(sock.id) and sock.kernel != [0, 0]:
+            self.enter(sock, 0, 0)
+        if self.gate.knows(sock.id):
+            self.gate.end(sock.id)
+        self.socks.remove(sock)
+        self.ended.append(sock)
+
+    def flush(self) -> None:
+        """A batch is written."""
+        assert self.gate is not None
+        self.gate.flush()
+        self.written()
+        self.unlogged, self.ended = self.ended, []
+
+    @rule(seconds=st.one_of(st.integers(-7200, 7200), st.sampled_from([-86400, 86400 * 30])))
+    def step(self, seconds: int) -> None:
+        """Somebody sets the clock."""
+        self.wall += seconds
+
+    @is_up
+    @rule(at=st.one_of(st.none(), st.integers(0, 30)), noted=st.sampled_from(["all", "some", "none"]))
+    def crash(self, at: int | None, noted: str) -> None:
+        """The gate is killed: between batches, or at any statement of one."""
+        assert self.gate is not None
+        if at is not None:
+            deaths = self.writer.deaths
+            deaths.at, deaths.seen = at, 0
+            try:
+                self.gate.flush()
+            except Died:
+                pass
+            else:
+                self.written()
+                self.unlogged, self.ended = self.ended, []
+        self.writer.engine.dispose()
+        self.gate = None
+        for sock in self.all:
+            sock.counted = list(sock.durable)
+        for sock in self.socks:  # what the state file says was noted may be behind what the ledger has, or before it
+            if noted == "some":
+                sock.noted_sent, sock.noted_received = sock.noted_sent // 2, sock.noted_received // 2
+            elif noted == "none":
+                sock.noted_sent = sock.noted_received = 0
+
+    @is_up
+    @rule()
+    def hand_over(self) -> None:
+        """Another gate takes this one's place."""
+        assert self.gate is not None
+        self.gate.close("handed-over")
+        self.written()
+        self.unlogged, self.ended = [], []
+        self.start()
+
+    @precondition(lambda self: self.gate is None)
+    @rule(dies=st.one_of(st.none(), st.integers(0, 8)))
+    def restart(self, dies: int | None) -> None:
+        """The gate is started again."""
+        try:
+            self.start(dies)
+        except Died:
+            self.gate = None
+
+        self.every_byte_is_in_one_window()
+
+    def every_byte_is_in_one_window(self) -> None:
+        """Windows and drafts together hold what the ledger counted, and what is sealed has not changed."""
+        expected: dict[Account, list[int]] = {}
+        for sock in self.all:
+            sums = expected.setdefault(sock.account, [0, 0])
+            sums[0] += sock.durable[0]
+            sums[1] += sock.durable[1]
+        with Reader.open(self.url) as reader:
+            assert list(checking.differences(reader.connection)) == []
+            accounts = reader.accounts()
+            held: dict[Account, list[int]] = {}
+            windows = reader.connection.execute(select(WINDOWS)).all()
+            for row in [*windows, *reader.connection.execute(select(DRAFTS))]:
+                assert row.start % WINDOW == 0
+                sums = held.setdefault(accounts[row.account], [0, 0])
+                sums[0] += row.sent
+                sums[1] += row.received
+            sealed = reader.connection.scalar(select(GATES.c.sealed)) or 0
+        now = {(row.start, row.account): tuple(row) for row in windows}
+        assert {key: now.get(key) for key in self.seen} == self.seen
+        assert sealed >= self.sealed
+        assert all(start >= self.sealed for start, _ in now.keys() - self.seen.keys())
+        self.seen, self.sealed = now, sealed
+        assert {key: sums for key, sums in held.items() if sums != [0, 0]} == {
+            key: sums for key, sums in expected.items() if sums != [0, 0]
+        }
+
+    def teardown(self) -> None:
+        """At the end everything that was ever noted is billed, in every calendar alike."""
+        if self.gate is None:
+            self.start()
+        assert self.gate is not None
+        self.meter()
+        self.flush()
+        self.every_byte_is_in_one_window()
+        prices = read(
+            {"currency": "EUR", "rules": [{"to": "*", "sent": "0.07", "tiers": [{"above": 3, "sent": "0.05"}]}]}
+        )
+        with Reader.open(self.url) as reader:
+            extent = reader.extent()
+            for zone in ZONES:
+                whole = statement.make(
+                    reader.used(slices(extent.first, extent.last, "", zone, tiered=True)), ["app"], prices
+                )
+                for by in ("day", "hour") if extent.last - extent.first < 10 * 86400 else ("day",):
+                    used = reader.used(slices(extent.first, extent.last, by, zone, tiered=True))
+                    made = statement.make(used, [by, "app"], prices)
+                    assert made.total.counts == whole.total.counts
+                    assert sum(line.amount for line in made.lines) == made.total.amount == whole.total.amount
+                    assert self.by_window(zone, by, reader) == {line.key: line.counts.sent for line in made.lines}
+        assert [whole.total.counts.sent, whole.total.counts.received] == [
+            sum(sock.counted[way] for sock in self.all) for way in (0, 1)
+        ]
+        self.gate.close()
+        self.folder.cleanup()
+
+    def by_window(self, zone: ZoneInfo, by: str, reader: Reader) -> dict[tuple[str, str], int]:
+        """Add the windows up by a calendar of the standard library's, one by one."""
+        sums: dict[tuple[str, str], int] = {}
+        accounts = reader.accounts()
+        for table in (WINDOWS, DRAFTS):
+            for row in reader.connection.execute(select(table)):
+                local = datetime.fromtimestamp(row.start, zone)
+                name = local.date().isoformat()
+                if by == "hour":
+                    offset = local.isoformat()[-6:]
+                    name = f"{local:%Y-%m-%d %H:00}{'Z' if offset == '+00:00' else offset}"
+                key = (name, accounts[row.account][0])
+                sums[key] = sums.get(key, 0) + row.sent
+        return sums
+
+
+TestDays = pytest.mark.slow(Days.TestCase)
+TestDays.settings = settings(
+    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestDays.__doc__ = (
+    "Whatever happens in a gate's days, every byte that it noted is in exactly one window and on the bill."
+)
