@@ -4,9 +4,9 @@ __version__ = "0.1.0.dev0"
 
 TYPE_CHECKING = False  # importing typing would cost more than the rest of the client
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Iterable, Optional
 
-__all__ = ["__version__", "adopt", "descriptor", "install"]
+__all__ = ["__version__", "adopt", "descriptor", "install", "narrow"]
 
 
 def install() -> "list[str]":
@@ -67,3 +67,33 @@ def adopt(text: str, exclusive: bool = False) -> "Any":
     sock = redeem(text, exclusive=exclusive)
     sock.settimeout(socket.getdefaulttimeout())  # whether reads wait belongs to the file, as whoever shared it left it
     return sock
+
+
+def narrow(
+    allow: "Optional[Iterable[str]]" = None,
+    deny: "Iterable[str]" = (),
+    names: "Optional[Iterable[str]]" = None,
+) -> None:
+    """Give up rights: this process, and what it starts from now on, reaches only what these rules leave it.
+
+    It can be called again, and only ever takes more away: what is reached is what the app's policy and every narrowing
+    allow. Nothing takes it back. Connections that are open stay open.
+
+    :param allow: the rules of what may still be reached, in the grammar of the policy; everything that the app may
+        reach unless given, nothing if empty.
+    :param deny: rules of what may not be reached any more; they come before ``allow``.
+    :param names: patterns of the names that may still be looked up, beside those that ``allow`` names.
+    :raises outgate.errors.ConfigError: (a ``ValueError``) a rule is none, or there are too many.
+    :raises outgate.errors.GateUnavailable: no gate answers, or this program's sockets do not leave through one.
+    """
+    import _socket  # under "outgate run" this brings the stand-in
+    import sys
+
+    stand_in = sys.modules.get("outgate.client.standin")
+    if stand_in is None or _socket.socket is not stand_in.socket:
+        from outgate.errors import build
+
+        raise build("no-client", {"call": "narrow()"})
+    from outgate.client.rights import narrow
+
+    narrow(allow, deny, names)

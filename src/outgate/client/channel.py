@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Process:
     """What the gate knows this process by."""
 
-    __slots__ = ("boot", "dev", "parents", "path", "pid", "token")
+    __slots__ = ("boot", "dev", "idle", "parents", "path", "pid", "token")
 
     def __init__(self, parents: tuple[str, ...] = ()) -> None:
         self.pid = os.getpid()
@@ -35,6 +35,8 @@ class Process:
         self.parents = parents
         self.boot = ""
         self.dev = False
+        #: Seconds after which the gate takes sockets that are idle, wherever they are; 0 for not at all.
+        self.idle = 0
         self.path = ""
 
 
@@ -46,9 +48,13 @@ _free: list[Channel] = []
 _anchor: list[Channel] = []
 #: Called when everything the gate had given us is void: its end, or a fork.
 on_lost: list[Any] = []
+#: Called when there is a new anchor.
+on_joined: list[Any] = []
 #: Called before that in a forked child, where locks may be held by threads that it does not have. Not by
 #: os.register_at_fork: functions that the program has registered before us run first, and may open connections.
 on_fork: list[Any] = []
+#: Called with the seconds of :attr:`Process.idle` when the gate says others than before.
+on_idle_limit: list[Any] = []
 
 
 def process() -> Process:
@@ -56,6 +62,11 @@ def process() -> Process:
     if _process.pid != os.getpid():
         start_anew()
     return _process
+
+
+def token() -> str:
+    """Return what the gate knows this process by, without a look whether it has been forked."""
+    return _process.token
 
 
 def start_anew() -> None:
@@ -66,7 +77,7 @@ def start_anew() -> None:
         hook()
     forget()
     _process = Process((before.token, *before.parents)[:8])
-    _process.path, _process.dev = before.path, before.dev
+    _process.path, _process.dev, _process.idle = before.path, before.dev, before.idle
 
 
 def forget() -> None:
@@ -106,7 +117,7 @@ def decode(packet: bytes) -> dict[str, Any]:
 def _hello(role: str) -> dict[str, Any]:
     argv = getattr(sys, "argv", None) or [""]
     program = os.path.basename(argv[0] or sys.executable or "?")
-    return {
+    said = {
         "v": [messages.OLDEST, messages.VERSION],
         "role": role,
         "token": _process.token,
@@ -114,6 +125,14 @@ def _hello(role: str) -> dict[str, Any]:
         "python": ".".join(map(str, sys.version_info[:3])),
         "program": program.encode("ascii", "backslashreplace").decode()[:200],
     }
+    if paths.LABELS_VARIABLE in os.environ:
+        said["labels"] = os.environ[paths.LABELS_VARIABLE].encode("ascii", "replace").decode()[: messages.MAX_LABELS]
+    environ = os.environ
+    if paths.TOKEN_VARIABLE in environ or paths.NARROW_VARIABLE in environ or "outgate.client.rights" in sys.modules:
+        from outgate.client import rights
+
+        said.update(rights.said())
+    return said
 
 
 def unavailable(code: str, **facts: Any) -> Exception:
@@ -162,6 +181,8 @@ def ensure_anchor() -> Channel:
     anchor = _open()
     anchor.send(encode({"op": messages.HELLO, "hello": _hello("anchor")}))
     _anchor.append(anchor)
+    for hook in on_joined:
+        hook()
     first = next(iter(_anchor), anchor)
     if first is not anchor:  # another thread was as quick
         try:
@@ -203,7 +224,9 @@ def one_way(message: dict[str, Any]) -> None:
         try:
             ensure_anchor().send(packet)
             return
-        except (Gone, BlockingIOError):
+        except Gone:
+            forget()
+        except BlockingIOError:
             _drop_all(_anchor)
         except OSError:
             return
@@ -271,6 +294,10 @@ def collect(channel: Channel, op: str, keep: bool = False) -> tuple[dict[str, An
         channel.greeted = True
         _process.dev = bool(hello.get("dev"))
         _process.boot = hello.get("boot", "")
+        if hello.get("idle", 0) != _process.idle:
+            _process.idle = hello["idle"]
+            for hook in on_idle_limit:
+                hook(_process.idle)
     if reply.get("end"):
         channel.drop()
     elif not keep:

@@ -13,6 +13,7 @@ from _socket import socket as native
 from _warnings import warn
 
 from outgate.client import channel, inherit
+from outgate.client.rejoining import rejoin
 from outgate.client.state import BORN, State, by_cookie, forget_ghosts, table
 from outgate.core.formats import messages
 
@@ -30,6 +31,8 @@ def close(self: native) -> None:
     # Natively the port is free, the reset is out, and epoll has forgotten the fd when close() returns; with a
     # duplicate in the gate that holds only after the gate has closed too.
     wait = state.bound or state.lingered or native.gettimeout(self) == 0
+    if state.phase != BORN:
+        rejoin()
     held = state.fds
     try:
         table.pop(fd, None)
@@ -53,6 +56,8 @@ def close_fd(fd: Any, /) -> None:
 
 
 def _close_number(native_close: Callable[[int], None], fd: int, state: State, wait: bool) -> None:
+    if state.phase != BORN:
+        rejoin()
     held = state.fds
     closed = False
     try:
@@ -92,6 +97,8 @@ def finalize(self: native) -> None:
             native.__del__(self)  # type: ignore[attr-defined]
             return
         held = state.fds
+        if state.phase != BORN:
+            rejoin()
         try:
             said = f"unclosed {self!r}"  # which may have to ask for the names
         except Exception:  # and nobody answers, or the interpreter has forgotten how to ask
@@ -208,6 +215,7 @@ def _close(native: Callable[..., Any]) -> Callable[..., Any]:
 def _closerange(native: Callable[..., Any]) -> Callable[..., Any]:
     def closerange(fd_low: Any, fd_high: Any, /) -> None:
         within = range(fd_low, fd_high) if isinstance(fd_low, int) and isinstance(fd_high, int) else ()
+        rejoin()
         states = [table.pop(fd, None) for fd in list(table) if fd in within]
         try:
             native(fd_low, fd_high)

@@ -79,7 +79,7 @@ def patch() -> list[str]:
     for name, ours in _FUNCTIONS.items():
         setattr(_native_module, name, ours)
     for loaded in list(sys.modules.values()):
-        _replace_in(getattr(loaded, "__dict__", {}), replaced)
+        replace_in(getattr(loaded, "__dict__", {}), replaced)
     native_module: Any = _native_module
     native_module.socket = native_module.SocketType = standin.socket  # what is built on C's class from now on
     missed = [
@@ -103,7 +103,7 @@ def patch_class(cls: Any) -> None:
     standin.targets.append(cls)
 
 
-def _replace_in(namespace: dict[str, Any], replaced: dict[int, Any]) -> None:
+def replace_in(namespace: dict[str, Any], replaced: dict[int, Any]) -> None:
     """Put our functions where a module holds native ones. By identity: a stranger's ``__eq__`` may do anything."""
     name = namespace.get("__name__")
     if type(name) is str and name.startswith("outgate."):

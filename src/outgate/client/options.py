@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from _socket import socket as native
 
-from outgate.client import channel
+from outgate.client import channel, reclaimed
 from outgate.client.address import parse
 from outgate.client.calls import c_int, judge, refusal
 from outgate.client.constants import SO_LINGER, SOL_SOCKET
@@ -39,6 +39,7 @@ def setsockopt(self: native, *args: Any) -> None:
     key = args[:2]
     if key not in _settable:
         _look_up("setsockopt", args)
+    reclaimed.check(self, state)
     if state.is_relay:
         from outgate.client.relay import relayed
 
@@ -64,6 +65,7 @@ def getsockopt(self: native, *args: Any) -> int | bytes:
         args = _freeze("getsockopt", args)
     if args[:2] not in _gettable:
         _look_up("getsockopt", args)
+    reclaimed.check(self, state)
     if state.is_relay:
         from outgate.client.relay import relayed
 

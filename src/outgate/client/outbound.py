@@ -7,7 +7,7 @@ import sys
 from _socket import gaierror, getaddrinfo, inet_ntop, inet_pton
 from _socket import socket as native
 
-from outgate.client import channel, inherit
+from outgate.client import channel, inherit, reclaimed
 from outgate.client.address import parse
 from outgate.client.calls import c_int, judge, os_error, refusal
 from outgate.client.closing import let_go
@@ -104,7 +104,10 @@ def sendto(self: native, *args: Any) -> int:
         judge("send", args[0], *args[1:-1])
         parse(state.family, args[-1], "sendto", b"")
         return int(state.calls.send(self, args[0], *args[1:-1]))  # TCP has no use for the address
-    return native.sendto(self, *args)
+    try:
+        return native.sendto(self, *args)
+    except BrokenPipeError as e:
+        raise reclaimed.instead_of(e, self) from None
 
 
 def sendmsg(self: native, *args: Any) -> int:
@@ -126,7 +129,10 @@ def sendmsg(self: native, *args: Any) -> int:
                 judge_message(state.family, args)
                 args = args[:3]  # TCP has no use for the address
             state.calls.await_sending(self, state, "sendmsg", args)
-    sent: int = native.sendmsg(self, *args)
+    try:
+        sent: int = native.sendmsg(self, *args)
+    except BrokenPipeError as e:
+        raise reclaimed.instead_of(e, self) from None
     if len(args) > 1 and args[1]:
         inherit.bump()
     return sent
@@ -135,37 +141,55 @@ def sendmsg(self: native, *args: Any) -> int:
 def getpeername(self: native) -> Any:
     """Return the address that it is connected to."""
     state = table.get(native.fileno(self))
-    if state is not None and state.is_relay:
-        return state.ways.getpeername(state)
+    if state is not None:
+        reclaimed.check(self, state)
+        if state.is_relay:
+            return state.ways.getpeername(state)
     return native.getpeername(self)
 
 
 def getsockname(self: native) -> Any:
     """Return its own address."""
     state = table.get(native.fileno(self))
-    if state is not None and state.is_relay:
-        return state.ways.getsockname(state)
+    if state is not None:
+        reclaimed.check(self, state)
+        if state.is_relay:
+            return state.ways.getsockname(state)
     return native.getsockname(self)
 
 
 def shutdown(self: native, *args: Any) -> None:
     """Shut down one way, or both."""
     state = table.get(native.fileno(self))
-    if state is not None and state.is_relay:
-        state.ways.shutdown(self, state, *args)
-        return None
+    if state is not None:
+        reclaimed.check(self, state)
+        if state.is_relay:
+            state.ways.shutdown(self, state, *args)
+            return None
     return native.shutdown(self, *args)
 
 
 def carrying(call: str) -> Any:
     """Return a method that moves bytes: C's, but for what is relayed and is for UDP or not connected."""
     plain = getattr(native, call)
+    receives = call.startswith("recv")
 
     def method(self: native, *args: Any, **kwargs: Any) -> Any:
         state = table.get(native.fileno(self))
-        if state is None or state.phase == CONNECTED or not state.is_relay:
-            return plain(self, *args, **kwargs)
-        return getattr(state.calls, call)(self, *args, **kwargs)
+        try:
+            if state is None or state.phase == CONNECTED or not state.is_relay:
+                result = plain(self, *args, **kwargs)
+            else:
+                return getattr(state.calls, call)(self, *args, **kwargs)
+        except BrokenPipeError as e:
+            raise reclaimed.instead_of(e, self) from None
+        except ConnectionResetError as e:
+            if state is None or not state.is_relay or state.spawns == inherit.count:
+                raise
+            raise reclaimed.instead_of(e, self) from None
+        if receives and state is not None and state.is_relay and not (result[0] if type(result) is tuple else result):
+            reclaimed.unless_taken(state)
+        return result
 
     method.__name__ = method.__qualname__ = call
     method.__doc__ = plain.__doc__

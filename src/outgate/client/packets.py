@@ -109,6 +109,14 @@ class Channel:
         except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError):
             raise Gone(sent=False) from None
 
+    def send_fds(self, packet: bytes, fds: list[int]) -> None:
+        """Send one packet with fds, or none, without waiting. Raises :class:`Gone` if the gate has closed it."""
+        data = b"".join(fd.to_bytes(4, sys.byteorder) for fd in fds)
+        try:
+            self.sock.sendmsg([packet], [(SOL_SOCKET, SCM_RIGHTS, data)] if fds else [], MSG_DONTWAIT)
+        except (BrokenPipeError, ConnectionResetError, ConnectionRefusedError):
+            raise Gone(sent=False) from None
+
     def receive(self, op: str) -> bytes:
         """Wait for one packet without fds. Raises :class:`Gone`, or ``BlockingIOError`` at the operation's limit."""
         self._set_limit(op)

@@ -17,7 +17,7 @@ from fcntl import F_DUPFD_CLOEXEC, fcntl
 from posix import close as close_natively  # os.close looks for the program's sockets
 from select import POLLOUT, poll
 
-from outgate.client import arriving, channel, inherit, outbound, pool
+from outgate.client import arriving, channel, inherit, outbound, pool, reclaimed
 from outgate.client.address import parse
 from outgate.client.calls import c_int, os_error, refusal
 from outgate.client.closing import close, finalize, forget_stale
@@ -183,6 +183,7 @@ def connect(self: native, address: Any, /) -> None:
     parsed = parse(state.family, address, "connect")
     sys.audit("socket.connect", self, address)
     if state.phase != BORN and not _was_cut(self, state):
+        reclaimed.check(self, state)
         return _harvest(self, state)  # a second connect asks the kernel, which knows what became of the first
     number = begin(state, parsed)
     if number == 0:
@@ -257,6 +258,8 @@ def connect_ex(self: native, address: Any, /) -> int:
             return number
         if timeout is not None and not _is_writable(self, timeout):
             return errno.EAGAIN  # as C does
+    elif (number := reclaimed.check_ex(self, state)) != 0:
+        return number
     number = native.connect_ex(self, state.dialled)  # type: ignore[arg-type]
     if is_first and number == errno.EALREADY:  # SO_SNDTIMEO, as in connect()
         number = errno.EINPROGRESS
@@ -337,6 +340,13 @@ class socket(native):
             hooks.wrap_makefile(cls)
 
 
+def _follow_idle_limit(seconds: float) -> None:
+    from outgate.client import renewing
+
+    renewing.follow(seconds)
+
+
+channel.on_idle_limit.append(_follow_idle_limit)
 socket.__module__ = "_socket"
 #: The classes whose methods are ours: this one, and that of :mod:`socket` where it was patched.
 targets: list[Any] = [socket]

@@ -20,7 +20,10 @@ CONNECTED = 2
 class State:
     """One socket of the gate's in this process; several fds (``dup``) may share it."""
 
-    __slots__ = ("bound", "cookie", "dialled", "family", "fds", "id", "lingered", "phase", "spawns")
+    __slots__ = (
+        *("bound", "cookie", "dialled", "family", "fds", "has_read_tls", "id", "lingered", "phase", "renewed"),
+        "spawns",
+    )
 
     #: Whether it is for UDP, and so a :class:`outgate.client.relay.destinations.Datagrams`.
     is_datagram = False
@@ -40,6 +43,10 @@ class State:
         self.dialled: tuple[object, ...] | None = None
         self.bound = False
         self.lingered = False
+        #: When the gate was last told that it is in use (monotonic seconds), where it wants to know.
+        self.renewed = 0.0
+        #: Whether a read of TLS on it has ended (:mod:`outgate.client.renewing`).
+        self.has_read_tls = False
         self.fds = 1
         #: How many processes had been started when it was born: see :mod:`outgate.client.inherit`.
         self.spawns = spawns

@@ -14,7 +14,7 @@ from _thread import RLock
 from posix import dup2 as duplicate_natively  # os.dup2 looks for the program's sockets
 from select import POLLIN, POLLOUT, poll
 
-from outgate.client import channel, inherit, standin
+from outgate.client import channel, inherit, reclaimed, standin
 from outgate.client.address import parse
 from outgate.client.calls import judge, os_error
 from outgate.client.constants import (
@@ -80,6 +80,7 @@ def connect(state: Carried, self: native, address: Any) -> None:
     """
     parsed = parse(state.family, address, "connect")
     sys.audit("socket.connect", self, address)
+    reclaimed.check(self, state)
     number = _connect(state, self, parsed, standin.begin)
     if number == errno.EAGAIN:
         raise timed_out("timed out")
@@ -91,7 +92,7 @@ def connect_ex(state: Carried, self: native, address: Any) -> int:
     """Connect as :func:`connect` does, and return the errno instead of raising it; EAGAIN is a time-out."""
     parsed = parse(state.family, address, "connect_ex")
     sys.audit("socket.connect", self, address)
-    return _connect(state, self, parsed, standin.begin_ex)
+    return reclaimed.check_ex(self, state) or _connect(state, self, parsed, standin.begin_ex)
 
 
 def _connect(state: Carried, self: native, address: Address, begin: Callable[[State, Address], int]) -> int:

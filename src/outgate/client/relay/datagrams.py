@@ -121,7 +121,7 @@ def _send(self: native, state: Datagrams, header: bytes, data: Any, flags: Any =
         else:
             sent = native.sendmsg(self, (header, data), (), flags)
     except (BrokenPipeError, ConnectionError) as e:
-        raise gone() from e
+        raise gone(state) from e
     return sent - _SIZE
 
 
@@ -230,7 +230,7 @@ def _receive(self: native, state: Datagrams, size: int, flags: int) -> bytes:
         try:
             packet = native.recv(self, _SIZE + size, flags)
         except ConnectionResetError as e:
-            raise gone() from e
+            raise gone(state) from e
         if packet and packet[0] == _DATA:
             return packet
         if not packet:
@@ -241,7 +241,7 @@ def _receive(self: native, state: Datagrams, size: int, flags: int) -> bytes:
 def _end(state: Datagrams) -> bytes:
     if state.is_read_shut:
         return b""
-    raise gone()
+    raise gone(state)
 
 
 def _raise(self: native, state: Datagrams, header: bytes, flags: int) -> None:
@@ -328,7 +328,7 @@ def _receive_into(
         try:
             size, ancillary, told, _ = native.recvmsg_into(self, (begin, *buffers), room, flags)
         except ConnectionResetError as e:
-            raise gone() from e
+            raise gone(state) from e
         header = bytes(begin)
         if not size:
             return 0, _end(state), [], 0

@@ -10,7 +10,7 @@ import errno
 import sys
 from _socket import gaierror, inet_ntop, inet_pton
 
-from outgate.client import channel, inherit
+from outgate.client import channel, inherit, reclaimed
 from outgate.client.address import parse
 from outgate.client.calls import c_int, judge, os_error
 from outgate.client.constants import AF_INET, MSG_PEEK, SHUT_RD, SHUT_RDWR, SHUT_WR
@@ -74,6 +74,12 @@ def _is_plain(address: Any) -> bool:
     return type(address) is tuple and len(address) == 2 and type(address[0]) is str and type(address[1]) is int
 
 
+def forget(state: Datagrams) -> None:
+    """Ask again at the next use of a destination."""
+    state.headers.clear()
+    state.last = _NOBODY
+
+
 def reach(state: Datagrams, parsed: tuple[str, int, int, int], connect: bool = False) -> tuple[bytes, list[Any]]:
     """Ask the gate for the way to a destination; return its header and the address.
 
@@ -106,9 +112,10 @@ def ask(request: dict[str, Any]) -> dict[str, Any]:
     return reply
 
 
-def gone() -> Exception:
-    """Return the error of a socket whose gate has ended."""
-    return channel.unavailable("gate-unavailable", why="the one that made this socket has ended")
+def gone(state: State | None = None) -> Exception:
+    """Return the error of a socket whose other end has gone: it was reclaimed, or its gate has ended."""
+    reason = None if state is None else reclaimed.why(state)
+    return reason or channel.unavailable("gate-unavailable", why="the one that made this socket has ended")
 
 
 def header_of(family: int, address: list[Any]) -> bytes:
@@ -150,7 +157,7 @@ def surface(self: native, state: Datagrams) -> None:
     """
     header = native.recv(self, frames.SIZE, _MSG_DONTWAIT)
     if len(header) < frames.SIZE:
-        raise gone()
+        raise gone(state)
     raise_for(state, header)
 
 
@@ -160,8 +167,7 @@ def raise_for(state: Datagrams, header: bytes) -> None:
     if kind == frames.FAILED:
         raise os_error(number)
     if kind == frames.REFUSED:
-        state.headers.clear()
-        state.last = _NOBODY
+        forget(state)
         reach(state, (inet_ntop(state.family, ip), port, 0, scope))
 
 

@@ -9,11 +9,10 @@ import errno
 import sys
 from posix import close as close_natively
 
-from outgate.client import channel, inherit, packets
+from outgate.client import channel, fetching, inherit
 from outgate.client.calls import os_error
 from outgate.client.closing import forget_stale
 from outgate.client.constants import AF_INET, AF_INET6, SOCK_DGRAM, SOL_SOCKET
-from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
 from outgate.client.pool import SO_COOKIE
 from outgate.client.relay import datagrams, moving
 from outgate.client.relay.destinations import Datagrams
@@ -37,37 +36,11 @@ def init(self: native, family: int, proto: int) -> None:
     :raises OSError: EMFILE if this process has no fd left.
     :raises outgate.errors.GateError: if the gate gives this app no sockets, with the reason.
     """
-    for _ in range(3):
-        mask = sigmask(SIG_BLOCK, ())  # a handler that raises here would lose the fd
-        try:
-            sigmask(SIG_BLOCK, HANDLED)
-            batch = channel.post({"op": messages.NEW, "family": _WIRE_FAMILY[family], "count": 1, "kind": "udp"})
-        finally:
-            sigmask(SIG_SETMASK, mask)
-        try:
-            batch.wait(messages.NEW)
-        except BlockingIOError:
-            batch.drop()
-            raise channel.late(messages.NEW) from None
-        except BaseException:
-            batch.drop()  # and with it the fd in the answer
-            raise
-        try:
-            sigmask(SIG_BLOCK, HANDLED)
-            try:
-                reply, fds = channel.collect(batch, messages.NEW)
-            except packets.Gone:
-                channel.forget()
-                continue
-            _take(self, family, proto, reply, fds)
-            return
-        finally:
-            sigmask(SIG_SETMASK, mask)
-    raise channel.unavailable("gate-unavailable", why="it ends every channel")
+    request = {"op": messages.NEW, "family": _WIRE_FAMILY[family], "count": 1, "kind": "udp"}
+    fetching.fetch(request, lambda reply, fds: _take(self, family, proto, reply, fds))
 
 
 def _take(self: native, family: int, proto: int, reply: dict[str, Any], fds: list[int]) -> None:
-    channel.checked(reply)
     if not fds:
         raise os_error(errno.EMFILE)
     fd = fds[0]

@@ -6,11 +6,11 @@ import errno
 import sys
 from posix import close as close_natively
 
-from outgate.client import channel, packets
+from outgate.client import channel, fetching, packets
 from outgate.client.calls import os_error
 from outgate.client.closing import forget_stale
 from outgate.client.constants import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM
-from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
+from outgate.client.held import SIG_BLOCK, SIG_SETMASK, sigmask
 from outgate.client.inherit import SHARED
 from outgate.client.standin import native  # this is loaded late, when _socket is our own
 from outgate.client.standin import socket as stand_in
@@ -129,36 +129,24 @@ def redeem(text: str, proto: int = 0, exclusive: bool = False, cls: Any = None) 
         raise errors.build("unknown-descriptor", {})
     cls = _class_for(cls)
     request = {"op": messages.REDEEM, "descriptor": text.encode("ascii", "replace").decode(), "exclusive": exclusive}
-    for _ in range(3):
-        carrier = channel.post(request)
-        mask = sigmask(SIG_BLOCK, ())  # a handler that raises here would lose the fd
-        try:
-            try:
-                carrier.wait(messages.REDEEM)
-            except BlockingIOError:
-                carrier.drop()
-                raise channel.late(messages.REDEEM) from None
-            except BaseException:
-                carrier.drop()
-                raise
-            sigmask(SIG_BLOCK, HANDLED)
-            try:
-                reply, fds = channel.collect(carrier, messages.REDEEM)
-            except packets.Gone:
-                channel.forget()
-                continue
-            sock = _take(channel.checked(reply), fds, proto, cls)
-            # Until then the gate keeps it for whoever asks with this descriptor: it may have been lost on its way.
-            channel.one_way({"op": messages.HAVE, "descriptor": request["descriptor"]})
-            return sock
-        finally:
-            sigmask(SIG_SETMASK, mask)
-    raise channel.unavailable("gate-unavailable", why="it ends every channel")
+    try:
+        return fetching.fetch(request, lambda reply, fds: _take(reply, fds, proto, cls))
+    except _NotKept as e:
+        # The gate sees that the answer was read, and would take the socket for this process's.
+        channel.one_way({"op": messages.HAVE, "descriptor": request["descriptor"], "came": False})
+        raise e.reason from None
+
+
+class _NotKept(Exception):
+    """The socket of a descriptor has come, and could not be made an object."""
+
+    def __init__(self, reason: BaseException) -> None:
+        self.reason = reason
 
 
 def _take(reply: dict[str, Any], fds: list[int], proto: int, cls: Any) -> Any:
     if not fds:
-        raise os_error(errno.EMFILE)
+        raise _NotKept(os_error(errno.EMFILE))
     fd, cookie = fds[0], reply["cookie"]
     forget_stale(fd)
     state = by_cookie.get(cookie)
@@ -170,13 +158,16 @@ def _take(reply: dict[str, Any], fds: list[int], proto: int, cls: Any) -> Any:
     table[fd] = state
     try:
         made = cls.__new__(cls)
-        # Its own __init__ has run when the original was made, as with anything that is pickled.
-        _initializer(cls)(made, state.family, SOCK_DGRAM if state.is_datagram else SOCK_STREAM, proto, fileno=fd)
+        # Its own __init__ has run when the original was made, as with anything that is pickled; and what that of the
+        # stand-in finds out about an fd is known.
+        native.__init__(made, state.family, SOCK_DGRAM if state.is_datagram else SOCK_STREAM, proto, fd)
+        if hasattr(cls, "makefile"):
+            made._io_refs, made._closed = 0, False  # as socket.socket has it, and install._init
         return made
-    except BaseException:
+    except BaseException as e:
         forget_stale(fd)
         close_natively(fd)
-        raise
+        raise _NotKept(e) from None
 
 
 def _state(reply: dict[str, Any], cookie: int) -> State:
@@ -234,11 +225,3 @@ def _class_of_its_own() -> Any:
 def _class_below(cls: Any) -> Any:
     """Return a program's own native class with our methods below its own."""
     return type(cls.__name__, (cls, _class_for(None)), {"__slots__": (), "__module__": cls.__module__})
-
-
-def _initializer(cls: Any) -> Any:
-    """Return the ``__init__`` that gives an object its fd, which a program's own class may have another one before."""
-    for kind in cls.__mro__:
-        if kind.__module__ in ("socket", "_socket", __name__) and "__init__" in kind.__dict__:
-            return kind.__init__
-    raise AssertionError("unreachable")
