@@ -208,7 +208,7 @@ def test_reload(tmp_path: Path, capsys: Capture) -> None:
         assert main(["why", "10.9.9.9:80", *source]) == 1
         file.write_text(config_text(os.getuid()).replace("10.2.0.0/16:5432", "10.9.9.9:80"), encoding="utf-8")
         assert main(["reload", *source]) == 0
-        assert capsys.readouterr().out.endswith("policy 2 is in force\n")
+        assert capsys.readouterr().out.endswith("policy 2 is in force; 0 open connections judged again\n")
         assert main(["why", "10.9.9.9:80", *source]) == 0
         file.write_text("version = 1\nsurprise = true\n", encoding="utf-8")
         assert main(["reload", *source]) == 1
@@ -230,3 +230,17 @@ def test_reload_says_warnings(tmp_path: Path, capsys: Capture) -> None:
         file.write_text(config_text(os.getuid()).replace("9.9.9.0/24", "203.0.113.0/24"), encoding="utf-8")
         assert main(["reload", "--socket", gate.socket]) == 0
         assert "warning: apps.shop.allow[0]" in capsys.readouterr().err
+
+
+def test_more_apps_than_fit_one_reply(tmp_path: Path) -> None:
+    """Of a thousand apps with the longest names each is counted once, and status and stats are answered."""
+    names = [f"{number:04}".ljust(63, "x") for number in range(1000)]
+    tables = "\n".join(f"[apps.{name}]\nuid = [{40_000 + at}]\nbilling = true\n" for at, name in enumerate(names))
+    path = tmp_path / "outgate.toml"
+    path.write_text(f"version = 1\n{tables}")
+    with serving(tmp_path, "--config", str(path)) as gate:
+        assert outgate("status", "--socket", gate.socket).returncode == 0
+        answer = json.loads(outgate("stats", "--json", "--socket", gate.socket).stdout)
+        top = json.loads(outgate("top", "--once", "--json", "--interval", "0.05", "--socket", gate.socket).stdout)
+    assert list(answer["apps"]) == names
+    assert len(top["apps"]) == 1000

@@ -148,7 +148,7 @@ def test_a_wrong_file_among_others(write, capsys: Capture) -> None:
 
 def test_wrong_calls() -> None:
     """Another word than test, and no file, are wrong calls."""
-    for arguments in (["diff", "x"], ["test"], []):
+    for arguments in (["different", "x"], ["test"], []):
         done = outgate("policy", *arguments)
         assert (done.returncode, done.stdout) == (2, "")
         assert "usage: outgate policy test" in done.stderr

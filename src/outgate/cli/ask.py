@@ -58,7 +58,7 @@ def parser(command: str, description: str, epilog: str) -> ArgumentParser:
 
 
 def request(path: str, message: Dict[str, Any]) -> Dict[str, Any]:
-    """Send one request over a channel of its own and return the whole reply.
+    """Send one request over a channel of its own and return the whole reply; of counts those of all apps.
 
     :raises NoGate: nobody answers at the path, or something that is no gate.
     :raises Refused: a refusal, for instance because this user is no app.
@@ -75,6 +75,9 @@ def request(path: str, message: Dict[str, Any]) -> Dict[str, Any]:
         "python": ".".join(map(str, sys.version_info[:3])),
         "program": "outgate",
     }
+    token_file = os.environ.get(paths.TOKEN_VARIABLE)
+    if token_file:
+        hello["identity"] = _token(token_file, path)
     try:
         sock.connect(path)
         sock.send(quickjson.dumps({**message, "hello": hello}).encode())
@@ -97,7 +100,22 @@ def request(path: str, message: Dict[str, Any]) -> Dict[str, Any]:
 
         error = errors.build(refusal["code"], refusal["facts"])
         raise Refused(error.reason + (f"; {error.cure}" if error.cure else ""), path)
+    if message["op"] == messages.STAT and reply["answer"].get("next"):
+        page = request(path, {**message, "after": reply["answer"]["next"]})["answer"]
+        reply["answer"]["apps"].update(page["apps"])
+        reply["answer"]["next"] = None
     return reply
+
+
+def _token(file: str, path: str) -> str:
+    """Return the token that this program shows. Raises :class:`Refused` where there is none in the file."""
+    from outgate.client import rights
+    from outgate.errors import GateError
+
+    try:
+        return rights.token(file)
+    except GateError as e:
+        raise Refused(f"{e.reason}; {e.cure}", path) from None
 
 
 def greet(path: str) -> Tuple[Dict[str, Any], Dict[str, Any]]:

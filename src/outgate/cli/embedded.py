@@ -129,6 +129,7 @@ def _gate_environment() -> Dict[str, str]:
 
 def _plain(options: Options) -> Dict[str, Any]:
     plain = {key: getattr(options, key) for key in ("config", "app", "allow", "deny", "except_", "dev", "log")}
+    plain["ledger"] = os.path.abspath(options.ledger) if options.ledger else None
     plain["report"] = bool(options.learn)
     plain["path"] = options.path or "auto"
     if plain["config"]:
@@ -189,7 +190,7 @@ def main(argv: list[str]) -> int:
     try:
         own = host.own_addresses()
         if options["config"]:
-            settings = _as_one_app(config.load(options["config"], host=own), options["app"])
+            settings = _as_one_app(config.load(options["config"], host=own, reads_tokens=False), options["app"])
         else:
             settings = config.default_settings(
                 os.getuid(),
@@ -205,7 +206,8 @@ def main(argv: list[str]) -> int:
         log = options["log"] or settings.gate.log
         if log == "-":
             log = "/dev/stderr" if os.path.exists("/dev/stderr") else settings.gate.log
-        settings = replace(settings, gate=replace(settings.gate, socket=socket, socket_mode=0o600, log=log))
+        settings = replace(settings, gate=replace(settings.gate, socket=socket, socket_mode=0o600, log=log, state=""))
+        settings = _with_ledger(settings, options["ledger"])
 
         def ready(gate: object) -> None:
             name, app = next(iter(settings.apps.items()))
@@ -213,7 +215,7 @@ def main(argv: list[str]) -> int:
             say(source=source, warnings=[str(w) for w in settings.warnings])
 
         def again(previous: Settings) -> Settings:
-            fresh = _as_one_app(config.reload(previous), next(iter(previous.apps)))
+            fresh = _as_one_app(config.reload(previous, reads_tokens=False), next(iter(previous.apps)))
             if options["report"]:
                 fresh = _reporting(fresh)
             return replace(fresh, warnings=tuple(w for w in fresh.warnings if not w.place.startswith("gate.")))
@@ -247,6 +249,19 @@ def _as_one_app(settings: Settings, name: str | None) -> Settings:
         raise ConfigError(f"{settings.source} has no app {name!r}; it has {', '.join(settings.apps)}")
     app = replace(settings.apps[name], uid=(os.getuid(),), gid=())
     return replace(settings, apps=MappingProxyType({name: app}))
+
+
+def _with_ledger(settings: Settings, path: str | None) -> Settings:
+    """Return the settings with the ledger that was asked for; the one of a configuration is for the host's gate."""
+    from dataclasses import replace
+
+    if path is None:
+        return replace(settings, ledger=None)
+    from outgate.gate.configuration.ledgers import file_url
+    from outgate.gate.configuration.settings import LedgerSettings
+
+    ledger = LedgerSettings(file_url(path), "run-" + os.urandom(6).hex(), os.path.dirname(path), True)
+    return replace(settings, ledger=ledger)
 
 
 def _reporting(settings: Settings) -> Settings:

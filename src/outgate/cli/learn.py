@@ -79,7 +79,7 @@ def main(argv: list[str]) -> int:
     seen = Observations(options.app, _since(p, options.since))
     try:
         for log in options.logs:
-            with _opened(log) as file:
+            with opened(log) as file:
                 for line in lines(file):
                     seen.add(line)
         policies = learn_all(seen, wishes)
@@ -154,7 +154,8 @@ def _since(p: ArgumentParser, text: str) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: str) -> Iterator[BinaryIO]:
+def opened(path: str) -> Iterator[BinaryIO]:
+    """Give a log to read: a file, one that is compressed, or standard input. Raises ``OSError``."""
     if path == "-":
         yield sys.stdin.buffer
     elif path.endswith(".gz"):

@@ -45,11 +45,15 @@ OPTIONS = {
     "--allow": ("[RULE]", "allow only this (repeatable)"),
     "--deny": ("[RULE]", "deny this as well (repeatable)"),
     "--except": ("[RULE]", "except this from denials (repeatable)"),
+    "--narrow": ("[RULE]", "of what the app may reach leave only this (repeatable); what it starts has no more either"),
+    "--token-file": ("FILE", "be the app whose token_file this is, at a gate that runs"),
     "--path": ("PATH", "direct: the kernel's own sockets; relay: the gate carries the bytes (default: direct)"),
     "--dev": ("", "development: no fence, loopback may be used both ways"),
     "--learn": ("FILE", "refuse nothing, and write a policy of what was reached to FILE"),
     "--force": ("", "with --learn: replace FILE if it is there"),
     "--log": ("FILE", "where the decision log goes, - for standard error's file"),
+    "--label": ("[KEY=VALUE]", "book its bytes, and those of what it starts, under this beside the app (repeatable)"),
+    "--ledger": ("FILE", "keep a ledger of its bytes there (outgate usage --ledger FILE shows it)"),
     "--socket": ("PATH", f"use the gate that runs there (default: {SOCKET_VARIABLE})"),
     "--fence": ("", "fail unless the program can be fenced"),
     "--unconfined": ("", "do not fence the program"),
@@ -68,11 +72,15 @@ class Options:
         self.allow: list[str] = []
         self.deny: list[str] = []
         self.except_: list[str] = []
+        self.narrow: list[str] = []
+        self.token_file: str | None = None
         self.path: str | None = None
         self.dev = False
         self.learn: str | None = None
         self.force = False
         self.log: str | None = None
+        self.label: list[str] = []
+        self.ledger: str | None = None
         self.socket: str | None = None
         self.fence = False
         self.unconfined = False
@@ -90,7 +98,7 @@ class Options:
 
 def attribute(option: str) -> str:
     """Return the name of the attribute that holds an option."""
-    return "except_" if option == "--except" else option.lstrip("-")
+    return "except_" if option == "--except" else option.lstrip("-").replace("-", "_")
 
 
 def read(argv: list[str]) -> Options:

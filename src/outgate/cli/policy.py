@@ -52,13 +52,13 @@ def parser() -> ArgumentParser:
     """Return the options of ``outgate policy``."""
     p = ArgumentParser(
         prog="outgate policy",
-        usage="outgate policy test [OPTIONS] FILE [FILE ...]",
+        usage="outgate policy test [OPTIONS] FILE [FILE ...]\n       outgate policy diff [OPTIONS] OLD NEW",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    p.add_argument("what", choices=["test"], metavar="test", help="the only word so far")
+    p.add_argument("what", choices=["test"], metavar="test", help="this; outgate policy diff --help has the other")
     p.add_argument("files", metavar="FILE", nargs="+", help="a table of expectations")
     p.add_argument("--verbose", "-v", action="store_true", help="list what holds, too")
     p.add_argument("--json", action="store_true", help="print one JSON object")
@@ -66,7 +66,11 @@ def parser() -> ArgumentParser:
 
 
 def main(argv: list[str]) -> int:
-    """Decide every expectation and print what does not hold."""
+    """Decide every expectation and print what does not hold; or compare two policies."""
+    if argv[:1] == ["diff"]:
+        from outgate.cli import policydiff
+
+        return policydiff.main(argv[1:])
     options = parser().parse_args(argv)
     held = [_held(file) for file in options.files]
     if options.json:
@@ -106,13 +110,13 @@ def _read(file: str) -> tuple[Table, Settings]:
     except ConfigError as e:
         raise ConfigError(f"{file}: {e}") from None
     if not table.policy:
-        return table, config.from_table(_without_users(table.configuration), file, host=table.own)
+        return table, config.from_table(without_users(table.configuration), file, host=table.own)
     path = os.path.join(os.path.dirname(file), table.policy)
     raw, _ = tomlfile.read(path)
-    return table, config.from_table(_without_users(raw), path, host=table.own)
+    return table, config.from_table(without_users(raw), path, host=table.own)
 
 
-def _without_users(raw: Any) -> dict[str, Any]:
+def without_users(raw: Any) -> dict[str, Any]:
     """Return a configuration without the users and groups of its apps: the host that runs a test need not have them."""
     apps = raw.get("apps")
     if not isinstance(apps, dict):

@@ -10,7 +10,8 @@ from outgate.core.formats import messages
 _EPILOG = """\
   lease      what it is called in the log, and what "outgate kill" takes
   idle       since a byte last moved            holders    processes that have it open
-  path       direct, or relay; "parked" and "lent" say that a descriptor of it is on its way (docs/travel.md)
+  path       direct, or relay; "parked" and "lent" say that a descriptor of it is on its way (docs/travel.md);
+             "orphan", that a gate made it which has died, and only its program has it (docs/restart.md)
 
 Root and the gate's own user see every app, others their own.
 
@@ -60,6 +61,8 @@ def _row(socket: dict[str, Any]) -> tuple[str, ...]:
     if socket["transport"] == "udp":
         peer += " udp"
     path = socket["path"] if socket["tenure"] == "held" else f"{socket['path']}, {socket['tenure']}"
+    if socket["state"] == "orphan":
+        path += ", orphan"
     return (
         socket["lease"],
         socket["app"],

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from outgate.cli import ask, output
 from outgate.core.formats import messages
 
 _EPILOG = """\
 A file that cannot be used changes nothing: the old policy stays in force, and the reason is said here and in the log.
-Connections that are open go on. Only root and the gate's own user may ask.
+Connections that are open are judged again: what the new policy denies is reset, or with gate.on_reload = "report" only
+written into the log (docs/reload.md). Only root and the gate's own user may ask.
 
 exit status: 0 the new policy is in force, 1 it is not, 2 a wrong call.
 
 examples:
   outgate check /etc/outgate.toml && outgate reload
+  outgate policy diff old.toml /etc/outgate.toml --since 1d; outgate reload
   outgate reload --socket /run/outgate/gate.sock
 """
 
@@ -33,5 +37,17 @@ def main(argv: list[str]) -> int:
         return output.fail("reload", answer["error"] + kept, 1)
     for warning in answer["warnings"]:
         output.warn(warning)
-    output.say(f"policy {answer['policy']} is in force")
+    output.say(f"policy {answer['policy']} is in force{_judged(answer)}")
     return 0
+
+
+def _judged(answer: dict[str, Any]) -> str:
+    """Return what came of the connections that were open; "" of a gate that does not say."""
+    if "judged" not in answer:
+        return ""
+    told = [f"{answer['judged']:,} open connections judged again"]
+    for name, words in (("cut", "cut"), ("reported", "reported, and let be")):
+        if answer[name]:
+            told.append(f"{answer[name]:,} {words}")
+    text = "; " + ", ".join(told)
+    return text + "; the next reload came before all were" if answer.get("superseded") else text

@@ -33,8 +33,14 @@ def main(argv: list[str]) -> int:
         from outgate.cli import rehearsal
 
         rehearsal.begin(options)
+    if options.label:
+        _label(options.label)
+    if options.token_file:
+        os.environ[paths.TOKEN_VARIABLE] = os.path.abspath(options.token_file)
     socket, source = _gate_for(options)
     environ = _environment(socket)
+    if options.narrow:
+        _narrow(options.narrow, socket, environ)
     if options.quiet:
         environ[paths.UNTESTED_VARIABLE] = "quiet"
     contained, fenced = _contain(options)
@@ -56,7 +62,7 @@ def main(argv: list[str]) -> int:
 
 def _policy_options(options: Options) -> list[str]:
     """Return those options that were given and ask for a gate of the program's own."""
-    asking = ("--config", "--dev", "--allow", "--deny", "--except", "--path", "--log", "--learn")
+    asking = ("--config", "--dev", "--allow", "--deny", "--except", "--path", "--log", "--learn", "--ledger")
     return [option for option in asking if getattr(options, attribute(option))]
 
 
@@ -66,12 +72,14 @@ def _check(options: Options) -> None:
     if options.app and not options.config:
         fail("--app chooses an app of a configuration; name the file: --config FILE")
     if options.config and (options.allow or options.deny or options.except_ or options.path or options.dev):
-        other = next(name for name in asked if name not in ("--config", "--log"))
+        other = next(name for name in asked if name not in ("--config", "--log", "--ledger"))
         fail(f"the policy is in {options.config}; {other} cannot add to it")
     if options.dev and options.fence:
         fail("--dev is not fenced; leave out one of --dev and --fence")
     if options.force and not options.learn:
         fail("--force is about the file of --learn")
+    if options.token_file and asked:
+        fail(f"--token-file is for a gate that runs; {asked[0]} asks for one of the program's own, which has one app")
     if options.socket and asked:
         fail(f"{asked[0]} is for a gate of the program's own; the one at {options.socket} has its policy")
     from outgate.cli import nested
@@ -107,6 +115,8 @@ def _gate_for(options: Options) -> Tuple[str, str]:
                 continue
             except ask.Refused as e:
                 fail(f"the gate at {path} refuses this user: {e}")
+            if not hello["app"] and os.environ.get(paths.TOKEN_VARIABLE):
+                fail(f"the gate at {path} has no app for the token in {os.environ[paths.TOKEN_VARIABLE]}")
             if not hello["app"]:
                 fail(
                     f"the gate at {path} has no app for uid {os.getuid()}; add one with uid = [{os.getuid()}], "
@@ -116,10 +126,43 @@ def _gate_for(options: Options) -> Tuple[str, str]:
             return path, f"{hello['app']} of the running gate, {policy}, {hello.get('path', 'direct')} path"
     from outgate.cli import embedded
 
+    if options.token_file:
+        fail("--token-file: no gate runs here that it could be shown to; start one with: outgate serve")
+    os.environ.pop(paths.TOKEN_VARIABLE, None)  # for another gate: this one has one app, which the program is
     try:
         return embedded.start(options)
     except embedded.CannotStart as e:
         fail(str(e))
+
+
+def _label(given: list[str]) -> None:
+    """Have the bytes of this process, which becomes the program, and of what that starts, booked under labels."""
+    from outgate.core.bill import labels
+
+    before = labels.known(os.environ.get(paths.LABELS_VARIABLE, ""))
+    try:
+        os.environ[paths.LABELS_VARIABLE] = labels.parse([*labels.split(before), *given])
+    except ValueError as e:
+        fail(f"--label: {e}")
+
+
+def _narrow(rules: list[str], socket: str, environ: Dict[str, str]) -> None:
+    """Have the gate narrow this process, which becomes the program, and what that starts."""
+    from outgate.cli import ask
+    from outgate.core.formats import messages, quickjson
+
+    one = {"allow": rules, "deny": [], "names": None}
+    try:
+        reply = ask.request(socket, {"op": messages.NARROW, **one})
+    except (ask.NoGate, ask.Refused) as e:
+        fail(f"--narrow: {e}")
+    if "invalid" in reply:
+        fail(reply["invalid"].replace("narrow.allow", "--narrow", 1))
+    try:
+        before = quickjson.loads(environ.get(paths.NARROW_VARIABLE) or "[]")
+    except ValueError:
+        fail(f"{paths.NARROW_VARIABLE} is not what outgate.narrow() has written")
+    environ[paths.NARROW_VARIABLE] = quickjson.dumps([*before, one] if one not in before else before)
 
 
 def _environment(socket: str) -> Dict[str, str]:

@@ -52,6 +52,9 @@ def parser() -> ArgumentParser:
         help="take the place of the gate that runs, with all it holds: programs and their connections notice nothing",
     )
     p.add_argument("--log", metavar="FILE", help="the decision log, in place of the configured one; - for stdout")
+    p.add_argument(
+        "--state", metavar="DIR", help="the folder for what outlives the gate, in place of the configured one"
+    )
     return p
 
 
@@ -73,7 +76,9 @@ def main(argv: list[str]) -> int:
             from outgate.gate.takeover.taking import take
 
             raise_descriptors()  # for what will come over
-            gate_main.new_loop().close()  # loads uvloop: from the next line on programs wait
+            gate_main.new_loop().close()  # loads uvloop: from the line of take() on programs wait
+            if settings.ledger is not None:
+                gate_main.load_ledger()
             taken = take(settings.gate.socket)
         for warning in settings.warnings:
             output.warn(str(warning))
@@ -113,6 +118,8 @@ def _settings(options: Namespace) -> Settings:
         said["socket"] = os.path.abspath(options.socket)
     if options.log:
         said["log"] = options.log if options.log == "-" else os.path.abspath(options.log)
+    if options.state:
+        said["state"] = os.path.abspath(options.state)
     return replace(settings, gate=replace(settings.gate, **said)) if said else settings
 
 
@@ -123,7 +130,7 @@ def _reload(previous: Settings, options: Namespace) -> Settings:
     from outgate.gate.configuration import config
 
     fresh = config.reload(previous)
-    said = {f"gate.{name}" for name in ("socket", "log") if getattr(options, name)}
+    said = {f"gate.{name}" for name in ("socket", "log", "state") if getattr(options, name)}
     return replace(fresh, warnings=tuple(each for each in fresh.warnings if each.place not in said))
 
 

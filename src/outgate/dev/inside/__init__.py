@@ -1,0 +1,1 @@
+"""What runs in an instance: it loads the app, serves it, and runs deferred functions."""
