@@ -25,7 +25,7 @@ def main(pidfd: int, socket_path: str, path: str) -> int:
     settings = config.default_settings(os.getuid(), dev=True, path=path)
     policy = Policy.build("default", deny=[DENIED], dev=True)
     apps = {name: replace(app, policy=policy, open_sockets=_OPEN_SOCKETS) for name, app in settings.apps.items()}
-    gate = replace(settings.gate, socket=socket_path, socket_mode=0o600, log=socket_path + ".log")
+    gate = replace(settings.gate, socket=socket_path, socket_mode=0o600, log=socket_path + ".log", state="")
     settings = replace(settings, gate=gate, apps=MappingProxyType(apps))
     return gate_main.run(settings, ready=lambda _: print("ready", flush=True), while_running=pidfd)
 

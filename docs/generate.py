@@ -16,7 +16,7 @@ from types import ModuleType
 from outgate import errors
 from outgate.client import untested
 from outgate.core import options
-from outgate.gate.configuration import keys
+from outgate.gate.configuration import keys, places
 from outgate.gate.decisionlog.lines import FIELDS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,11 +65,67 @@ name, a host) is escaped, so that it is safe to print, and cut at the length bel
 
 {fields}
 
-Lines are written by a thread of their own. Where the disk is full or too slow, lines are lost rather than connections
-held; `log-dropped` with their `count` follows as soon as writing works again. After a rotation send SIGHUP: the file is
-opened again.
+An `overruled` line has the fields of a decision and says that a new policy denies what is open; its `how` is `cut` or
+`report` (docs/reload.md).
 
-What was denied, and why:
+Lines are written by a thread of their own. Where the disk is full or too slow, lines are lost rather than connections
+held; `log-dropped` with their `count` follows as soon as writing works again.
+
+## Where it goes
+
+`gate.log` is a file, `"-"` for standard output, or `"journald"`.
+
+**A file** can be rotated by logrotate, by rename and a signal, or in place (`copytruncate`):
+
+```
+/var/log/outgate/decisions.jsonl {{
+    daily
+    rotate 14
+    compress
+    delaycompress
+    postrotate
+        systemctl reload outgate
+    endscript
+}}
+```
+
+SIGHUP has the gate open its file again, and read its configuration too. Or the gate rotates by itself, by size:
+`log_rotate = "100 MB"` makes `decisions.jsonl.1` (the latest) to `.5` (`log_keep`), each whole lines. A file that
+somebody else has renamed it leaves alone.
+
+**journald** gets each line as an entry: `MESSAGE` is a sentence, `PRIORITY` 5 for what was denied, 3 for faults and 6
+for the rest, and every field stands under its name, as in `OUTGATE_APP`. `OUTGATE_LINE` is the line itself:
+
+    journalctl -t outgate OUTGATE_VERDICT=deny --since -1h
+    journalctl -t outgate --output=cat --output-fields=OUTGATE_LINE | outgate log --denied -
+
+## How fast it grows
+
+A program that asks for what is denied in a loop would write a line each time. So each app has `log_rate` lines a second
+(1,000), and ten times as many at once after it was quiet. What is above is folded: one `log-folded` line a second for
+the app says how many lines there would have been, by kind. What is folded is missing in the log alone: refusals are
+counted (`outgate stats`, the metrics), and bytes too, whatever becomes of the lines of their ends. `outgate learn` and
+`outgate policy diff` say how much they have not seen. The gate's own words, as `reload` and `overruled`, are never
+folded.
+
+## Reading it
+
+    outgate log --denied --since 1h
+
+```
+2026-03-01 14:00:07  blog  4711 agent.py  deny    db.corp:5432 (10.0.0.5)  \
+db.corp is 10.0.0.5 (private); rule "non-public"; to permit: except = ["db.corp:5432"]
+```
+
+`outgate log` asks the gate that runs where its log is, or reads the file that it is given (`-`: standard input). One
+line a decision: when, in the zone of the terminal; app, process, program; verdict, destination, rule; and of a refusal
+why, and what would permit it. `--follow` goes on with what comes, over rotations by rename and by truncation. `--app`,
+`--denied`, `--since 2h`, `--reason metadata` choose; `--all` shows ends and events too. What a program chose is printed
+inert; lines that are torn or no JSON are counted and left out. `--json` passes lines through as they are:
+
+    outgate log --json --denied | jq -r .cure | sort | uniq -c | sort -rn
+
+What was denied, and why, without outgate:
 
     jq -r 'select(.verdict == "deny") | [.time, .app, .host, .port, .reason] | @tsv' decisions.jsonl
 """
@@ -211,7 +267,7 @@ def log_page() -> str:
 def _default(name: str, key: keys.Key) -> str:
     if key.required:
         return "must be there"
-    text = f"`{keys.toml(key.default)}`"
+    text = f"`{places.toml(key.default)}`"
     if not key.shown:
         return text
     return f"{text} for root" if name.startswith("gate.") else f"none; as in {text}"
@@ -228,7 +284,7 @@ def configuration_page() -> str:
             ],
         ),
         later="\n".join(
-            f"- `{name} = {keys.toml(word)}`: {why}."
+            f"- `{name} = {places.toml(word)}`: {why}."
             for name, words in keys.CHOICES.items()
             for word, why in words.items()
             if why
@@ -253,7 +309,7 @@ def sample() -> str:
         sentences += " Must be there." if key.required else ""
         lines += ["", *(f"# {line}" for line in textwrap.wrap(sentences, 118))]
         comment = "" if name == "version" else "#"
-        lines.append(f"{comment}{'partners' if last == 'NAME' else last} = {keys.toml(key.default)}")
+        lines.append(f"{comment}{'partners' if last == 'NAME' else last} = {places.toml(key.default)}")
     return "\n".join(lines) + "\n"
 
 
@@ -321,6 +377,11 @@ def lease_page() -> str:
     return _beside("lifecycle").page(_table)
 
 
+def metrics_page() -> str:
+    """Return docs/metrics.md, which a module beside this one makes."""
+    return _beside("metrics").page(_table)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "docs/errors.md": errors_page,
     "docs/log.md": log_page,
@@ -328,6 +389,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/options.md": options_page,
     "docs/compatibility.md": compatibility_page,
     "docs/lease.md": lease_page,
+    "docs/metrics.md": metrics_page,
     "etc/outgate.sample.toml": sample,
 }
 

@@ -1,0 +1,141 @@
+"""Measure a reload with many live connections: how long judging them takes, and for how long it holds the loop.
+
+Run by hand, ``python -m bench.reloading [COUNT [DESTINATIONS]]``: prints one JSON object. A gate in this process has
+the connections as a direct app's, to so many addresses of this host; a ticker that is called every turn of the loop
+sees the longest turn, before the reload and while the connections are judged. Two reloads: one that denies nothing, one
+that denies all.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+from typing import Any
+
+from outgate.core import lease as life
+from outgate.core.policy.again import Opened, again
+from outgate.gate.configuration import config
+from outgate.gate.decisionlog.log import DecisionLog
+from outgate.gate.kernel import births
+from outgate.gate.kernel.listening import listen
+from outgate.gate.main import new_loop
+from outgate.gate.registry import Process
+from outgate.gate.server import Gate
+
+_LISTENERS = 4
+_BACKLOG = 4096
+_CONFIG = """version = 1
+[gate]
+log_rate = 0
+state = "state"
+[apps.blog]
+uid = [{uid}]
+billing = true
+trusted = true
+open_sockets = 100000
+except = [{rules}]
+"""
+#: Rules of the policy, beside the one that decides: none of them matches.
+_OTHERS = [f"10.{number}.0.0/16:5432" for number in range(50)]
+
+
+class Ticker:
+    """Sees how long turns of the loop are, in processor time of its thread: of what else runs it knows nothing."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.turns: list[float] = []
+        self._last = time.thread_time()
+        self._handle = loop.call_soon(self._tick)
+
+    def _tick(self) -> None:
+        now = time.thread_time()
+        self.turns.append(now - self._last)
+        self._last = now
+        self._handle = self._loop.call_soon(self._tick)
+
+    def begin(self) -> None:
+        """Forget what was seen so far."""
+        self.turns = []
+        self._last = time.thread_time()
+
+    def take(self) -> dict[str, float]:
+        """Return the longest turn and the median so far, in milliseconds, and begin anew."""
+        turns, self.turns = sorted(self.turns), []
+        return {"longest": round(turns[-1] * 1000, 3), "median": round(turns[len(turns) // 2] * 1000, 5)}
+
+
+def main(count: int, destinations: int) -> dict[str, Any]:
+    """Open the connections, reload twice and return what was seen."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "outgate.toml")
+
+        def write(*rules: str) -> None:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(_CONFIG.format(uid=os.getuid(), rules=", ".join(f'"{each}"' for each in rules)))
+
+        write(*_OTHERS, "127.0.0.0/8")
+        settings = config.load(path)
+        loop = new_loop()
+        log = DecisionLog(os.path.join(folder, "log"))
+        gate = Gate(settings, listen(os.path.join(folder, "gate.sock"), 0o600), log, loop)
+        gate.reloader = config.reload
+        gate._sweep.stop()  # it would find that no program has them
+        servers = [socket.create_server(("0.0.0.0", 0), backlog=_BACKLOG) for _ in range(_LISTENERS)]
+        process = Process(gate.registry.apps["blog"], "bench", os.getpid(), os.getuid(), os.getgid())
+        process.channels = 1
+        gate.registry.join(process)
+        for number in range(count):
+            _open(gate, process, servers[number % destinations % _LISTENERS].getsockname()[1], number % destinations)
+        found: dict[str, Any] = {"connections": count, "destinations": destinations, "other_rules": len(_OTHERS)}
+
+        async def measure() -> None:
+            ticker = Ticker(loop)
+            await asyncio.sleep(1.0)
+            found["bare"] = ticker.take()
+            for name, rules in (("allows", (*_OTHERS, "127.0.0.0/8")), ("denies", _OTHERS)):
+                write(*rules)
+                began, used = time.perf_counter(), time.thread_time()
+                gate.reload()
+                read = time.perf_counter()
+                ticker.begin()
+                counts = await gate.rejudging.finished()
+                done = time.perf_counter()
+                assert counts is not None
+                assert counts.cut == (count if name == "denies" else 0), counts
+                found[name] = {
+                    "read_ms": round((read - began) * 1000, 3),
+                    "judge_ms": round((done - read) * 1000, 3),
+                    "processor_ms": round((time.thread_time() - used) * 1000, 3),
+                    "turn_ms": ticker.take(),
+                }
+
+        loop.run_until_complete(measure())
+        found["log_dropped"] = log.dropped
+        gate.stop()
+        log.close()
+        loop.close()
+        for server in servers:
+            server.close()
+    return found
+
+
+def _open(gate: Gate, process: Process, port: int, number: int) -> None:
+    address = f"127.{1 + number // 65536 % 250}.{number // 256 % 256}.{number % 256}"
+    sock, cookie = births.make(4, None)
+    lease = gate.registry.add(process, sock, cookie, 4)
+    sock.connect((address, port))
+    lease.see(life.DIAL)
+    lease.see(life.CONNECTED)
+    lease.number, lease.begun, lease.connect_ms = 1, time.monotonic(), 0.1
+    lease.asked, lease.address = (address, port), address
+    lease.decision = again(process.app.settings.policy, Opened("tcp", address, address, port))
+    process.app.open += 1
+
+
+if __name__ == "__main__":
+    numbers = [int(word) for word in sys.argv[1:]]
+    print(json.dumps(main(*numbers, *(10_000, 1_000)[len(numbers) :]), indent=2))
