@@ -263,6 +263,11 @@ class Days(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """At the end everything that was ever noted is billed, in every calendar alike."""
+        with self.folder:
+            self.everything_is_billed()
+
+    def everything_is_billed(self) -> None:
+        """Read the meters a last time and make the bill."""
         if self.gate is None:
             self.start()
         assert self.gate is not None
@@ -288,7 +293,6 @@ class Days(RuleBasedStateMachine):
             sum(sock.counted[way] for sock in self.all) for way in (0, 1)
         ]
         self.gate.close()
-        self.folder.cleanup()
 
     def by_window(self, zone: ZoneInfo, by: str, reader: Reader) -> dict[tuple[str, str], int]:
         """Add the windows up by a calendar of the standard library's, one by one."""

@@ -187,6 +187,22 @@ def test_a_kill_while_the_ledger_is_made_leaves_none_or_a_whole_one(tmp_path: Pa
     assert number > 20
 
 
+def test_what_ended_is_known_until_the_next_batch(url: str) -> None:
+    """A run that is killed before its first batch has not made the next forget what ended in the last one."""
+    store = begun(url)
+    store.write(BATCHES[0])
+    store.write(batch(2, T0 + 10, ended=frozenset({Key(7, 1)})))
+    store.close()
+    begun(url, "two").close()
+    third = Store(connect(url), "gate", "three")
+    assert third.begin(T0 + 20).ended == {Key(7, 1)}
+    third.write(batch(1, T0 + 30))
+    third.close()
+    fourth = Store(connect(url), "gate", "four")
+    assert fourth.begin(T0 + 40).ended == frozenset()
+    fourth.close()
+
+
 def test_windows_of_a_crash_are_marked(url: str) -> None:
     """Windows in which the gate was away without a word are incomplete; those before and after are not."""
     store = begun(url)

@@ -74,7 +74,7 @@ GATES: Final = Table(
     Column("sealings", BigInteger, nullable=False),
 )
 #: Each time that a gate was started. ``batch`` is the last that was taken, at ``seen``, and ``closed`` are the
-#: connections whose end was in it; counts are of the whole run.
+#: connections whose end was in it, or in the last of an earlier run; counts are of the whole run.
 RUNS: Final = Table(
     "runs",
     _TABLES,

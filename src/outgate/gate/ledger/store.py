@@ -166,8 +166,10 @@ class Store:
                 self._run = last.id
                 return Begun(sealed, open, frozenset(), 0.0)
             lost = self._end_last(connection, now, len(open), last) if last is not None else 0.0
+            # A run that dies before its first batch leaves the next one to know what ended in the last batch there was.
+            closed = last.closed if last is not None else ""
             made = connection.execute(
-                insert(RUNS).values(gate=self._gate, name=self._run_name, began=now, seen=now, batch=0, closed="")
+                insert(RUNS).values(gate=self._gate, name=self._run_name, began=now, seen=now, batch=0, closed=closed)
             )
             self._run = _id(made)
             return Begun(sealed, open, ended, lost)
