@@ -182,3 +182,14 @@ def test_reload_under_a_client(mortal: RunningGate) -> None:
         mortal.signal(signal.SIGHUP)
         mortal.wait_for(event="reload", policy=first + 1)
         assert channel.ask("stat")["answer"]["policy"] == first + 1
+
+
+def test_ends_right_after_its_program(mortal: RunningGate) -> None:
+    """What a program held that ended just before the gate is no connection for the next one: its end is in the log."""
+    with peers.sink() as peer:
+        code = "sock = socket.create_connection(peer); sock.sendall(bytes(700)); os._exit(0)"
+        with Program(mortal, code, peer.port) as program:
+            assert program.process.wait(20) == 0
+            assert mortal.stop() == 0
+        assert mortal.wait_for(event="end", port=peer.port)["sent"] == 700
+        assert len(mortal.log.all(event="end", port=peer.port)) == 1

@@ -266,7 +266,8 @@ class Ending:
         for lease in list(registry.leases.values()):
             self._gate.unwatch(lease)
             if not self._gate.keeping.leaves(lease):
-                self._gate.log_end(lease, self._final(lease), "gate-ended")
+                is_ours = lease.side is not None or lease.process.channels
+                self._gate.log_end(lease, self._final(lease), "gate-ended" if is_ours else "process-ended")
             lease.see(life.END)
             registry.remove(lease)
             if lease.side is not None:

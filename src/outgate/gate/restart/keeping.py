@@ -23,6 +23,7 @@ from outgate.gate.restart.orphans import Orphan
 from outgate.gate.restart.records import line
 from outgate.gate.restart.statefile import StateFile
 from outgate.gate.restart.writer import Begin, Commit, End, Fresh, Writer
+from outgate.gate.sweep import find_unheld
 
 if TYPE_CHECKING:
     from outgate.gate.server import Gate
@@ -303,8 +304,11 @@ class Keeping(NoKeeping):
             self._gate.meters.listeners.remove(self.noted)
         # As much as there is to say, in one go: the loop has stopped.
         gate = self._gate
-        for lease in gate.registry.leases.values():
-            if self._is_left(lease):
+        leases = [lease for lease in gate.registry.leases.values() if self._is_left(lease)]
+        # A program may have ended just before, and nobody has looked yet.
+        unheld = find_unheld({lease.inode: lease.process.pid for lease in leases if not gate.store.keeps(lease)})
+        for lease in leases:
+            if lease.inode not in unheld:
                 self._left.add(lease.id)
                 with contextlib.suppress(OSError):
                     reading = meter.read(lease.sock)
