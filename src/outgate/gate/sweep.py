@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from itertools import islice
@@ -94,10 +95,10 @@ class Sweep:
 def find_unheld(opener: dict[int, int]) -> set[int]:
     """Return the inodes that no process holds.
 
-    :param opener: inode → pid of the process that opened it. Where that one's files may not be read nothing is known,
-        and its sockets count as held.
+    :param opener: inode → pid of the process that opened it. Where that one lives and its files may not be read nothing
+        is known, and its sockets count as held.
     """
-    readable = {pid for pid in set(opener.values()) if holders.can_read(pid)}
+    readable = {pid for pid in set(opener.values()) if holders.can_read(pid) or not os.path.exists(f"/proc/{pid}")}
     known = {inode for inode, pid in opener.items() if pid in readable}
     near = holders.find(known, pids=readable)
     missing = {inode for inode, pids in near.items() if not pids}
