@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 
 from bench import decisions
+from bench.booking_cases import booked_opens, charging, metering, usage_of_a_million
 from bench.gate import DENIED
 from bench.relay_cases import datagrams, relay_memory, relay_opens
 from bench.rows import Row, ratio_row, row, turns
@@ -191,11 +192,16 @@ CASES: tuple[Callable[[World], Iterator[Row]], ...] = (
     passing_on,
     parked_memory,
     sweeps,
+    charging,
+    booked_opens,
+    metering,
+    usage_of_a_million,
 )
 
 #: Words for several cases.
 GROUPS: dict[str, tuple[str, ...]] = {
     "relay": ("throughput", "round_trip", "relay_opens", "relay_memory"),
     "udp": ("datagrams",),
+    "booking": ("charging", "booked_opens", "metering", "usage_of_a_million"),
     "sharing": ("passing_on", "parked_memory", "sweeps"),
 }

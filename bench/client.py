@@ -276,8 +276,37 @@ def hold(port: int, counts: List[int]) -> None:
     sys.stdin.readline()
 
 
+def drip(port: int, counts: List[int], interval: float = 0.5) -> None:
+    """Hold that many connections, and send a byte on each of them again and again, until a line comes in."""
+    import resource
+    import threading
+
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    _say(ready=True)
+    held = []
+    ended = threading.Event()
+
+    def send() -> None:
+        while not ended.wait(interval):
+            for sock in held:
+                sock.send(b"x")
+
+    for count in counts:
+        sys.stdin.readline()
+        while len(held) < count:
+            held.append(socket.create_connection(("127.0.0.1", port)))
+        _say(held=len(held))
+    sender = threading.Thread(target=send)
+    sender.start()
+    sys.stdin.readline()
+    ended.set()
+    sender.join()
+
+
 _CASES = {
     "open": opens,
+    "drip": drip,
     "rate": rate,
     "send": send,
     "receive": receive,

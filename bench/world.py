@@ -132,14 +132,16 @@ class World:
         return line
 
     @contextlib.contextmanager
-    def start_gate(self, name: str, core: int | None = None, path: str = "direct") -> Iterator[Gate]:
-        """Run a gate of its own for a while, all its threads on one core if one is named.
+    def start_gate(
+        self, name: str, core: int | None = None, path: str = "direct", booked: bool = False
+    ) -> Iterator[Gate]:
+        """Run a gate of its own for a while, all its threads on one core if one is named, or one that keeps books.
 
         In a session of its own, as ``outgate run`` starts it: the kernel shares processors out by session (autogroup).
         """
         socket_path = f"{self.scratch}/{name}.sock"
         pidfd = os.pidfd_open(os.getpid())
-        argv = [sys.executable, "-m", "bench.gate", str(pidfd), socket_path, path]
+        argv = [sys.executable, "-m", "bench.gate", str(pidfd), socket_path, path, *["booked"] * booked]
         with pinned(0, core):  # for the child to inherit
             process = self._start(argv, cwd=ROOT, pass_fds=(pidfd,), start_new_session=True)
         os.close(pidfd)

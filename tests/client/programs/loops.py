@@ -330,9 +330,11 @@ async def check_tls_for_another_name():
     """A certificate for another name is refused, and the connection closed."""
     server, serve = _tls_server()
     with concurrent.futures.ThreadPoolExecutor() as pool, server:
-        pool.submit(serve(False))
+        ended = pool.submit(serve(False))
         with raises(ssl.SSLCertVerificationError):
             await asyncio.open_connection(*server.getsockname(), ssl=TRUST, server_hostname="other.test")
+        # The loop may close it in a later turn: it must not be held here until the peer has seen that.
+        await asyncio.get_running_loop().run_in_executor(None, ended.result)
 
 
 # --- datagrams --------------------------------------------------------------------------------------------------------
