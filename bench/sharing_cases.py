@@ -12,10 +12,10 @@ from typing import Any
 
 from bench.rows import Row, ratio_row, row
 from bench.world import Failed, World
-from outgate.gate import sharing
 from outgate.gate.kernel import births
 from outgate.gate.registry import Process
 from outgate.gate.server import Gate
+from outgate.gate.travel import sharing
 from outgate.testing.running import ThreadGate
 
 #: Parked leases, where descriptors allow.

@@ -25,7 +25,7 @@ from outgate.gate.configuration import config
 from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.metrics import gathering, serving, table
 from outgate.gate.metrics.histogram import LAG, LOOK_UP, REQUEST, Histogram
-from outgate.gate.sharing import Loan
+from outgate.gate.travel.sharing import Loan
 from outgate.testing.running import RunningGate, ThreadGate
 from support import commands, peers
 from support.scraping import (

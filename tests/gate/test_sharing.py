@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from outgate.gate import sharing
 from outgate.gate.configuration import config
+from outgate.gate.travel import sharing
 from outgate.testing.running import RunningGate, ThreadGate
 from support import peers
 from support.raw import RawChannel

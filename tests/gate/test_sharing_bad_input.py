@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from gate.test_sharing import Opened, code_of, redeemed, talk, wait_for_fds
-from outgate.gate import passing
 from outgate.gate.kernel import births
+from outgate.gate.travel import passing
 from outgate.testing.running import RunningGate, ThreadGate
 from support import peers
 from support.raw import RawChannel

@@ -78,7 +78,7 @@ class Channel:
         self.app_name = app_name
         self.process: Process | None = None
         self.is_anchor = False
-        #: Whether the last reply brought a shared socket, and may be unread (:mod:`outgate.gate.underway`).
+        #: Whether the last reply brought a shared socket, and may be unread (:mod:`outgate.gate.travel.underway`).
         self.carries_shared = False
         self.greeted_by = gate.loop.time() + messages.HELLO_LIMIT
         self.closed = False

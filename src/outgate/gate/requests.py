@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
 from outgate.core.policy.decide import ALLOW
-from outgate.gate import listing, passing, wire
+from outgate.gate import listing, wire
 from outgate.gate.datagram import reaching
 from outgate.gate.explain import before_lookup, explain, unknown
 from outgate.gate.judging import judge, may_open
@@ -33,6 +33,7 @@ from outgate.gate.relay import relaying
 from outgate.gate.replies import Reply, denied, failed_lookup, refusal
 from outgate.gate.restart import claiming
 from outgate.gate.takeover import giving
+from outgate.gate.travel import passing
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel

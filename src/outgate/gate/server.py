@@ -48,9 +48,9 @@ from outgate.gate.relay.relaying import Relaying
 from outgate.gate.restart.keeping import NOTHING, NoKeeping
 from outgate.gate.restart.orphans import Orphans
 from outgate.gate.restart.store import Store
-from outgate.gate.sharing import Sharing
 from outgate.gate.sweep import Sweep
-from outgate.gate.underway import Underway
+from outgate.gate.travel.sharing import Sharing
+from outgate.gate.travel.underway import Underway
 from outgate.gate.watch import Watch
 
 

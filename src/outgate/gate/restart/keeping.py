@@ -27,7 +27,7 @@ from outgate.gate.sweep import find_unheld
 
 if TYPE_CHECKING:
     from outgate.gate.server import Gate
-    from outgate.gate.sharing import Loan
+    from outgate.gate.travel.sharing import Loan
 
     Metered = Union[Lease, Datagrams]
 

@@ -17,7 +17,7 @@ from outgate.gate.kernel import births, notify
 from outgate.gate.registry import Lease
 
 if TYPE_CHECKING:
-    from outgate.gate.sharing import Loan
+    from outgate.gate.travel.sharing import Loan
 
 _SO_DOMAIN: Final = 39
 

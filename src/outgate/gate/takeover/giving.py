@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from outgate.gate.datagram.datagrams import Datagrams
     from outgate.gate.datagram.destination import Destination
     from outgate.gate.server import Gate
-    from outgate.gate.sharing import Loan
+    from outgate.gate.travel.sharing import Loan
 
 #: Seconds that requests at work have to end; what is not answered by then is asked again by its client.
 PATIENCE = 1.0

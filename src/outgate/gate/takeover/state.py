@@ -134,7 +134,7 @@ class DatagramsState(msgspec.Struct):
 
 
 class LoanState(msgspec.Struct):
-    """A lease of which descriptors are out: see :class:`outgate.gate.sharing.Loan`."""
+    """A lease of which descriptors are out: see :class:`outgate.gate.travel.sharing.Loan`."""
 
     item: int
     tenure: str

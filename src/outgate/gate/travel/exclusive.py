@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from outgate.gate.registry import Lease, Process
     from outgate.gate.server import Gate
-    from outgate.gate.sharing import Loan
+    from outgate.gate.travel.sharing import Loan
 
 _RELAYED = 'have the gate carry its bytes: path = "relay" under [apps.{app}]; or close it where it is not needed'
 _LATER = "adopt it again when that has ended"

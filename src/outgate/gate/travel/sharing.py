@@ -1,6 +1,6 @@
 """Know which sockets may be passed on: descriptors that are out, who has come by a socket, and what nobody has.
 
-What processes ask for is :mod:`outgate.gate.passing`. Of a direct socket the gate has a duplicate anyway,
+What processes ask for is :mod:`outgate.gate.travel.passing`. Of a direct socket the gate has a duplicate anyway,
 and gives out further ones. Of a relayed one it has only the other end, so the process that shares it hands its own end
 over; the gate keeps that as long as a descriptor is out or a process is known to have it, and lets go of it then, so
 that the close of the last holder is again what ends it.
@@ -24,10 +24,10 @@ from outgate.core import tenure
 from outgate.core.descriptor import Descriptor
 from outgate.core.transitions import follow
 from outgate.gate.datagram.datagrams import Datagrams
-from outgate.gate.fences import Fences
 from outgate.gate.kernel import births, holders, meter
 from outgate.gate.registry import App, Lease, Process
 from outgate.gate.relay.relaying import reading
+from outgate.gate.travel.fences import Fences
 
 if TYPE_CHECKING:
     from outgate.gate.server import Gate

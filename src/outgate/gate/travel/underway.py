@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from outgate.gate.channel import Channel
     from outgate.gate.registry import Process
     from outgate.gate.server import Gate
-    from outgate.gate.sharing import Loan
+    from outgate.gate.travel.sharing import Loan
 
 #: Seconds between looks at replies that have gone out; what hangs on it looks at once.
 INTERVAL = 0.05

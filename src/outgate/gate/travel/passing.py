@@ -1,6 +1,7 @@
 """Pass leases on: descriptors of sockets, made for one process and redeemed by another of the same app.
 
-:func:`share`, :func:`redeem` and :func:`have` are the whole story; :mod:`outgate.gate.sharing` keeps what they leave.
+:func:`share`, :func:`redeem` and :func:`have` are the whole story; :mod:`outgate.gate.travel.sharing` keeps what they
+leave.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ from outgate.core import lease as life
 from outgate.core.name.names import canonical
 from outgate.core.policy.decide import Ask
 from outgate.core.policy.narrow import refusal as refusal_of
-from outgate.gate import exclusive, wire
+from outgate.gate import wire
 from outgate.gate.datagram.datagrams import Datagrams
 from outgate.gate.judging import may_have_sockets
 from outgate.gate.kernel import births
 from outgate.gate.names.resolver import is_numeric
 from outgate.gate.registry import Lease, Process
 from outgate.gate.replies import Reply, denied, refusal
+from outgate.gate.travel import exclusive
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
     from outgate.gate.server import Gate
-    from outgate.gate.sharing import Shared
+    from outgate.gate.travel.sharing import Shared
 
 
 def _find(gate: Gate, process: Process, id: int) -> Shared | None:
