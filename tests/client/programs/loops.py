@@ -323,6 +323,7 @@ async def check_tls():
         assert await reader.readexactly(9) == b"under TLS"
         transport.close()
         await loop.run_in_executor(None, ended.result)
+        writer.close()  # what lay beneath TLS closes in a later turn, and asyncio warns of a writer that is still open
 
 
 @on_a_loop
