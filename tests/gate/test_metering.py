@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outgate.gate.kernel import meter
 from outgate.gate.metering.meters import Meters
 from outgate.testing.running import RunningGate
 from support import peers
@@ -112,3 +113,22 @@ def test_who_zeroes_the_counters_hides_nothing() -> None:
         assert gate.wait_for(event="meter-tampered")["sent"] == 70_000
         assert gate.app()["sent"] == 70_000
         assert gate.faults == []
+
+
+def test_a_quick_reading_is_the_whole_ones() -> None:
+    """Of a connection that is open, or half closed, the quick reading is what the exact one is, and in CLOSE nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sock:
+        peer, _ = server.accept()
+        with peer:
+            sock.sendall(bytes(3000))
+            peer.sendall(bytes(200))
+            assert sock.recv(200, socket.MSG_WAITALL) == bytes(200)
+            assert meter.passing(sock) == meter.read(sock)[1:] == (3000, 200)
+            peer.shutdown(socket.SHUT_WR)
+            assert sock.recv(1) == b""
+            assert meter.passing(sock) == meter.read(sock)[1:] == (3000, 200)
+            sock.shutdown(socket.SHUT_WR)
+            assert peer.recv(4000, socket.MSG_WAITALL) == bytes(3000)
+            assert peer.recv(1) == b""
+            assert meter.read(sock).state == meter.CLOSE
+            assert meter.passing(sock) is None

@@ -55,6 +55,19 @@ def read(sock: native) -> Reading:
     return parse(sock.getsockopt(IPPROTO_TCP, _TCP_INFO, _SIZE))
 
 
+def passing(sock: native) -> tuple[int, int] | None:
+    """Return the bytes sent and received of a connection that goes on; ``None`` where it is in state CLOSE.
+
+    As :func:`read`, for who reads thousands of them again and again: most are established, and that is quick to tell.
+    """
+    info = sock.getsockopt(IPPROTO_TCP, _TCP_INFO, _SIZE)
+    state, _, received, notsent, sent, retransmitted = _FIELDS.unpack_from(info)
+    if state == ESTABLISHED:
+        return sent - retransmitted + notsent, received
+    reading = parse(info)
+    return None if reading.state == CLOSE else (reading.sent, reading.received)
+
+
 def parse(info: bytes) -> Reading:
     """Return the counters in a ``struct tcp_info``. Pure.
 

@@ -63,9 +63,7 @@ def _counts(item: Union[Lease, Datagrams]) -> tuple[int, int] | None:
     if side is not None:
         return side.relayed.sent, side.relayed.received
     try:
-        reading = meter.read(item.sock)
+        # In state CLOSE it was taken apart, by the network or by somebody: what was lost its last reading says.
+        return meter.passing(item.sock)
     except OSError:  # its own end will say
         return None
-    if reading.state == meter.CLOSE:
-        return None  # taken apart, by the network or by somebody: what was lost is for the last reading to say
-    return reading.sent, reading.received
