@@ -116,7 +116,7 @@ def test_who_zeroes_the_counters_hides_nothing() -> None:
 
 
 def test_a_quick_reading_is_the_whole_ones() -> None:
-    """Of a connection that is open or half closed, a quick reading is what the exact one is; of one in CLOSE nothing."""
+    """Of a connection that is open or half closed a quick reading is what the exact one is, of one in CLOSE nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sock:
         peer, _ = server.accept()
         with peer:
