@@ -102,6 +102,14 @@ def test_which_lines(path: str, capsys: Capture, options: list[str], shown: list
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [LINES[number] for number in shown]
 
 
+@pytest.mark.parametrize("options", [[], ["--denied"], ["--all"], ["--denied", "--app", "blog"]])
+def test_a_quota_that_is_used_up_is_a_refusal(tmp_path: Path, capsys: Capture, options: list[str]) -> None:
+    """What a quota refuses has no decision: the event that says so is shown with them."""
+    used_up = {"v": 1, "time": "2026-03-01T12:00:04.000Z", "event": "quota-exceeded", "app": "blog", "use": "3 of 3"}
+    assert main(["log", "--json", *options, written(tmp_path / "log", [used_up])]) == 0
+    assert json.loads(capsys.readouterr().out) == used_up
+
+
 def test_json_is_what_stands_in_the_file(tmp_path: Path) -> None:
     """With --json lines go through byte by byte, whatever their order and blanks."""
     line = b'{ "event":"decision","verdict" : "allow", "x":"\xc3\xa9\\u0007" }\n'

@@ -15,11 +15,16 @@ _VERDICT_STYLES = {"allow": "green", "deny": "red", "report": "yellow"}
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
+#: Events after which something is refused or taken from a program though no decision says so: a quota that is used
+#: up, once per window, and a connection that a new policy does not permit.
+REFUSING = frozenset({"quota-exceeded", "overruled"})
+
+
 class Wanted(NamedTuple):
     """Which lines are shown.
 
     :ivar app: only those of this app; ``""`` for all.
-    :ivar denied: only decisions that deny, or would.
+    :ivar denied: only decisions that deny, or would, and the events of :data:`REFUSING`.
     :ivar since: only those from this moment on, as the log writes one; ``""`` for all.
     :ivar reason: only those in whose reason, rule or kind of end this text occurs, whatever its case.
     :ivar everything: ends of connections and events of the gate, too, and not only decisions.
@@ -34,10 +39,11 @@ class Wanted(NamedTuple):
     def has(self, line: dict[str, Any]) -> bool:
         """Tell whether a line is one of them."""
         event = line.get("event")
-        if event != "decision" and (self.denied or not self.everything):
-            return False
-        if self.denied and line.get("verdict") not in ("deny", "report"):
-            return False
+        if event not in REFUSING:
+            if event != "decision" and (self.denied or not self.everything):
+                return False
+            if self.denied and line.get("verdict") not in ("deny", "report"):
+                return False
         if self.app and line.get("app") != self.app:
             return False
         if self.since and not str(line.get("time", "")) >= self.since:
