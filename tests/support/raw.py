@@ -76,8 +76,11 @@ class RawChannel:
 
     def ask(self, op: str, **fields: Any) -> dict[str, Any]:
         """Send a request and return its reply. Raises ``ConnectionError`` if the channel ends instead."""
-        self.post(op, **fields)
-        reply = self.receive()
+        try:
+            self.post(op, **fields)
+            reply = self.receive()
+        except BrokenPipeError:  # it had ended it before
+            reply = None
         if reply is None:
             raise ConnectionError(f"the gate ended the channel at {op}")
         return reply
