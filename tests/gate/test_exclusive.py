@@ -9,6 +9,7 @@ import random
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -379,7 +380,9 @@ def test_no_more_fds_than_before(relay_gate: RunningGate) -> None:
             text = channel.share(opener.id, sock)["descriptor"]
             sock.close()
             counts.append(len(os.listdir(f"/proc/{relay_gate.pid}/fd")))
-        assert counts[-1] <= counts[0] + 6  # what waits for its close on a thread
+        deadline = time.monotonic() + PATIENCE
+        while len(os.listdir(f"/proc/{relay_gate.pid}/fd")) > counts[0]:  # some wait for their close on a thread
+            assert time.monotonic() < deadline, counts
         with taken(channels[0], text):
             pass
 
