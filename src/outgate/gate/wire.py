@@ -240,12 +240,9 @@ class Kill(msgspec.Struct, frozen=True, tag_field="op", tag=messages.KILL):
     hello: Greeting | None = None
 
 
-class Narrow(msgspec.Struct, frozen=True, tag_field="op", tag=messages.NARROW):
+class Narrow(NarrowTable, frozen=True, tag_field="op", tag=messages.NARROW):
     """Ask to be held to less from now on."""
 
-    allow: Rules | None = None
-    deny: Rules = []
-    names: Rules | None = None
     hello: Greeting | None = None
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, Union
 
-from outgate.core.policy.again import Opened, again
+from outgate.core.policy.again import Opened, again, is_overruled
 from outgate.core.policy.decide import Policy, could_allow, could_resolve
-from outgate.core.policy.decision import ALLOW, DENY, REPORT
+from outgate.core.policy.decision import DENY
 
 __all__ = ["DIRECTIONS", "Change", "Judgement", "Withheld", "compare"]
 
@@ -20,7 +20,6 @@ NEWLY_DENIED: Final = "newly-denied"
 NEWLY_REPORTED: Final = "newly-reported"
 NEWLY_ALLOWED: Final = "newly-allowed"
 DIRECTIONS: Final = (NEWLY_DENIED, NEWLY_REPORTED, NEWLY_ALLOWED)
-_RANK: Final = {ALLOW: 0, REPORT: 1, DENY: 2}
 
 
 class Withheld(NamedTuple):
@@ -90,7 +89,7 @@ def _direction(before: str, after: str) -> str:
         return ""
     if after == DENY:
         return NEWLY_DENIED
-    return NEWLY_REPORTED if _RANK[after] > _RANK[before] else NEWLY_ALLOWED
+    return NEWLY_REPORTED if is_overruled(before, after) else NEWLY_ALLOWED
 
 
 def _judge(side: Mapping[str, Side], app: str, opened: Opened) -> Judgement:
