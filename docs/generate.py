@@ -198,8 +198,8 @@ Neither set nor read. `--dev` lets those pass that say so, for servers under tes
 
 ## App Engine
 
-With the profile `app-engine` (not in this version yet) exactly the eight and `SO_ERROR` are there, all else is
-`EACCES`. A set is validated and ignored; a get gives the value that App Engine gave:
+With the profile `app-engine` ([profile](profile.md)) exactly the eight and `SO_ERROR` are there, all else is `EACCES`.
+A set is validated and ignored; a get gives the value that App Engine gave:
 
 {mocked}
 """
@@ -229,7 +229,8 @@ def errors_page() -> str:
     classes = sorted({row.cls for row in errors.TABLE.values()}, key=lambda cls: cls.__name__)
     codes = []
     for row in errors.TABLE.values():
-        codes.append(f"### {row.code}\n\n`{row.cls.__name__}`, `{_number(row)}`\n\n    {row.sentence}")
+        number = f", `{_number(row)}`" if row.errno is not None else ""
+        codes.append(f"### {row.code}\n\n`{row.cls.__name__}`{number}\n\n    {row.sentence}")
         if row.cure:
             codes.append(f"What helps:\n\n    {row.cure.replace('{{', '{').replace('}}', '}')}")
         if row.brief:
@@ -382,6 +383,11 @@ def metrics_page() -> str:
     return _beside("metrics").page(_table)
 
 
+def profile_page() -> str:
+    """Return docs/profile.md, which a module beside this one makes."""
+    return _beside("profiles").page(_table)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "docs/errors.md": errors_page,
     "docs/log.md": log_page,
@@ -390,6 +396,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/compatibility.md": compatibility_page,
     "docs/lease.md": lease_page,
     "docs/metrics.md": metrics_page,
+    "docs/profile.md": profile_page,
     "etc/outgate.sample.toml": sample,
 }
 

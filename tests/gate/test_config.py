@@ -206,7 +206,10 @@ def test_paths_start_at_the_folder_of_the_file(write, tmp_path):
         (WEB + 'mode = "x"', 'apps.web.mode: "x" is not a value it takes; one of "enforce", "report"'),
         (WEB + 'path = "direct"', 'apps.web.path: "direct" gives the kernel\'s own sockets to an app that is not'),
         (WEB + 'listen = "loopback"', "apps.web.listen: listening on loopback comes with a later version"),
-        (WEB + 'profile = "app-engine"', "apps.web.profile: the profile of App Engine comes with a later version"),
+        (
+            WEB + 'profile = "appengine"',
+            'apps.web.profile: "appengine" is not a value it takes; did you mean "app-engine"?',
+        ),
         (WEB + "open_sockets = 0", "apps.web.open_sockets: 0 is too few"),
         (WEB + "open_sockets = true", "apps.web.open_sockets: takes a whole number, not true or false"),
         (WEB + "gid = 5", "apps.web.gid: takes a list, not a whole number"),

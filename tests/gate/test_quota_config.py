@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from outgate.core.quota.quotas import CUT, DAY, DEFAULT, DELAY, MINUTE, WARN, Quota
+from outgate.core.quota.quotas import APP_ENGINE, CUT, DAY, DEFAULT, DELAY, MINUTE, WARN, Quota
 from outgate.errors import ConfigError
 from outgate.gate.configuration.config import AppSettings, default_settings, load, reload
 
@@ -51,6 +51,19 @@ def test_the_defaults(tmp_path: Path) -> None:
         ("bytes_received.day", CUT),
         ("bytes_received.minute", DELAY),
     ]
+
+
+def test_the_profile_has_quotas_and_a_zone_of_its_own(tmp_path: Path) -> None:
+    """S7: the original's fourteen, by its days; what the file says of one of them, or of the zone, comes first."""
+    original = APP + 'profile = "app-engine"\n'
+    app = read(tmp_path, original)
+    assert (app.quotas, app.zone, app.idle_reclaim) == (APP_ENGINE, "America/Los_Angeles", "always")
+    app = read(tmp_path, original + 'idle_reclaim = "pressure"\nquotas = { bind = { day = "unlimited", minute = 5 } }')
+    assert app.idle_reclaim == "pressure"
+    assert [quota for quota in app.quotas if quota not in APP_ENGINE] == [Quota("bind", MINUTE, 5, CUT)]
+    assert len(app.quotas) == len(APP_ENGINE) - 1
+    assert read(tmp_path, original + '[gate]\nzone = "UTC"').zone == "UTC"
+    assert read(tmp_path, APP).zone == "UTC"
 
 
 def test_zone_command_and_state(tmp_path: Path) -> None:

@@ -79,7 +79,8 @@ def _print_json(settings: Settings) -> None:
 
 def _print(settings: Settings) -> None:
     lines = list(settings.explain())
-    texts = output.table([(line.key, line.value, "(default)" if line.default else "") for line in lines])
+    # A group may have a hundred ranges: a column after the values would be as far away as the longest of them is.
+    texts = output.table([(line.key, line.value + ("  (default)" if line.default else "")) for line in lines])
     for line, text in zip(lines, texts, strict=True):
         output.say(output.paint(text, "dim") if line.default else text)
     if settings.host:

@@ -17,6 +17,7 @@ COMMANDS = {
     "check": "read a configuration and say what was understood",
     "policy": "hold a policy against expectations, or say what a new one would change",
     "learn": "make a small policy of what a decision log says was reached",
+    "ranges": "make the group of Google's own ranges, for the profile app-engine, of Google's lists",
     "token": "make a token, by which a program says which app it is",
     "status": "say whether a gate answers (exit status 0)",
     "stats": "show sockets, connects and bytes per app",

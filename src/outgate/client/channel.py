@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Process:
     """What the gate knows this process by."""
 
-    __slots__ = ("boot", "dev", "idle", "parents", "path", "pid", "token")
+    __slots__ = ("boot", "dev", "idle", "parents", "path", "pid", "profile", "token")
 
     def __init__(self, parents: tuple[str, ...] = ()) -> None:
         self.pid = os.getpid()
@@ -38,6 +38,8 @@ class Process:
         #: Seconds after which the gate takes sockets that are idle, wherever they are; 0 for not at all.
         self.idle = 0
         self.path = ""
+        #: Which rules its app's are made from, as the gate says; "" until it has.
+        self.profile = ""
 
 
 #: What is answered with fds.
@@ -64,6 +66,11 @@ def process() -> Process:
     return _process
 
 
+def is_to_the_letter() -> bool:
+    """Tell whether the app has App Engine's own rules. Nobody knows before the first contact with the gate."""
+    return _process.profile == messages.APP_ENGINE
+
+
 def token() -> str:
     """Return what the gate knows this process by, without a look whether it has been forked."""
     return _process.token
@@ -78,6 +85,7 @@ def start_anew() -> None:
     forget()
     _process = Process((before.token, *before.parents)[:8])
     _process.path, _process.dev, _process.idle = before.path, before.dev, before.idle
+    _process.profile = before.profile
 
 
 def forget() -> None:
@@ -294,6 +302,7 @@ def collect(channel: Channel, op: str, keep: bool = False) -> tuple[dict[str, An
         channel.greeted = True
         _process.dev = bool(hello.get("dev"))
         _process.boot = hello.get("boot", "")
+        _process.profile = _process.profile or hello.get("profile", "default")
         if hello.get("idle", 0) != _process.idle:
             _process.idle = hello["idle"]
             for hook in on_idle_limit:

@@ -6,12 +6,13 @@ gets are exact numbers, the ones that were judged. Sockets that are not of the g
 
 from __future__ import annotations
 
+import sys
 from _socket import socket as native
 
 from outgate.client import channel, reclaimed
 from outgate.client.address import parse
 from outgate.client.calls import c_int, judge, refusal
-from outgate.client.constants import SO_LINGER, SOL_SOCKET
+from outgate.client.constants import SO_LINGER, SO_TYPE, SOL_SOCKET
 from outgate.client.state import table
 
 TYPE_CHECKING = False  # importing typing would cost more than this room together
@@ -37,8 +38,8 @@ def setsockopt(self: native, *args: Any) -> None:
     if len(args) < 2 or type(args[0]) is not int or type(args[1]) is not int:
         args = _freeze("setsockopt", args)
     key = args[:2]
-    if key not in _settable:
-        _look_up("setsockopt", args)
+    if key not in _settable and _look_up("setsockopt", args):
+        return reclaimed.check(self, state)
     reclaimed.check(self, state)
     if state.is_relay:
         from outgate.client.relay import relayed
@@ -63,9 +64,12 @@ def getsockopt(self: native, *args: Any) -> int | bytes:
         return native.getsockopt(self, *args)
     if len(args) < 2 or type(args[0]) is not int or type(args[1]) is not int:
         args = _freeze("getsockopt", args)
-    if args[:2] not in _gettable:
-        _look_up("getsockopt", args)
+    is_mocked = args[:2] not in _gettable and _look_up("getsockopt", args)
     reclaimed.check(self, state)
+    if is_mocked:
+        from outgate.core.options import mocked
+
+        return mocked(*args)
     if state.is_relay:
         from outgate.client.relay import relayed
 
@@ -83,17 +87,38 @@ def _freeze(call: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         raise
 
 
-def _look_up(call: str, args: tuple[Any, ...]) -> None:
-    """Raise the table's refusal, if it refuses."""
+def _look_up(call: str, args: tuple[Any, ...]) -> bool:
+    """Raise the table's refusal, if it refuses; return whether the option is only there for show, as App Engine's were.
+
+    What C finds wrong with the arguments of such a one is raised here.
+    """
     global _gettable, _settable
     from outgate.core import options
 
-    _settable, _gettable = options.SETTABLE, options.GETTABLE
-    may = options.may_set if call == "setsockopt" else options.may_get
-    refused = may(args[0], args[1], dev=channel.process().dev)
-    if refused is not None:
+    if channel.is_to_the_letter():
+        if args[:2] == (SOL_SOCKET, SO_TYPE) and call == "getsockopt" and _is_asked_by_ssl():
+            return False  # App Engine's ssl was the platform's, and knew a socket's type without asking
+        ask = options.app_engine_set if call == "setsockopt" else options.app_engine_get
+        refused = ask(args[0], args[1])
+        is_shown = args[:2] in options.MOCKED
+    else:
+        _settable, _gettable = options.SETTABLE, options.GETTABLE
+        may = options.may_set if call == "setsockopt" else options.may_get
+        refused = may(args[0], args[1], dev=channel.process().dev)
+        is_shown = False
+    if refused is not None or is_shown:
         judge(call, *args)
+    if refused is not None:
         raise refusal(refused.code, **refused.facts)
+    return is_shown
+
+
+def _is_asked_by_ssl() -> bool:
+    """Tell whether it is the ssl module that calls us, and not the program."""
+    frame: Any = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("outgate.client."):
+        frame = frame.f_back
+    return frame is not None and frame.f_globals.get("__name__") == "ssl"
 
 
 def freeze_ancillary(family: int, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Refusal | None]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MSG_FASTOPEN = 0x20000000
+_WILDCARDS = ("0.0.0.0", "::", "::ffff:0.0.0.0")
 
 
 def bind(self: native, address: Any, /) -> None:
@@ -33,7 +34,7 @@ def bind(self: native, address: Any, /) -> None:
     host, port, flow, scope = parse(state.family, address, "bind")
     if not _may_bind(state.family, host) or (port != 0 and not channel.process().dev):
         sys.audit("socket.bind", self, address)  # which C raises for what is not refused
-        raise refusal("bind", host=host, port=port)
+        raise refusal("bind-wildcard" if channel.is_to_the_letter() else "bind", host=host, port=port)
     if state.is_relay:
         sys.audit("socket.bind", self, address)
         state.ways.bind(self, state, host, port)
@@ -44,17 +45,22 @@ def bind(self: native, address: Any, /) -> None:
 
 
 def _may_bind(family: int, host: str) -> bool:
-    if host in ("", "localhost"):
+    if host == "":
         return True
-    number: Any
+    only_wildcard = channel.is_to_the_letter()
+    if host == "localhost":
+        return not only_wildcard
+    number: str
     try:
         number = inet_ntop(family, inet_pton(family, host))  # audit hooks are told of getaddrinfo, and not of these
     except OSError:
         try:
-            number = getaddrinfo(host, None, family, SOCK_STREAM, 0, AI_NUMERICHOST)[0][4][0]
+            number = getaddrinfo(host, None, family, SOCK_STREAM, 0, AI_NUMERICHOST)[0][4][0]  # type: ignore[assignment]
         except gaierror:
             return False
-    return number in ("0.0.0.0", "::", "::1") or number.startswith(("127.", "::ffff:127."))
+    if number in _WILDCARDS:
+        return True
+    return not only_wildcard and (number == "::1" or number.startswith(("127.", "::ffff:127.")))
 
 
 def listen(self: native, *backlog: Any) -> None:

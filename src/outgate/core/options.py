@@ -15,7 +15,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # typing costs more than everything else that the client imports
 if TYPE_CHECKING:
-    from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple
+    from typing import Dict, FrozenSet, List, Mapping, Optional, Tuple, Union
 
 #: Levels of options, by their numbers (``SOL_SOCKET``, ``IPPROTO_*``).
 SOCKET, IP, TCP, UDP, IPV6 = 1, 0, 6, 17, 41
@@ -369,7 +369,7 @@ def app_engine_get(level: int, number: int) -> Optional[Refusal]:
     return Refusal(BLOCKED, {"verb": "get", "option": name_of(level, number)})
 
 
-def mocked(level: int, number: int, size: int = 0) -> object:
+def mocked(level: int, number: int, size: int = 0) -> Union[int, bytes]:
     """Return the mock value of one of the eight: an ``int``, or at most ``size`` bytes where they were asked for.
 
     Raises ``KeyError`` for any other. The number of ``SO_LINGER``, which App Engine could not give, is its first four

@@ -11,11 +11,10 @@ from outgate.dev import sockets
 from outgate.dev.plan import Plan
 from outgate.errors import ConfigError
 from outgate.gate.configuration import config
-from outgate.gate.configuration.keys import CHOICES
 from outgate.gate.configuration.places import Place
 from outgate.gate.configuration.settings import Settings
 
-__all__ = ["check", "later", "raw", "settings"]
+__all__ = ["check", "raw", "settings"]
 
 
 def raw(plan: Plan, folder: str) -> dict[str, Any]:
@@ -36,8 +35,8 @@ def raw(plan: Plan, folder: str) -> dict[str, Any]:
             "socket": sockets.gate_of(folder, application),
         }
         wanted = profile(plan, application)
-        if wanted and "profile" not in table and not later(wanted):
-            table["profile"] = wanted
+        if wanted:
+            table.setdefault("profile", wanted)
         apps[application] = table
     gate = {
         "socket": sockets.gate(folder),
@@ -51,11 +50,6 @@ def raw(plan: Plan, folder: str) -> dict[str, Any]:
 def profile(plan: Plan, application: str) -> str:
     """Return the profile that an app's runtimes ask for, "" for none."""
     return "app-engine" if any(each.has_original_rules for each in plan.of_app(application)) else ""
-
-
-def later(profile_name: str) -> str:
-    """Return why this gate cannot hold a profile yet, "" where it can."""
-    return CHOICES["profile"].get(profile_name, "")
 
 
 def settings(table: Mapping[str, Any], source: str, host: Sequence[str] = ()) -> Settings:

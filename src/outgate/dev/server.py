@@ -172,9 +172,6 @@ def _say_start(
     for service in found.services:
         for text in service.ignored:
             printer.say(f"{service.path}: ignored: {text}")
-        wanted = policies.profile(found, service.application)
-        if wanted and policies.later(wanted) and "profile" not in service.policy:
-            printer.say(f"{service.path}: runtime {service.runtime}: {policies.later(wanted)}")
     shown = f"[{options.host}]" if ":" in options.host else options.host
     for service in found.services:
         is_default = service is found.default

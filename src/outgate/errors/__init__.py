@@ -27,11 +27,13 @@ __all__ = [
     "LeaseReclaimed",
     "LookUpDenied",
     "LookUpsExceeded",
+    "NotOffered",
     "OutboundOnly",
     "OutgateError",
     "PolicyDenied",
     "ProtocolError",
     "QuotaExceeded",
+    "Refusal",
     "ResolveFailed",
     "Row",
     "TooManyLeases",
@@ -45,8 +47,8 @@ class OutgateError(Exception):
     """The root of everything outgate raises on its own account."""
 
 
-class GateError(OutgateError, OSError):
-    """A refusal by the gate: an ``OSError`` with a true errno, and the reason beside it.
+class Refusal(OutgateError):
+    """What the gate refused, and the reason.
 
     :ivar code: the stable word for this refusal, as in the log and in ``docs/errors.md``.
     :ivar reason: one sentence that says why.
@@ -61,6 +63,14 @@ class GateError(OutgateError, OSError):
 
     def __reduce__(self) -> Any:
         return (build, (self.code, dict(self.facts)))
+
+
+class GateError(Refusal, OSError):
+    """A refusal by the gate: an ``OSError`` with a true errno, and the reason beside it."""
+
+
+class NotOffered(Refusal, NotImplementedError):
+    """A function that App Engine did not have, in its profile. No ``OSError``: ``socket.getfqdn()`` would hide it."""
 
 
 class PolicyDenied(GateError, PermissionError):

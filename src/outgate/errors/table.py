@@ -13,9 +13,11 @@ from outgate.errors import (
     LeaseReclaimed,
     LookUpDenied,
     LookUpsExceeded,
+    NotOffered,
     OutboundOnly,
     PolicyDenied,
     QuotaExceeded,
+    Refusal,
     ResolveFailed,
     TooManyLeases,
     UnknownDescriptor,
@@ -29,7 +31,8 @@ __all__ = ["TABLE", "Row", "build", "describe"]
 
 
 class Row:
-    """One refusal: its code, class, errno, sentence and cure (both format strings over the facts).
+    """One refusal: its code, class, errno (``None``: it is no ``OSError``), sentence and cure (both format strings over
+    the facts).
 
     ``brief`` is the sentence for a program that is only told the kind of rule (``reasons = "brief"``, fact ``kind``).
     """
@@ -39,8 +42,8 @@ class Row:
     def __init__(
         self,
         code: str,
-        cls: Type[GateError],
-        errno: int,
+        cls: Type[Refusal],
+        errno: Optional[int],
         sentence: str,
         cure: Optional[str] = None,
         brief: Optional[str] = None,
@@ -233,6 +236,20 @@ _ROWS = (
     ),
     Row("flag", GateError, _errno.EOPNOTSUPP, "{flag} is refused: {why}"),
     Row(
+        "not-implemented",
+        NotOffered,
+        None,
+        'App Engine has no {call}, nor has an app with profile = "app-engine"',
+        'for smtplib say who you are: smtplib.SMTP(host, 587, local_hostname="myhost")',
+    ),
+    Row(
+        "bind-wildcard",
+        OutboundOnly,
+        _errno.EACCES,
+        "attempt to bind {host}:{port} without permission: only the wildcard address with port 0 may be",
+        "leave the bind out, or bind to ('', 0)",
+    ),
+    Row(
         "too-many-leases",
         TooManyLeases,
         _errno.EMFILE,
@@ -334,7 +351,7 @@ def describe(code: str, facts: Mapping[str, Any]) -> Tuple[str, Optional[str]]:
     return reason, (row.cure.format_map(known) or None if row.cure else None)
 
 
-def build(code: str, facts: Mapping[str, Any]) -> GateError:
+def build(code: str, facts: Mapping[str, Any]) -> Refusal:
     """Make the exception of a refusal from what the channel carries.
 
     :param code: a key of :data:`TABLE`; an unknown one (a newer gate's) becomes a plain :class:`GateError`.
@@ -347,8 +364,8 @@ def build(code: str, facts: Mapping[str, Any]) -> GateError:
         cure: Optional[str] = None
     else:
         reason, cure = describe(code, facts)
-    number = facts.get("errno", row.errno)
-    error = row.cls(number, reason + ("; " + cure if cure else ""))
+    text = reason + ("; " + cure if cure else "")
+    error = row.cls(text) if row.errno is None else row.cls(facts.get("errno", row.errno), text)
     error.code = code
     error.reason = reason
     error.cure = cure

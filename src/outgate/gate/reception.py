@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from outgate.core.bill import labels
 from outgate.core.formats import messages
 from outgate.core.policy.decide import Policy
-from outgate.errors import ConfigError, GateError, build
+from outgate.errors import ConfigError, Refusal, build
 from outgate.gate import wire
 from outgate.gate.channel import Channel, Peer, network_namespace, peer_of
 from outgate.gate.configuration.settings import AppSettings
@@ -202,7 +202,7 @@ class Reception:
             return self.operator
         raise build("no-app", {"uid": peer.uid})
 
-    def _wrong_token(self, channel: Channel) -> GateError:
+    def _wrong_token(self, channel: Channel) -> Refusal:
         """Note that somebody has shown a token that is no app's, or another's; it is the same refusal for all."""
         peer = channel.peer
         self._gate.log.event("wrong-token", pid=peer.pid, uid=peer.uid)

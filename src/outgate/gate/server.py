@@ -121,6 +121,7 @@ class Gate:
             "path": process.app.settings.way,
             "dev": self.is_dev(process),
             "idle": process.told_idle,
+            "profile": settings.profile,
         }
 
     def is_dev(self, process: Process) -> bool:

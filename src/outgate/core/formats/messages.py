@@ -88,6 +88,9 @@ RELAY_MARK = 11
 #: Sockets that one packet offers to a gate that has come after a dead one, and so fds in the next: half of SCM_MAX_FD.
 MAX_OFFERED = 100
 
+#: The profile in the answer to HELLO that changes what programs see.
+APP_ENGINE = "app-engine"
+
 HELLO = "hello"
 NEW = "new"
 CONNECT = "connect"

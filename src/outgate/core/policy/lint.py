@@ -15,7 +15,7 @@ from outgate.core.address.address_table import CLASSES, LINK_LOCAL, LOOPBACK, ME
 from outgate.core.address.addresses import CLASS_BIT, NON_PUBLIC, parse_network
 from outgate.core.policy import lint_names
 from outgate.core.policy.cover import Cover, contains
-from outgate.core.policy.decide import BUILT_IN_DENIALS, Policy
+from outgate.core.policy.lists import BUILT_IN, Policy
 from outgate.core.policy.rules import ALL_PORTS, Rule
 from outgate.core.policy.warning import LintWarning, warn
 
@@ -52,15 +52,16 @@ def lint(policy: Policy) -> list[LintWarning]:
             found.append(warn(rule, "allows no more than public addresses: denials come first", 'write "public"'))
     # With names, a rule by name opens its look-up too, which one about addresses does not.
     found += _redundant(policy.allow, policy, reaches=0 if policy.names is not None else lint_names.ALLOWED_CLASSES)
-    for rule in policy.deny[len(BUILT_IN_DENIALS) :]:
-        found += _odd_texts(rule)
+    for rule in policy.deny:
+        if rule.place != BUILT_IN:
+            found += _odd_texts(rule)
     found += lint_names.deny_names(policy, enforced)
     found += _redundant(enforced, policy)
     found += _redundant(reported, policy, beside=denied)
     broad = lint_names.broad_denial(policy)
     for rule in policy.except_:
         found += _odd_texts(rule)
-        if rule.place != "--dev":
+        if rule.place not in (BUILT_IN, "--dev"):
             found += _wide_except(rule)
             found += lint_names.except_names(rule, broad)
     found += _redundant(policy.except_, policy)
@@ -108,7 +109,7 @@ def _redundant(
     cover = Cover(rules, policy.own)
     order = {id(rule): number for number, rule in enumerate(rules)}
     for rule in rules:
-        if rule.place in ("built-in", "default", "--dev"):
+        if rule.place in (BUILT_IN, "default", "--dev"):
             continue
         other = cover.of(rule, reaches=reaches) or (beside.of(rule) if beside else None)
         if other is None:

@@ -25,8 +25,10 @@ from outgate.core.policy.rules import (
     parse_rule,
 )
 
-__all__ = ["BUILT_IN_DENIALS", "NO_MATCHES", "Located", "Matches", "Policy"]
+__all__ = ["BUILT_IN", "BUILT_IN_DENIALS", "NO_MATCHES", "Located", "Matches", "Policy"]
 
+#: The place of rules that nobody wrote.
+BUILT_IN: Final = "built-in"
 #: What every policy denies (DESIGN: private and own ranges; port 25, as App Engine did, for both transports).
 BUILT_IN_DENIALS: Final = ("non-public", "own", "*:25")
 DEFAULT_ALLOW: Final = ("public",)
@@ -118,6 +120,7 @@ class Policy:
         place: str = "",
         names: Sequence[str] | None = None,
         built_in: Sequence[str] = BUILT_IN_DENIALS,
+        exempt: Sequence[str] = (),
     ) -> Policy:
         """Make a policy of rule texts.
 
@@ -129,6 +132,7 @@ class Policy:
         :param place: prefix of the places in errors and decisions; default ``apps.`` and the app.
         :param names: patterns of the names that may be looked up, beside those of ``allow`` and ``except`` rules.
         :param built_in: denials that come before the app's own; none for what only ever narrows another policy.
+        :param exempt: exceptions that come before the app's own.
         :raises ConfigError: for the first entry that is no rule, with its place and a hint.
         """
         place = place or f"apps.{app}"
@@ -153,9 +157,9 @@ class Policy:
         allow_rules = (
             tuple(parse_rule(text, "default") for text in DEFAULT_ALLOW) if allow is None else rules("allow", allow)
         )
-        always = tuple(parse_rule(text, "built-in") for text in built_in)
+        always = tuple(parse_rule(text, BUILT_IN, known) for text in built_in)
         deny_rules = always + rules("deny", deny, may_report=True)
-        except_rules = rules("except", except_)
+        except_rules = tuple(parse_rule(text, BUILT_IN, known) for text in exempt) + rules("except", except_)
         for rule in except_rules:
             _refuse_anybody(rule)
         if dev:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from outgate.core.quota.quotas import (
@@ -50,13 +50,14 @@ def command(place: Place, words: list[str]) -> tuple[str, ...]:
     return tuple(words)
 
 
-def quotas(place: Place, table: Mapping[str, Any]) -> tuple[Quota, ...]:
+def quotas(place: Place, table: Mapping[str, Any], default: Iterable[Quota] = DEFAULT) -> tuple[Quota, ...]:
     """Return the quotas of ``[apps.NAME.quotas]``, in the order of the table of resources, beside the default ones.
 
+    :param default: the profile's.
     :raises ConfigError: with the place of what is none.
     """
     check_keys(place, table, RESOURCES)
-    found = {(quota.resource, quota.per): quota for quota in DEFAULT}
+    found = {(quota.resource, quota.per): quota for quota in default}
     for resource, raw in table.items():
         here = place.at(resource)
         if isinstance(raw, (int, str)) and not isinstance(raw, bool):

@@ -17,6 +17,7 @@ from outgate.core import paths
 from outgate.core.policy.decide import Policy
 from outgate.core.policy.lint import LintWarning, lint
 from outgate.core.policy.rules import parse_groups
+from outgate.core.profiles import DEFAULT, PROFILES
 from outgate.gate.configuration import allowances, ledgers, listening, outputs, tokens, tomlfile
 from outgate.gate.configuration.keys import KEYS, VERSION, AppTable, FileTable, GateTable
 from outgate.gate.configuration.places import Place, check_choice, check_keys, convert
@@ -108,6 +109,8 @@ def from_table(
                 "lower-case letters, digits, '.', '_' and '-', at most 63, the first a letter or digit",
             )
         apps[name] = _app(place, name, table, groups, host, number)
+        if file.gate.get("zone") is not None:
+            apps[name] = replace(apps[name], zone=gate.zone)
         own = listening.path(place.at("socket"), apps[name].socket, os.path.dirname(absolute))
         apps[name] = replace(apps[name], socket=own)
         if not (apps[name].uid or apps[name].gid or apps[name].socket or apps[name].token_file):
@@ -245,7 +248,7 @@ def _gate(place: Place, table: dict[str, Any], folder: str, environ: Mapping[str
         log_rate=outputs.rate(place.at("log_rate"), gate.log_rate),
         on_reload=gate.on_reload,
         state=os.path.join(folder, gate.state or paths.state_dir(environ, uid)),
-        zone=allowances.zone(place.at("zone"), gate.zone),
+        zone=allowances.zone(place.at("zone"), PROFILES[DEFAULT].zone if gate.zone is None else gate.zone),
         warn_command=allowances.command(place.at("warn_command"), gate.warn_command),
         metrics=listening.metrics(place.at("metrics"), gate.metrics, folder, exposed=gate.metrics_exposed),
         metrics_exposed=gate.metrics_exposed,
@@ -300,6 +303,7 @@ def _build(
 ) -> AppSettings:
     """Make the app of a table whose words and numbers are checked; the rules are checked here."""
     dev = table.listen == "loopback"
+    profile = PROFILES[table.profile]
     with place.in_file():
         policy = Policy.build(
             name,
@@ -308,10 +312,12 @@ def _build(
             except_=table.except_,
             mode="report" if table.mode == "report" else "enforce",
             own=host,
-            groups=groups,
+            groups={**profile.groups, **groups},
             number=number,
             dev=dev,
             place=place.key,
+            built_in=profile.denials,
+            exempt=profile.exceptions,
             names=None if ANY_NAME in table.names else table.names,
         )
     return AppSettings(
@@ -331,9 +337,10 @@ def _build(
         mode=table.mode,
         path=table.path,
         open_sockets=table.open_sockets,
-        quotas=allowances.quotas(place.at("quotas"), table.quotas),
+        quotas=allowances.quotas(place.at("quotas"), table.quotas, profile.quotas),
+        zone=profile.zone,
         idle_timeout=table.idle_timeout,
-        idle_reclaim=table.idle_reclaim,
+        idle_reclaim=table.idle_reclaim or profile.idle_reclaim,
         listen=table.listen,
         profile=table.profile,
     )

@@ -104,7 +104,12 @@ KEYS: Final[Mapping[str, Key]] = {
         "is not root's is below XDG_STATE_HOME.",
         shown=True,
     ),
-    "gate.zone": Key("UTC", True, 'Time zone whose days the quotas go by, as in "Europe/Berlin".'),
+    "gate.zone": Key(
+        "UTC",
+        True,
+        'Time zone whose days the quotas go by, as in "Europe/Berlin". The default of an app with the profile '
+        '"app-engine" is "America/Los_Angeles".',
+    ),
     "gate.warn_command": Key(
         [],
         True,
@@ -233,7 +238,12 @@ KEYS: Final[Mapping[str, Key]] = {
         'the longest idle first and never with unread bytes; with "always" all of them, as App Engine did.',
     ),
     "apps.NAME.listen": Key("none", True, "Whether its programs may listen. Sockets are outbound only."),
-    "apps.NAME.profile": Key("default", True, "Which set of rules its defaults come from."),
+    "apps.NAME.profile": Key(
+        "default",
+        True,
+        'Which set of rules its defaults come from: "app-engine" is App Engine to the letter (docs/profile.md). A '
+        "program that runs keeps the socket options and look-ups of the one that it began with.",
+    ),
 }
 
 #: Values of the keys that take one of a few words; a text says why a word that will mean something does not yet.
@@ -245,7 +255,7 @@ CHOICES: Final[Mapping[str, Mapping[str, str]]] = {
     "idle_reclaim": {"pressure": "", "always": ""},
     "listen": {"none": "", "loopback": "listening on loopback comes with a later version"},
     "on_reload": {"cut": "", "report": ""},
-    "profile": {"default": "", "app-engine": "the profile of App Engine comes with a later version"},
+    "profile": {"default": "", "app-engine": ""},
 }
 
 
@@ -263,12 +273,12 @@ class GateTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     metrics: str = ""
     metrics_exposed: bool = False
     state: str | None = None
-    zone: str = "UTC"
+    zone: str | None = None
     warn_command: list[str] = []
 
 
 class AppTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The types of ``[apps.NAME]``; ``billing`` and ``reasons`` are ``None`` where the file does not say."""
+    """The types of ``[apps.NAME]``; ``None`` is what the file does not say, or a default that depends on others."""
 
     uid: list[int | str] = []
     gid: list[int | str] = []
@@ -286,7 +296,7 @@ class AppTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     open_sockets: int = 4000
     quotas: dict[str, Any] = {}
     idle_timeout: int = 120
-    idle_reclaim: str = "pressure"
+    idle_reclaim: str | None = None
     listen: str = "none"
     profile: str = "default"
 

@@ -9,6 +9,7 @@ from outgate.core.bill.prices import Prices, read
 from outgate.core.policy.decide import Policy
 from outgate.core.policy.lint import LintWarning
 from outgate.core.policy.rules import Entry
+from outgate.core.profiles import PROFILES
 from outgate.core.quota.quotas import DEFAULT, Quota, written
 from outgate.gate.configuration import tokens
 from outgate.gate.configuration.keys import KEYS, VERSION, Key
@@ -32,7 +33,7 @@ class GateSettings:
     :ivar metrics: ``host:port`` or absolute path where metrics are served; ``""`` for nowhere.
     :ivar metrics_exposed: whether other hosts may reach that.
     :ivar state: absolute path of the folder for what outlives the gate; "" where nothing does.
-    :ivar zone: name of the time zone whose days quotas go by.
+    :ivar zone: name of the time zone whose days quotas go by, but for apps whose profile says another.
     :ivar warn_command: command and arguments that are told when a quota warns; empty for none.
     """
 
@@ -102,10 +103,11 @@ class AppSettings:
     :ivar path: ``auto``, ``direct`` or ``relay``.
     :ivar open_sockets: the most sockets it may have open.
     :ivar quotas: what it may use in a day or a minute.
+    :ivar zone: name of the time zone whose days they go by.
     :ivar idle_timeout: seconds after which a socket is idle; one that nobody has is reclaimed then.
     :ivar idle_reclaim: ``pressure`` or ``always``: when idle ones are taken from programs that have them.
     :ivar listen: ``none``; ``loopback`` in the development policy.
-    :ivar profile: ``default``.
+    :ivar profile: a key of :data:`~outgate.core.profiles.PROFILES`.
     """
 
     name: str
@@ -126,6 +128,7 @@ class AppSettings:
     path: str = "auto"
     open_sockets: int = 4000
     quotas: tuple[Quota, ...] = DEFAULT
+    zone: str = "UTC"
     idle_timeout: int = 120
     idle_reclaim: str = "pressure"
     listen: str = "none"
@@ -219,7 +222,15 @@ class Settings:
 
 def _setting(key: str, row: str, value: Any, app: AppSettings | None = None) -> Setting:
     text = toml(value)
-    default = KEYS[row].default
+    return Setting(key, text, not KEYS[row].shown and text == toml(_default(row, app)), KEYS[row])
+
+
+def _default(row: str, app: AppSettings | None) -> Any:
+    """Return what a key is where nothing is said: of some that depends on what else the app says."""
     if app is not None and app.trusted and row == "apps.NAME.reasons":
-        default = "full"
-    return Setting(key, text, not KEYS[row].shown and text == toml(default), KEYS[row])
+        return "full"
+    if app is not None and row == "apps.NAME.quotas":
+        return written(PROFILES[app.profile].quotas)
+    if app is not None and row == "apps.NAME.idle_reclaim":
+        return PROFILES[app.profile].idle_reclaim
+    return KEYS[row].default

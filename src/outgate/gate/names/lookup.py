@@ -21,6 +21,7 @@ from outgate.core.address.address_table import LOOPBACK, OWN
 from outgate.core.name.names import canonical
 from outgate.core.policy.decide import ALLOW, Decision
 from outgate.core.policy.narrow import could_allow, could_resolve
+from outgate.core.profiles import PROFILES
 from outgate.errors import GateError, ProtocolError
 from outgate.gate import wire
 from outgate.gate.names.resolver import is_numeric, numbers
@@ -61,6 +62,8 @@ async def resolve(gate: Gate, channel: Channel, process: Process, request: wire.
         raise ProtocolError(f"no look-up {request.call[:40]!r}")
     if not app.settings.billing:
         return refusal("billing-disabled", app=app.name)
+    if request.call == "gethostbyaddr" and PROFILES[app.settings.profile].to_the_letter:
+        return refusal("not-implemented", call="socket.gethostbyaddr()")
     refused = gate.quotas.charge_look_up(app)
     if refused is not None:
         return refused

@@ -64,8 +64,8 @@ class Quotas:
 
     def adopt(self, settings: Settings) -> None:
         """Go on with what the configuration says now, at once: what waits for a quota that is raised goes on."""
-        zone = zoneinfo.ZoneInfo(settings.gate.zone)
         for name, app in settings.apps.items():
+            zone = zoneinfo.ZoneInfo(app.zone)
             known = self._apps.get(name)
             if known is None:
                 book = Book(name, app.quotas, zone, self._kept.pop(name, ()))
