@@ -1,4 +1,4 @@
-"""Write the pages that follow from the code: errors, log, configuration, socket options, leases, compatibility.
+"""Write the pages that follow from the code: errors, log, configuration, socket options, leases, profiles and more.
 
 ``python docs/generate.py PAGE`` prints one page, ``--write`` writes them all. A test holds each page equal to what
 this makes.
@@ -388,6 +388,11 @@ def profile_page() -> str:
     return _beside("profiles").page(_table)
 
 
+def seed_page() -> str:
+    """Return docs/seed.md, which a module beside this one makes."""
+    return _beside("seed").page(_table)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "docs/errors.md": errors_page,
     "docs/log.md": log_page,
@@ -397,6 +402,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/lease.md": lease_page,
     "docs/metrics.md": metrics_page,
     "docs/profile.md": profile_page,
+    "docs/seed.md": seed_page,
     "etc/outgate.sample.toml": sample,
 }
 

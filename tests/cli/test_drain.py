@@ -39,7 +39,7 @@ def test_it_waits_for_what_is_open(path: str, capsys: Capture) -> None:
     with RunningGate(path=path) as gate, peers.echo() as peer, Program(gate, peer, CODE) as program:
         assert program.said() == {"open": True}
         assert main(["drain", "--socket", gate.socket, "--timeout", "0", "--json"]) == 1
-        assert json.loads(capsys.readouterr().out) == {"ok": False, "stopped": False, "open": 1}
+        assert json.loads(capsys.readouterr().out) == {"v": 1, "ok": False, "stopped": False, "open": 1}
         program.tell()
         assert program.said() == {"echoed": "goes on", "new": ["GateUnavailable", "draining"]}
 

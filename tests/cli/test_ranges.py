@@ -44,7 +44,7 @@ def test_what_it_prints_is_a_part_of_a_configuration(files: tuple[str, str], tmp
 def test_without_a_list_of_customers_their_large_blocks_are_taken_out(files: tuple[str, str], capsys: Capture) -> None:
     """As in what came along."""
     assert main(["ranges", files[0], "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"made": "2023-02-16", "ranges": ["8.8.8.0/24", "2001:4860::/32"]}
+    assert json.loads(capsys.readouterr().out)["ranges"] == ["8.8.8.0/24", "2001:4860::/32"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 __all__ = ["fail", "is_colourful", "paint", "print_json", "printable", "say", "span", "table", "warn"]
 
@@ -66,9 +66,16 @@ def fail(command: str, text: str, status: int) -> int:
     return status
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON value for a program to read: ASCII, keys in the order given, indented."""
-    print(json.dumps(value, indent=2))
+#: The newest form of what ``--json`` prints. Keys are added without raising it; none is renamed or changes its meaning.
+JSON_VERSION: Final = 1
+
+
+def print_json(value: Mapping[str, Any], indent: int | None = 2) -> None:
+    """Print one JSON object for a program to read, and the version of its form: ASCII, keys in the order given.
+
+    :param indent: ``None`` for one line, at once.
+    """
+    print(json.dumps({"v": JSON_VERSION, **value}, indent=indent), flush=indent is None)
 
 
 def table(rows: Iterable[Sequence[str]], right: Iterable[int] = (), gap: str = "  ") -> list[str]:

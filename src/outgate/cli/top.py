@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from argparse import ArgumentTypeError
@@ -135,7 +134,7 @@ def _printed(watched: _Watched, view: View, interval: float, once: bool, as_json
         seen = watched.figures(view)
         assert seen is not None
         if as_json:
-            print(json.dumps(seen.as_json()), flush=True)
+            output.print_json(seen.as_json(), indent=None)
         else:
             for line in plain(seen):
                 output.say(line)
