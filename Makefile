@@ -51,7 +51,6 @@ check: lint test integration ## what CI runs: lint, types, fast and integration 
 .PHONY: check-full
 check-full: $(LIBRARIES) ## check, and other Pythons, CPython's tests, more examples per property, the benchmark; or PARTS="deep"
 	@$(BIN)/python tests/full.py $(PARTS)
-	@$(BIN)/python docs/generate.py --write
 
 .PHONY: bench
 bench: $(READY) ## measure against native sockets: one table, and JSON in bench/results

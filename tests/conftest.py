@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         version = getattr(item, "callspec", None) and item.callspec.params.get("version")  # type: ignore[attr-defined]
         if version is not None and version not in _ENDS and item.get_closest_marker("pythons"):
             item.add_marker(pytest.mark.full)
+
+
+@pytest.fixture
+def closed_databases(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the ledgers that a test leaves open: from Python 3.13 on one that is collected open is a warning."""
+    from outgate.gate.ledger import store
+
+    made: list[Any] = []
+    create = store.create_engine
+
+    def keep(*arguments: Any, **options: Any) -> Any:
+        made.append(create(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(store, "create_engine", keep)
+    yield
+    for engine in made:
+        engine.dispose()
 
 
 def _forbid_skip(report: pytest.TestReport | pytest.CollectReport) -> None:

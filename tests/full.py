@@ -97,7 +97,7 @@ def run(name: str, part: Part) -> dict[str, object]:
 
 
 def record(results: dict[str, dict[str, object]]) -> None:
-    """Write the results, and leave those of other parts as they are."""
+    """Write the results, and the pages that show them; leave those of other parts as they are."""
     known = tomllib.loads(RECORD.read_text()) if RECORD.exists() else {}
     known.update(results)
     text = HEAD
@@ -107,6 +107,8 @@ def record(results: dict[str, dict[str, object]]) -> None:
             for key, value in known[name].items():
                 text += f"{key} = {value if isinstance(value, datetime.date) else json.dumps(value)}\n"
     RECORD.write_text(text)
+    # At once: the parts that follow hold the pages against what they are made from.
+    subprocess.run([sys.executable, "docs/generate.py", "--write"], cwd=ROOT, check=True)
 
 
 def main() -> int:

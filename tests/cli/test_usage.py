@@ -28,6 +28,8 @@ from outgate.gate.ledger.store import Store, connect
 from outgate.testing.running import RunningGate
 from support.ledger import account, batch, quick
 
+pytestmark = pytest.mark.usefixtures("closed_databases")
+
 Capture = pytest.CaptureFixture[str]
 BERLIN = ZoneInfo("Europe/Berlin")
 PAGE = Path(__file__).parents[2] / "docs" / "billing.md"

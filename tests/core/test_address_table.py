@@ -20,7 +20,8 @@ SPECIAL = words("""
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.network)
 def test_row(row: Row) -> None:
     """A row is a canonical network, a known class, and a source in words."""
-    assert str(ip_network(row.network)) == row.network
+    # From Python 3.13 on mapped addresses are written with a dotted quad.
+    assert str(ip_network(row.network)).replace("::ffff:0.0.0.0/", "::ffff:0:0/") == row.network
     assert row.address_class in CLASSES
     assert len(row.source) >= len("RFC 791")
 

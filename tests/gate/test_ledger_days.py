@@ -25,6 +25,8 @@ from outgate.gate.ledger.reading import Reader
 from outgate.gate.ledger.schema import DRAFTS, GATES, WINDOWS
 from support.ledger import Died, HandWriter
 
+pytestmark = pytest.mark.usefixtures("closed_databases")
+
 ACCOUNTS: list[Account] = [
     ("blog", "", Destination("tcp", "example.com", 443, "93.184.215.14")),
     ("blog", "job=17", Destination("tcp", "", 5432, "10.2.0.9")),

@@ -23,6 +23,8 @@ from outgate.gate.ledger.schema import BASELINES, DRAFTS, GATES, RUNS, WINDOWS
 from outgate.gate.ledger.store import Fenced, Store, connect
 from support.ledger import DB, WEB, account, batch, quick
 
+pytestmark = pytest.mark.usefixtures("closed_databases")
+
 T0 = 1_795_392_000
 A, B = account("blog"), account("mail", "job=17", DB)
 
@@ -361,7 +363,8 @@ def test_reading_needs_a_ledger(tmp_path: Path) -> None:
     """Reading makes nothing: where there is no file, or another database's, it says so."""
     with pytest.raises(ConfigError, match="cannot be read"), Reader.open(f"sqlite:///{tmp_path / 'none'}"):
         pass
-    sqlite3.connect(tmp_path / "empty").execute("CREATE TABLE x (y)")
+    with closing(sqlite3.connect(tmp_path / "empty")) as other:
+        other.execute("CREATE TABLE x (y)")
     with pytest.raises(ConfigError, match="there is no ledger yet"), Reader.open(f"sqlite:///{tmp_path / 'empty'}"):
         pass
     assert not (tmp_path / "none").exists()

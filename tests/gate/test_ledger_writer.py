@@ -27,6 +27,8 @@ from outgate.gate.ledger.store import connect
 from outgate.gate.ledger.writer import Identity, Writer
 from support.ledger import account, batch, quick
 
+pytestmark = pytest.mark.usefixtures("closed_databases")
+
 T0 = 1_795_392_000
 A = account()
 
@@ -258,6 +260,7 @@ def test_a_locked_file_is_waited_for(start: Callable[..., Writer], url: str, tmp
     assert "locked" in told.wait_for("ledger-failed")["reason"]
     other.execute("ROLLBACK")
     told.wait_for("ledger-back")
+    other.close()
     assert writer.close("stopped", 20)
     assert held(url) == 8
 

@@ -28,7 +28,7 @@ def inside(address):
     """Return (is it v4-mapped, is it NAT64, the IPv4 addresses embedded in it)."""
     if address.version == 4:
         return False, False, []
-    groups = [int(group, 16) for group in address.exploded.split(":")]
+    groups = [int(address) >> shift & 0xFFFF for shift in range(112, -1, -16)]
 
     def ipv4(high, low):
         return IPv4Address(f"{high >> 8}.{high & 255}.{low >> 8}.{low & 255}")

@@ -52,7 +52,9 @@ def metrics(place: Place, text: str, folder: str, *, exposed: bool) -> str:
         ip = ipaddress.IPv6Address(host[1:-1]) if bracketed else ipaddress.IPv4Address(host)
     except ValueError:
         raise place.error(f'"{host}" is not a numeric address', _EXAMPLE) from None
-    if not ip.is_loopback and not exposed:
+    # Of mapped addresses Python 3.13 says what of the inner one holds, and those before it that none is loopback.
+    is_loopback = ip.is_loopback and getattr(ip, "ipv4_mapped", None) is None
+    if not is_loopback and not exposed:
         raise place.error(
             f"{ip} can be reached from other hosts, and metrics have no password",
             "name a loopback address or a path, or write metrics_exposed = true if you mean it",
