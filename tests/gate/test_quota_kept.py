@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -168,25 +169,40 @@ def test_old_windows_are_removed(tmp_path: Path, log: tuple[DecisionLog, LogLine
     store.stop()
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [(b"no database, but long enough to be looked at" * 100, "file is not a database"), (None, "of version 99")],
-)
-def test_a_file_that_is_none_of_ours(
-    tmp_path: Path, log: tuple[DecisionLog, LogLines], content: bytes | None, said: str
-) -> None:
-    """A file that is no database, or a newer gate's, is refused with the key to change, and left as it is."""
+def test_the_file_of_a_newer_gate(tmp_path: Path, log: tuple[DecisionLog, LogLines]) -> None:
+    """It is refused with the key to change, and left as it is."""
     path = tmp_path / NAME
-    if content is None:
-        db = sqlite3.connect(path)
+    with closing(sqlite3.connect(path)) as db:
         db.execute("PRAGMA user_version = 99")
-        db.close()
-    else:
-        path.write_bytes(content)
     before = path.read_bytes()
-    with pytest.raises(ConfigError, match=rf"gate\.state: .*{said}"):
+    with pytest.raises(ConfigError, match=r"gate\.state: .*of version 99"):
         Store(str(tmp_path), log[0])
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("how", ["no database", "a torn page"])
+def test_a_file_that_cannot_be_read(tmp_path: Path, log: tuple[DecisionLog, LogLines], how: str) -> None:
+    """It is set aside as it is, which the log says, and a new one is begun: a gate starts all the same."""
+    path = tmp_path / NAME
+    if how == "no database":
+        path.write_bytes(b"no database, but long enough to be looked at" * 100)
+    else:
+        store = Store(str(tmp_path), log[0])
+        store.put(("a", Kept("connect", "minute", number * 60, number * 60 + 60, 1, 0, 0)) for number in range(500))
+        store.stop()
+        with open(path, "r+b") as file:
+            file.seek(4096)
+            file.write(bytes(4096))
+    before = path.read_bytes()
+    store = Store(str(tmp_path), log[0])
+    assert log[1].wait_for(event="quota-store-refused")["reason"].endswith("and quotas begin anew")
+    assert (tmp_path / f"{NAME}.unreadable").read_bytes() == before
+    assert store.load() == {}
+    store.put([("a", row(3))])
+    store.stop()
+    store = Store(str(tmp_path), log[0])
+    assert store.load() == {"a": [row(3)]}
+    store.stop()
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path, log: tuple[DecisionLog, LogLines]) -> None:

@@ -6,6 +6,7 @@ Headers that only App Engine sets are taken out of what comes from outside, so t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import httpx
 
 from outgate.dev import instances, tasks
 from outgate.dev.instances import Instance, Pool
+from outgate.dev.journal import Journal, Request
 from outgate.dev.output import Printer
 from outgate.dev.plan import Plan, Refusal, route
 
@@ -31,6 +33,8 @@ _HOP: Final = frozenset(
     )
 )
 _OURS: Final = frozenset((b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"))
+#: Where the transport to an instance thinks that it goes.
+_INSTANCE: Final = "http://instance"
 _RESERVED: Final = tasks.RESERVED_HEADER.encode()
 
 
@@ -65,21 +69,38 @@ class _Body(httpx.AsyncByteStream):
 class Front:
     """The ASGI app of the server.
 
+    :param journal: is told of every request.
     :param local: whether only this machine can reach it.
     """
 
-    def __init__(self, plan: Plan, pool: Pool, printer: Printer, *, local: bool) -> None:
+    def __init__(self, plan: Plan, pool: Pool, printer: Printer, journal: Journal, *, local: bool) -> None:
         self.plan = plan
         self._pool = pool
         self._printer = printer
+        self._journal = journal
         self._local = local
         self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        headers: Headers = scope["headers"]
-        said = dict(headers)
+        at, began = time.time(), time.monotonic()
+        status = 0
+
+        async def noted(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await self._serve(scope, receive, noted)
+        finally:
+            target, took = _url(scope).removeprefix(_INSTANCE), time.monotonic() - began
+            instance = scope.get("outgate.instance", "")
+            self._journal.request(Request(at, scope["method"], target, instance, status, took))
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        said = dict(scope["headers"])
         if said.get(b"upgrade", b"").lower() == b"websocket":
             await _answer(
                 send, 501, "WebSockets are not carried to instances; App Engine's standard environment has none"
@@ -94,6 +115,7 @@ class Front:
         if instance.state != instances.READY:
             await _answer(send, 503, _failed(instance))
             return
+        scope["outgate.instance"] = instance.name
         await self._forward(scope, receive, send, instance)
 
     async def close(self) -> None:
@@ -151,7 +173,7 @@ def _url(scope: Scope) -> str:
     path = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
     query = scope["query_string"].decode("latin-1")
     # An absolute form would make httpx take the host of it apart; the header has the host that was asked for.
-    return f"http://instance{path or '/'}" + (f"?{query}" if query else "")
+    return f"{_INSTANCE}{path or '/'}" + (f"?{query}" if query else "")
 
 
 def passed_on(scope: Scope) -> Headers:

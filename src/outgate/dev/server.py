@@ -21,6 +21,7 @@ from outgate.core import paths
 from outgate.dev import descendants, gating, instances, output, plan, policies, queue, sockets, taskqueue
 from outgate.dev.front import Front
 from outgate.dev.instances import Instance, Pool
+from outgate.dev.journal import Journal
 from outgate.dev.output import Printer
 from outgate.dev.plan import Plan
 from outgate.errors import ConfigError
@@ -114,7 +115,8 @@ async def _serve(options: Options, found: Plan, folder: str, listener: socket.so
     threading.Thread(target=_print_refusals, args=following, name="gate-log", daemon=True).start()
     pool = Pool(_instances(options, found, folder, printer))
     tasks = queue.Queue(found, pool, folder, printer)
-    front = Front(found, pool, printer, local=options.is_local)
+    journal = Journal()
+    front = Front(found, pool, printer, journal, local=options.is_local)
     config = uvicorn.Config(
         front, lifespan="off", log_level="critical", access_log=False, proxy_headers=False, ws="none",
         server_header=False, date_header=False, timeout_graceful_shutdown=_GRACE, loop="asyncio",

@@ -48,7 +48,9 @@ DELETE FROM windows WHERE per = ? AND (app, resource, start) IN (
 class Store:
     """The file of one gate.
 
-    :raises ConfigError: it cannot be opened, is none of ours, or a newer gate's.
+    One that cannot be read is set aside, and a disk that is full is tried again later, so that a gate starts.
+
+    :raises ConfigError: the folder cannot be written, or the file is a newer gate's.
     """
 
     def __init__(self, folder: str, log: DecisionLog) -> None:
@@ -60,14 +62,42 @@ class Store:
         self._rows: dict[tuple[str, str, str, int, int], tuple[int, int, int]] = {}
         self._writing = self._stopping = self._is_failing = False
         self._count = 0
+        self._db: sqlite3.Connection | None = None
         try:
             os.makedirs(folder, mode=0o700, exist_ok=True)
-            self._db = self._open()
+            try:
+                self._begin()
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError as e:  # no database, or a torn one
+                self._set_aside(str(e))
+                self._begin()
         except (OSError, sqlite3.Error) as e:
-            hint = "name a folder this gate may write"
-            raise ConfigError(f"gate.state: {self.path} cannot be used: {e}; {hint}") from None
+            if getattr(e, "sqlite_errorcode", None) != sqlite3.SQLITE_FULL:
+                hint = "name a folder this gate may write"
+                raise ConfigError(f"gate.state: {self.path} cannot be used: {e}; {hint}") from None
+            self._fail(e)
         self._thread = threading.Thread(target=self._run, name="quotas", daemon=True)
         self._thread.start()
+
+    def _begin(self) -> None:
+        db = self._open()
+        try:
+            db.execute("SELECT sum(used) FROM windows").fetchone()  # a torn page shows when it is read
+        except BaseException:
+            db.close()
+            raise
+        self._db = db
+
+    def _set_aside(self, why: str) -> None:
+        """Rename a file that cannot be read, in the place of one that was before, and take away its journal."""
+        aside = f"{self.path}.unreadable"
+        os.replace(self.path, aside)
+        for suffix in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path + suffix)
+        reason = f"{self.path}: {why}; it is now {aside}, and quotas begin anew"
+        self._log.event("quota-store-refused", reason=reason)
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
@@ -91,8 +121,9 @@ class Store:
     def load(self) -> dict[str, list[Kept]]:
         """Return what is stored, by app. Before the first :meth:`put`."""
         found: dict[str, list[Kept]] = {}
-        for app, *row in self._db.execute("SELECT app, resource, per, start, end, used, said, last FROM windows"):
-            found.setdefault(app, []).append(Kept(*row))
+        if self._db is not None:
+            for app, *row in self._db.execute("SELECT app, resource, per, start, end, used, said, last FROM windows"):
+                found.setdefault(app, []).append(Kept(*row))
         return found
 
     def put(self, rows: Iterable[tuple[str, Kept]]) -> None:
@@ -132,25 +163,33 @@ class Store:
                 self._written.notify_all()
             if self._stopping:
                 break
-        self._db.close()
+        if self._db is not None:
+            self._db.close()
 
     def _write(self, rows: dict[tuple[str, str, str, int, int], tuple[int, int, int]]) -> bool:
+        db = self._db
         try:
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany(_PUT, [(*key, *value) for key, value in rows.items()])
+            if db is None:
+                db = self._db = self._open()
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany(_PUT, [(*key, *value) for key, value in rows.items()])
             if self._count % TIDY_EVERY == 0:
                 for per, most in REMEMBERED.items():
-                    self._db.execute(_TIDY, (per, per, most))
-            self._db.execute("COMMIT")
+                    db.execute(_TIDY, (per, per, most))
+            db.execute("COMMIT")
         except sqlite3.Error as e:
-            with contextlib.suppress(sqlite3.Error):
-                self._db.execute("ROLLBACK")
-            if not self._is_failing:
-                self._is_failing = True
-                self._log.event("quota-store-failed", reason=f"{self.path}: {e}; quotas go on from memory")
+            if db is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    db.execute("ROLLBACK")
+            self._fail(e)
             return False
         self._count += 1
         if self._is_failing:
             self._is_failing = False
             self._log.event("quota-store-back", path=self.path)
         return True
+
+    def _fail(self, error: Exception) -> None:
+        if not self._is_failing:
+            self._is_failing = True
+            self._log.event("quota-store-failed", reason=f"{self.path}: {error}; quotas go on from memory")
