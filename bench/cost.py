@@ -33,10 +33,10 @@ def main(argv: list[str] | None = None) -> None:
             for name, gate in gates.items():
                 cost = world.ask("cost", gate, ports=world.ports["open"], count=options.count, gate=gate.pid)
                 taken[name].append((cost["gate"], cost["client"]))
-    print(f"{'us of processor time':<28} {'gate':>16} {'client':>16}   least (median) of {options.rounds}")  # noqa: T201
+    print(f"{'us of processor time':<28} {'gate':>16} {'client':>16}   least (median) of {options.rounds}")
     for name, turns in taken.items():
         columns = [f"{min(each):7.1f} ({median(each):6.1f})" for each in zip(*turns, strict=True)]
-        print(f"{os.path.relpath(trees[name]):<28} {columns[0]:>16} {columns[1]:>16}")  # noqa: T201
+        print(f"{os.path.relpath(trees[name]):<28} {columns[0]:>16} {columns[1]:>16}")
 
 
 if __name__ == "__main__":

@@ -142,7 +142,8 @@ class World:
     ) -> Iterator[Gate]:
         """Run a gate of its own for a while, all its threads on one core if one is named, or one that keeps books.
 
-        The code of gate and clients is what ``source`` has. In a session of its own, as ``outgate run`` starts it: the kernel shares processors out by session (autogroup).
+        The code of gate and clients is what ``source`` has. In a session of its own, as ``outgate run`` starts it: the
+        kernel shares processors out by session (autogroup).
         """
         socket_path = f"{self.scratch}/{name}.sock"
         pidfd = os.pidfd_open(os.getpid())

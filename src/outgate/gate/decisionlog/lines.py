@@ -1,7 +1,7 @@
 """Make the lines of the decision log: what may stand in one, and nothing a program chose can break it.
 
-:data:`FIELDS` is the one table; ``docs/log.md`` is made from it. The two frequent lines are :func:`joined` of parts that
-are types, which the encoder writes without a look at any key; every other line is a dict.
+:data:`FIELDS` is the one table; ``docs/log.md`` is made from it. The two frequent lines are :func:`joined` of
+parts that are types, which the encoder writes without a look at any key; every other line is a dict.
 """
 
 from __future__ import annotations
