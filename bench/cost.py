@@ -20,7 +20,6 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--rounds", type=int, default=12, help="turns of each tree (default 12)")
     p.add_argument("--count", type=int, default=2000, help="opens in a turn (default 2000)")
     p.add_argument("--booked", action="store_true", help="with ledger, state file and metrics")
-    p.add_argument("--core", type=int, help="the client's core; the gate takes another")
     options = p.parse_args(argv)
     trees = {"this": ROOT, **{str(tree): tree.resolve() for tree in options.against}}
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in trees}

@@ -17,6 +17,7 @@ from posix import close as close_natively  # os.close looks for the program's so
 from outgate.client.constants import (
     AF_UNIX,
     MSG_DONTWAIT,
+    MSG_PEEK,
     SCM_RIGHTS,
     SO_COOKIE,
     SO_RCVTIMEO,
@@ -73,9 +74,12 @@ class Channel:
 
     def has_ended(self) -> bool:
         """Tell whether the gate has closed it, without waiting and without taking a packet."""
-        hanging_up = select.poll()
-        hanging_up.register(self.sock.fileno(), 0)
-        return bool(hanging_up.poll(0))
+        try:
+            return not self.sock.recv(1, MSG_PEEK | MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def drop(self) -> None:
         """Close the channel, or let go of its number if the program uses that for something else by now."""
