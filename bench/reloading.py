@@ -7,6 +7,7 @@ that denies all.
 """
 
 import asyncio
+import gc
 import json
 import os
 import socket
@@ -83,6 +84,7 @@ def main(count: int, destinations: int) -> dict[str, Any]:
         log = DecisionLog(os.path.join(folder, "log"))
         gate = Gate(settings, listen(os.path.join(folder, "gate.sock"), 0o600), log, loop)
         gate.reloader = config.reload
+        gc.freeze()  # as outgate.gate.main does
         gate._sweep.stop()  # it would find that no program has them
         servers = [socket.create_server(("0.0.0.0", 0), backlog=_BACKLOG) for _ in range(_LISTENERS)]
         process = Process(gate.registry.apps["blog"], "bench", os.getpid(), os.getuid(), os.getgid())

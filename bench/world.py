@@ -19,7 +19,8 @@ from outgate.core.paths import SOCKET_VARIABLE
 from outgate.guard import launch
 
 ROOT = Path(__file__).resolve().parent.parent
-_INJECTED = ROOT / "src" / "outgate" / "client" / "autoload"
+_SOURCE = ROOT / "src"
+_INJECTED = Path("outgate", "client", "autoload")
 _CLIENT = str(ROOT / "bench" / "client.py")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -42,10 +43,10 @@ def native_environment() -> dict[str, str]:
 class Gate:
     """A running gate, and what the kernel says of its process."""
 
-    def __init__(self, process: subprocess.Popen[str], path: str) -> None:
+    def __init__(self, process: subprocess.Popen[str], path: str, source: Path) -> None:
         self.pid = process.pid
         self.path = path
-        self.environment = launch.environment(native_environment(), path, str(_INJECTED))
+        self.environment = launch.environment(native_environment(), path, str(source / _INJECTED))
 
     def cpu(self) -> float:
         """Return the seconds of processor time it has used, all threads (proc(5), stat fields 14 and 15)."""
@@ -92,6 +93,10 @@ class World:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def enter(self, running: contextlib.AbstractContextManager[Gate]) -> Gate:
+        """Start a gate that runs to the end of the world."""
+        return self._stack.enter_context(running)
+
     @functools.cached_property
     def relay(self) -> Gate:
         """A gate that carries the bytes of every socket; runs from the first use on."""
@@ -133,21 +138,23 @@ class World:
 
     @contextlib.contextmanager
     def start_gate(
-        self, name: str, core: int | None = None, path: str = "direct", booked: bool = False
+        self, name: str, core: int | None = None, path: str = "direct", booked: bool = False, source: Path = _SOURCE
     ) -> Iterator[Gate]:
         """Run a gate of its own for a while, all its threads on one core if one is named, or one that keeps books.
 
-        In a session of its own, as ``outgate run`` starts it: the kernel shares processors out by session (autogroup).
+        The code of gate and clients is what ``source`` has. In a session of its own, as ``outgate run`` starts it: the
+        kernel shares processors out by session (autogroup).
         """
         socket_path = f"{self.scratch}/{name}.sock"
         pidfd = os.pidfd_open(os.getpid())
         argv = [sys.executable, "-m", "bench.gate", str(pidfd), socket_path, path, *["booked"] * booked]
         with pinned(0, core):  # for the child to inherit
-            process = self._start(argv, cwd=ROOT, pass_fds=(pidfd,), start_new_session=True)
+            environ = {**native_environment(), "PYTHONPATH": str(source)}
+            process = self._start(argv, cwd=ROOT, env=environ, pass_fds=(pidfd,), start_new_session=True)
         os.close(pidfd)
         try:
             self._line(process)
-            yield Gate(process, socket_path)
+            yield Gate(process, socket_path, source)
         finally:
             _end(process)
 

@@ -15,6 +15,7 @@ from outgate.client.constants import (
     AF_UNIX,
     IPPROTO_TCP,
     SO_ACCEPTCONN,
+    SO_COOKIE,
     SO_TYPE,
     SOCK_NONBLOCK,
     SOCK_STREAM,
@@ -27,7 +28,6 @@ TYPE_CHECKING = False  # importing typing would cost more than this room togethe
 if TYPE_CHECKING:
     from typing import Any
 
-_SO_COOKIE = 57
 _SOCK_SEQPACKET = 5
 #: Set on every socket that a gate makes, and by hardly anybody else.
 _TCP_FASTOPEN_NO_COOKIE = 34
@@ -49,7 +49,7 @@ def init_from(self: native, family: int, type: int, proto: int, fileno: Any) -> 
         return forget_stale(fd)
     known = table.get(fd)
     try:
-        cookie = int.from_bytes(native.getsockopt(self, SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
+        cookie = int.from_bytes(native.getsockopt(self, SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
     except OSError:
         return
     state = by_cookie.get(cookie)

@@ -14,7 +14,7 @@ from _thread import RLock
 from posix import close as close_natively  # os.close looks for the program's sockets
 
 from outgate.client import channel, packets
-from outgate.client.constants import AF_INET, AF_INET6, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET
+from outgate.client.constants import AF_INET, AF_INET6, SO_COOKIE, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET
 from outgate.client.held import HANDLED, SIG_BLOCK, SIG_SETMASK, sigmask
 from outgate.core.formats import messages
 
@@ -35,7 +35,6 @@ class Parked:
 _parked: dict[int, list[Parked]] = {AF_INET: [], AF_INET6: []}
 #: Channels on which a batch is on its way.
 _owed: dict[int, list[packets.Channel]] = {AF_INET: [], AF_INET6: []}
-SO_COOKIE = 57
 _WIRE_FAMILY = {AF_INET: 4, AF_INET6: 6}
 #: One refill at a time. Re-entrant: a signal handler may want a socket while its thread waits for one.
 _locks = {AF_INET: RLock(), AF_INET6: RLock()}
@@ -134,8 +133,9 @@ def _take_in(family: int, batch: packets.Channel) -> bool:
             channel.forget()
             return False
         ids = reply.get("ids", ())
+        high = packets.high()
         for fd, id, cookie in zip(fds, ids, reply.get("cookies", ())):
-            _parked[family].append(Parked(packets.park_fd(fd), id, cookie, bool(reply.get("relay"))))
+            _parked[family].append(Parked(packets.park_fd(fd, high), id, cookie, bool(reply.get("relay"))))
         channel.checked(reply)
         for id in ids[len(fds) :]:  # cut off by this process's fd limit (MSG_CTRUNC); the gate still has them
             channel.one_way({"op": messages.CLOSE, "sock": id, "shared": False})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from outgate.client import channel, packets
-from outgate.client.constants import AF_INET, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET
+from outgate.client.constants import AF_INET, SO_COOKIE, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET
 from outgate.client.standin import native  # this is loaded late, when _socket is our own
 from outgate.client.state import BORN, table
 from outgate.core.formats import messages
@@ -17,8 +17,6 @@ from outgate.core.formats import messages
 TYPE_CHECKING = False  # importing typing would cost more than this room together
 if TYPE_CHECKING:
     from typing import Any
-
-_SO_COOKIE = 57
 
 
 def give_back() -> None:
@@ -63,7 +61,7 @@ def _is(fd: int, cookie: int) -> bool:
     except OSError:
         return False
     try:
-        return bool(sock.getsockopt(SOL_SOCKET, _SO_COOKIE, 8) == cookie.to_bytes(8, sys.byteorder))
+        return bool(sock.getsockopt(SOL_SOCKET, SO_COOKIE, 8) == cookie.to_bytes(8, sys.byteorder))
     except OSError:
         return False
     finally:

@@ -27,6 +27,7 @@ from outgate.client.constants import (
     AF_UNIX,
     IPPROTO_TCP,
     IPPROTO_UDP,
+    SO_COOKIE,
     SOCK_CLOEXEC,
     SOCK_DGRAM,
     SOCK_NONBLOCK,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
 
 __all__ = ["native", "socket"]
 
-_SO_COOKIE = 57
 _TCP_INFO, _TCP_CLOSE = 11, 7
 _TYPE_FLAGS = SOCK_NONBLOCK | SOCK_CLOEXEC
 _SOCK_RAW, _SOCK_SEQPACKET, _SOCK_PACKET = 3, 5, 10
@@ -130,7 +130,7 @@ def _give_out(self: native, family: int, kind: int, proto: int, parked: pool.Par
         fd = parked.fd  # no fd left for a lower number: the parked one serves as well
     try:
         native.__init__(self, family, kind, proto, fd)
-        is_ours = native.getsockopt(self, SOL_SOCKET, _SO_COOKIE, 8) == parked.cookie.to_bytes(8, sys.byteorder)
+        is_ours = native.getsockopt(self, SOL_SOCKET, SO_COOKIE, 8) == parked.cookie.to_bytes(8, sys.byteorder)
     except OSError:
         is_ours = False
     if not is_ours:  # the program has a file of its own there

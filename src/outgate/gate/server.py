@@ -243,10 +243,12 @@ class Gate:
         decision = lease.decision
         if decision is None:
             return  # never dialled, or the end of its last dial is in the log already
-        # Who has zeroed the counters meanwhile has not undone what was counted before.
-        counted = meter.Reading(
-            reading.state, max(reading.sent, lease.noted_sent), max(reading.received, lease.noted_received)
-        )
+        counted = reading
+        if reading.sent < lease.noted_sent or reading.received < lease.noted_received:
+            # Who has zeroed the counters meanwhile has not undone what was counted before.
+            counted = meter.Reading(
+                reading.state, max(reading.sent, lease.noted_sent), max(reading.received, lease.noted_received)
+            )
         self.meters.note(lease, reading.sent, reading.received)
         self.books.end(lease)
         lease.noted_sent = lease.noted_received = 0  # another dial counts anew

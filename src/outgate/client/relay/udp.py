@@ -12,8 +12,7 @@ from posix import close as close_natively
 from outgate.client import channel, fetching, inherit
 from outgate.client.calls import os_error
 from outgate.client.closing import forget_stale
-from outgate.client.constants import AF_INET, AF_INET6, SOCK_DGRAM, SOL_SOCKET
-from outgate.client.pool import SO_COOKIE
+from outgate.client.constants import AF_INET, AF_INET6, SO_COOKIE, SOCK_DGRAM, SOL_SOCKET
 from outgate.client.relay import datagrams, moving
 from outgate.client.relay.destinations import Datagrams
 from outgate.client.standin import native  # these are loaded late, when _socket is our own

@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 
 try:
     from _json import encode_basestring_ascii as _quoted
+    from _json import make_encoder as _make_encoder
     from _json import make_scanner as _make_scanner
 except ImportError:
-    from json import JSONDecoder
-    from json import dumps as _quoted
+    from json import JSONDecoder, JSONEncoder
 
     _scan: Any = JSONDecoder().scan_once  # type: ignore[attr-defined]
+    _chunks: Any = JSONEncoder(separators=(",", ":")).iterencode
 else:
 
     class _Context:
@@ -28,33 +29,22 @@ else:
         parse_float = parse_constant = float
         parse_int = int
 
+    def _refuse(value: Any) -> Any:
+        raise TypeError(f"{value!r} is not for JSON")
+
     _scan = _make_scanner(_Context)  # type: ignore[arg-type]
+    # As json.JSONEncoder makes it: no look for circles, no indent, no sorted keys, none left out, NaN as JavaScript's.
+    _chunks = _make_encoder(None, _refuse, _quoted, None, ":", ",", False, False, True)
 
 __all__ = ["dumps", "loads"]
 
 
 def dumps(value: Any) -> str:
-    """Return the JSON text, in ASCII, of a value made of dicts, lists, tuples, text, whole numbers, booleans, None."""
-    if isinstance(value, str):
-        return str(_quoted(value))
-    if value is True:
-        return "true"
-    if value is False:
-        return "false"
-    if isinstance(value, int):
-        return int.__repr__(value)
-    if isinstance(value, dict):
-        parts = []
-        for name, item in value.items():
-            kind = type(item)  # text and numbers are nearly all there is: a call for each would double the time
-            text = _quoted(item) if kind is str else repr(item) if kind is int else dumps(item)
-            parts.append(f"{_quoted(name)}:{text}")
-        return "{" + ",".join(parts) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join([dumps(item) for item in value]) + "]"
-    if value is None:
-        return "null"
-    raise TypeError(f"{value!r} is not for JSON")
+    """Return the JSON text, in ASCII, of a value made of dicts with text for keys, lists, tuples and plain values.
+
+    :raises TypeError: for a value of another type.
+    """
+    return "".join(_chunks(value, 0))
 
 
 def loads(text: str) -> Any:

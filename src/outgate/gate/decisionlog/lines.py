@@ -1,7 +1,7 @@
 """Make the lines of the decision log: what may stand in one, and nothing a program chose can break it.
 
-:data:`FIELDS` is the one table; ``docs/log.md`` is made from it. The two frequent lines are types (:class:`Decision`,
-:class:`End`), which the encoder writes without a look at any key; every other line is a dict.
+:data:`FIELDS` is the one table; ``docs/log.md`` is made from it. The two frequent lines are :func:`joined` of
+parts that are types, which the encoder writes without a look at any key; every other line is a dict.
 """
 
 from __future__ import annotations
@@ -13,7 +13,20 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-__all__ = ["FIELDS", "VERSION", "Decision", "End", "Field", "chosen", "clean", "encode", "event", "problems", "stamp"]
+__all__ = [
+    "FIELDS",
+    "VERSION",
+    "Alike",
+    "Field",
+    "Outcome",
+    "chosen",
+    "clean",
+    "encode",
+    "event",
+    "joined",
+    "problems",
+    "stamp",
+]
 
 #: The ``v`` of every line. A field may be added without raising it; one is never renamed or given another meaning.
 VERSION: Final = 1
@@ -136,19 +149,22 @@ def stamp(seconds: float) -> str:
     return f"{_second(whole)}.{thousandths:03d}Z"
 
 
-def _of(*events: str) -> list[tuple[str, Any, Any]]:
-    return [
-        (name, Any, msgspec.field(name=name) if field.events == "every" else msgspec.field(name=name, default=None))
-        for name, field in FIELDS.items()
-        if field.events in ("every", "both", *events)
+def _part(name: str, *events: str) -> Any:
+    fields = [
+        (key, Any, msgspec.field(name=key, default=None))
+        for key, field in FIELDS.items()
+        if field.events in events and key != "lease"
     ]
+    return msgspec.defstruct(name, fields, omit_defaults=True, gc=False)
 
 
-#: The line of a decision; a field that does not apply is ``None`` and left out. Its parameters stand in the order of
-#: the table. What a program chose must have been :func:`chosen`.
-Decision: Any = msgspec.defstruct("Decision", _of("decision"), omit_defaults=True, gc=False)
-#: The line of an end, likewise.
-End: Any = msgspec.defstruct("End", _of("end"), omit_defaults=True, gc=False)
+#: What stands in the lines of a lease alike, behind its name, and the cure of a decision. A field that does not apply
+#: is ``None`` and left out; the parameters stand in the order of the table. What a program chose must have been
+#: :func:`chosen`.
+Alike: Final = _part("Alike", "both", "decision")
+#: What stands in an end alone, likewise.
+Outcome: Final = _part("Outcome", "end")
+_BEGIN: Final = b'{"v":%d,"time":"' % VERSION
 
 
 def chosen(text: str, limit: int = 253) -> str:
@@ -164,6 +180,22 @@ def _plain(value: Any, limit: int) -> Any:
 
 #: Encode a line, without its line end.
 encode: Final = msgspec.json.Encoder(enc_hook=lambda value: clean(str(value))).encode
+
+
+def joined(moment: float, event: bytes, lease: str, alike: bytes, outcome: bytes = b"{}") -> bytes:
+    """Return the encoded line of a decision or an end, made of encoded parts: those of one destination are many.
+
+    :param moment: seconds since 1970.
+    :param event: ``decision`` or ``end``.
+    :param lease: as the gate names it; ``""`` for none.
+    :param alike: :data:`Alike`, encoded.
+    :param outcome: :data:`Outcome`, encoded.
+    """
+    name = b'"lease":"%b",' % lease.encode() if lease else b""
+    between = b"," if len(outcome) > 2 else b""
+    return b"".join(
+        (_BEGIN, stamp(moment).encode(), b'","event":"', event, b'",', name, alike[1:-1], between, outcome[1:])
+    )
 
 
 def event(name: str, moment: float, fields: dict[str, Any]) -> dict[str, Any]:

@@ -111,13 +111,15 @@ class DecisionLog:
         self.write(lines.event(name, time.time(), fields))
 
     def write(self, line: Any) -> None:
-        """Log a line of :mod:`outgate.gate.decisionlog.lines`. Never waits and never raises."""
+        """Log a line of :mod:`outgate.gate.decisionlog.lines`, encoded or not. Never waits and never raises."""
         if self._closed:
             return
+        packed = None
         try:
-            packed = lines.encode(line) + b"\n" if len(self._queue) < self._limit else None
+            if len(self._queue) < self._limit:
+                packed = (line if type(line) is bytes else lines.encode(line)) + b"\n"
         except Exception:  # whatever is in it, the program goes on
-            packed = None
+            pass
         if packed is None:
             with self._lock:
                 self._dropped += 1

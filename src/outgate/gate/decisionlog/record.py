@@ -37,14 +37,8 @@ def decided(
     """
     if not log.admits(process.app.name, "denied" if decision.denied else "allowed"):
         return
-    reason = lines.chosen(decision.reason, _REASON) if decision.code else None
-    cure = decision.cure if decision.code else None
-    log.write(
-        lines.Decision(
-            *_both("decision", process, host, port, address, decision, lease, transport, path, reason),
-            lines.chosen(cure, _CURE) if cure else None,
-        )
-    )
+    alike = _alike(process, host, port, address, decision, transport, path, bool(decision.code))
+    log.write(lines.joined(time.time(), b"decision", lease, alike))
 
 
 def ended(
@@ -71,18 +65,17 @@ def ended(
     if not log.admits(lease.process.app.name, "ended"):
         return
     seconds = max(0.0, time.monotonic() - lease.begun) if duration is None else duration
-    log.write(
-        lines.End(
-            *_both("end", lease.process, *lease.asked, lease.address, decision, name, transport, lease.way),
-            lease.connect_ms is not None and how != "failed",
-            lease.connect_ms,
-            reading.sent,
-            reading.received,
-            round(seconds, 6),
-            how,
-            incomplete=incomplete or None,
-        )
+    outcome = lines.Outcome(
+        lease.connect_ms is not None and how != "failed",
+        lease.connect_ms,
+        reading.sent,
+        reading.received,
+        round(seconds, 6),
+        how,
+        incomplete=incomplete or None,
     )
+    alike = _alike(lease.process, *lease.asked, lease.address, decision, transport, lease.way)
+    log.write(lines.joined(time.time(), b"end", name, alike, lines.encode(outcome)))
 
 
 def ended_datagrams(log: DecisionLog, made: Datagrams, how: str) -> None:
@@ -92,21 +85,20 @@ def ended_datagrams(log: DecisionLog, made: Datagrams, how: str) -> None:
     if not log.admits(made.process.app.name, "ended"):
         return
     address, port = first.target[:2]
-    log.write(
-        lines.End(
-            *_both("end", made.process, first.host, port, address, first.decision, made.name, "udp", "relay"),
-            None,
-            None,
-            made.sent,
-            made.received,
-            round(time.monotonic() - made.begun, 6),
-            how,
-            made.sent_datagrams,
-            made.received_datagrams,
-            made.dropped,
-            made.strangers,
-        )
+    outcome = lines.Outcome(
+        None,
+        None,
+        made.sent,
+        made.received,
+        round(time.monotonic() - made.begun, 6),
+        how,
+        made.sent_datagrams,
+        made.received_datagrams,
+        made.dropped,
+        made.strangers,
     )
+    alike = _alike(made.process, first.host, port, address, first.decision, "udp", "relay")
+    log.write(lines.joined(time.time(), b"end", made.name, alike, lines.encode(outcome)))
 
 
 def overruled(
@@ -150,37 +142,52 @@ def overruled(
     )
 
 
-def _both(
-    event: str,
+def _alike(
     process: Process,
     host: str,
     port: int,
     address: str,
     decision: Decision,
-    lease: str,
     transport: str,
     path: str,
-    reason: str | None = None,
-) -> tuple[object, ...]:
-    """Return what stands in a decision and in an end alike, in the order of :data:`.lines.FIELDS`."""
-    return (
-        lines.VERSION,
-        lines.stamp(time.time()),
-        event,
-        lease or None,
-        process.app.name,
-        process.pid,
-        process.uid,
-        lines.chosen(process.program),
-        lines.chosen(host),
-        port,
-        decision.name or None,
-        transport,
-        address or None,
-        decision.address_class or None,
-        decision.verdict,
-        lines.chosen(decision.rule, _RULE),
-        reason,
-        decision.policy,
-        path,
+    explained: bool = False,
+) -> bytes:
+    """Return what stands in a decision and in an end alike, encoded.
+
+    :param explained: with the reason and the cure, which stand in a decision.
+    """
+    key = (process, id(decision), host, port, address, transport, path, explained)
+    known = _remembered.get(key)
+    if known is not None:
+        return known[1]
+    cure = decision.cure if explained else None
+    alike: bytes = lines.encode(
+        lines.Alike(
+            process.app.name,
+            process.pid,
+            process.uid,
+            lines.chosen(process.program),
+            lines.chosen(host),
+            port,
+            lines.chosen(decision.name) or None,
+            transport,
+            address or None,
+            decision.address_class or None,
+            decision.verdict,
+            lines.chosen(decision.rule, _RULE),
+            lines.chosen(decision.reason, _REASON) if explained else None,
+            decision.policy,
+            path,
+            lines.chosen(cure, _CURE) if cure else None,
+        )
     )
+    if len(_remembered) >= _MOST:
+        _remembered.clear()  # a scan, or many programs; what connects all the time is soon there again
+    _remembered[key] = decision, alike
+    return alike
+
+
+#: What was said alike of destinations, at half a kilobyte each, and the decision, so that its id stays its own. A
+#: program asks for few, and a line made anew takes three times as long.
+_remembered: dict[tuple[object, ...], tuple[Decision, bytes]] = {}
+_MOST = 1024
