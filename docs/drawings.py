@@ -68,7 +68,7 @@ def lanes(spans: Sequence[tuple[float, float]]) -> list[int]:
 
 def draw(arrows: Sequence[Arrow]) -> str:
     """Return the SVG of a diagram."""
-    states = list(dict.fromkeys(state for arrow in arrows for state in (arrow.start, arrow.end)))
+    states = list(dict.fromkeys([arrow.start for arrow in arrows] + [arrow.end for arrow in arrows]))
     ports: dict[tuple[int, str], float] = {}
     parts, top = [], 4.0
     for state in states:

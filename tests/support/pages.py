@@ -5,7 +5,7 @@ A page is written for its readers; what else a test must know stands in HTML com
 ``<!-- not run: needs systemd -->``
     before a block: it cannot be run here, for one of :data:`EXCUSES`.
 ``<!-- file: /etc/outgate.toml -->``
-    before a block: it is this file, for the examples below it.
+    before a block: it is this file, for the examples below it. Of a comment with more lines these are the file.
 ``<!-- before`` … ``-->``, ``<!-- after`` … ``-->``
     before and after a block: lines in its language that are run too.
 ``<!-- with: outgate run --except db.corp:5432 -->``
@@ -24,7 +24,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,19 +43,21 @@ KINDS = {
 #: Why a block may stand on a page without being run.
 EXCUSES = (
     "needs systemd",
-    "needs the internet",
-    "needs other hosts",
-    "needs PostgreSQL",
-    "needs a container runtime",
-    "needs a terminal",
     "takes minutes",
     "installs something",
+    "runs inside of outgate dev",
+    "a test of its own runs it",
+    "a list; the guides run each",
     "a tool of somebody else's reads it",
+    "as an ordinary user sees it; tests are root",
     "shows a host with more on it",
-    "names only",
 )
 
-_COMMENT = re.compile(r"<!--\s*(?:(not run|file|with|exit status):\s*(.*?)\s*|(before|after)\n(.*?))-->", re.DOTALL)
+_COMMENT = re.compile(
+    r"<!--\s*(?:file: *(?P<path>\S+)\n(?P<content>.*?)|(?P<word>not run|file|with|exit status): *(?P<said>[^\n]*?)\s*"
+    r"|(?P<place>before|after)\n(?P<code>.*?))-->",
+    re.DOTALL,
+)
 
 
 @dataclass
@@ -68,6 +69,7 @@ class Block:
     :ivar language: what stands behind the fence; empty for an indented block.
     :ivar notes: what a comment before it says, by its first words; of ``before`` and ``after`` the lines.
     :ivar lines: the line at which ``before`` and ``after`` begin.
+    :ivar files: what must be there before it: path → text.
     """
 
     page: str
@@ -76,6 +78,7 @@ class Block:
     text: str
     notes: dict[str, str] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -102,32 +105,30 @@ def blocks(path: Path) -> list[Block]:
 
 
 def _read(page: str, text: str) -> Iterator[Block]:
-    notes: dict[str, str] = {}
-    lines: dict[str, int] = {}
-    last: Block | None = None
+    coming, last = Block(page, 0, "", ""), None
     for token in MarkdownIt().enable("table").parse(text):
         if token.type == "html_block":
+            assert token.map is not None
             for match in _COMMENT.finditer(token.content):
-                word, said = match[1] or match[3], match[2] or match[4] or ""
                 where = token.map[0] + token.content[: match.start()].count("\n") + 2
-                if word == "after":
-                    if last is None:
-                        raise ValueError(f"{page}:{where}: there is no block before this comment")
-                    last.notes[word], last.lines[word] = said, where
+                if match["path"]:
+                    coming.files[match["path"]] = match["content"]
+                elif match["place"] != "after":
+                    word = match["word"] or match["place"]
+                    coming.notes[word], coming.lines[word] = match["said"] or match["code"] or "", where
+                elif last is None:
+                    raise ValueError(f"{page}:{where}: there is no block before this comment")
                 else:
-                    notes[word], lines[word] = said, where
+                    last.notes["after"], last.lines["after"] = match["code"], where
         elif token.type in ("fence", "code_block"):
-            last = _block(page, token, notes, lines)
+            assert token.map is not None
+            last, coming = coming, Block(page, 0, "", "")
+            last.text, last.line = token.content, token.map[0] + 1
+            if token.type == "fence":
+                last.language, last.line = token.info.strip(), last.line + 1
             yield last
-            notes, lines = {}, {}
-        elif token.nesting >= 0 and notes:
+        elif token.nesting >= 0 and (coming.notes or coming.files):
             raise ValueError(f"{page}:{token.map and token.map[0]}: a comment about a block is not just before one")
-
-
-def _block(page: str, token: Token, notes: dict[str, str], lines: dict[str, int]) -> Block:
-    assert token.map is not None
-    fenced = token.type == "fence"
-    return Block(page, token.map[0] + 1 + fenced, token.info.strip() if fenced else "", token.content, notes, lines)
 
 
 def commands(text: str) -> list[tuple[str, list[str]]]:

@@ -1,8 +1,9 @@
 """Run the examples of a page on a stage, from top to bottom, as a reader would type them.
 
 Where a page shows output, what comes is compared with it: numbers, times and leases may be others, `...` stands for any
-lines and `…` for any text; addresses, ports, names and errors must be the same. A line `^C` is where the reader would
-press it. A command that ends in `&` goes on, and the page goes on when it has said something.
+lines and `…` for any text; addresses, ports, names and errors must be the same. So must what is printed where a comment
+behind `print(…)` says what. A line `^C` is where the reader would press it. A command that ends in `&` goes on, and so
+does the page when it has said something.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from support.pages import Block, commands
 from support.stage import Stage
 
 #: Seconds after which a command is taken for hanging. Nothing is asserted on it.
-PATIENCE = 40.0
+PATIENCE = 30.0
 
 #: What only root is told; the pages show what everybody else sees.
 _ROOT_ONLY = " (as root it can leave: use another user)"
@@ -26,6 +27,9 @@ _VARIES = re.compile(
     r"(?P<kept>\d+\.\d+\.\d+\.\d+(?:[:/]\d+)?|Errno \d+|(?<=[\w\]]:)\d+|(?<=\w)[\d.]+)|(?P<lease>\b[0-9a-f]{8}-\d+\b)"
     r"|\d{4}-\d\d-\d\d[T ][\d:.]+Z?|\d\d:\d\d:\d\d|\d[\d,.]*"
 )
+
+
+_GOES_ON = re.compile(r"(.*[^&])&\s*(?:#.*)?")
 
 
 class NotAsShown(AssertionError):
@@ -67,15 +71,20 @@ class Session:
         for block in self._page:
             if block.excuse is not None:
                 continue
+            for name, text in block.files.items():
+                self._put(name, text)
             if "file" in block.notes:
-                path = self.stage.at(block.notes["file"])
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(block.text, encoding="utf-8")
+                self._put(block.notes["file"], block.text)
             elif block.language == "console":
                 self._console(block)
             elif block.language == "python" and not self._python_done:
                 self._python_done = True
                 self._python()
+
+    def _put(self, name: str, text: str) -> None:
+        path = self.stage.at(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
     def _console(self, block: Block) -> None:
         self._commands(block, block.notes.get("before", ""), 0)
@@ -91,16 +100,16 @@ class Session:
     def _run(self, block: Block, command: str, shown: list[str], status: int) -> None:
         while shown and not shown[-1].strip():
             shown = shown[:-1]
-        if command.endswith("&"):
-            process = self.stage.start(command[:-1])
+        if goes_on := _GOES_ON.fullmatch(command):
+            process = self.stage.start(goes_on[1])
             came = _read(process, lambda lines: bool(lines) and (not shown or agrees(shown, lines)))
-            ends = None
+            ends = process.poll()
         elif shown and shown[-1].strip() == "^C":
             shown = shown[:-1]
             process = self.stage.start(command)
             came = _read(process, lambda lines: agrees(shown, lines))
             os.killpg(process.pid, signal.SIGINT)
-            process.communicate(timeout=PATIENCE)
+            process.wait(PATIENCE)
             ends = None
         else:
             process = self.stage.start(command)
@@ -136,8 +145,14 @@ class Session:
         name = os.path.basename(mine[0].page)
         (self.stage.work / name).write_text("\n".join(program) + "\n", encoding="utf-8")
         wrapper = next((each.notes["with"] for each in mine if "with" in each.notes), "outgate run -q")
-        self._run(mine[0], f"{wrapper} -- python {name}", [], 0)
+        self._run(mine[0], f"{wrapper} -- python {name}", _printed(mine), 0)
         self.count += len(mine)
+
+
+def _printed(program: list[Block]) -> list[str]:
+    """Return what a page says that its calls of print() print, in comments behind them; nothing if it says nothing."""
+    calls = [line.partition("  # ") for block in program for line in block.text.splitlines() if "print(" in line]
+    return [said or "..." for _, _, said in calls] if any(said for _, _, said in calls) else []
 
 
 def _read(process: subprocess.Popen[str], is_enough: object) -> list[str]:

@@ -1,6 +1,6 @@
-"""A host for the pages' examples: its own network, /etc, /run, /var/lib and /var/log, and the peers that the pages name.
+"""A host for the pages' examples: with a network, /etc, /run, /var/lib and /var/log of its own, and the pages' peers.
 
-Commands are run as they stand on the page, as root; whatever they write below those folders is the stage's. The addresses
+Commands are run as they stand on the page, as root; what they write below those folders is the stage's. The addresses
 are somebody's on the real internet, and lead from here to nobody but :data:`PEERS`. Needs root.
 """
 
@@ -11,6 +11,7 @@ import itertools
 import os
 import shlex
 import shutil
+import signal
 import socket
 import socketserver
 import subprocess
@@ -138,6 +139,7 @@ class Stage:
     def __init__(self, net: Net, folder: Path) -> None:
         self.net = net
         self._root = folder
+        self._started: list[subprocess.Popen[str]] = []
         self.work = folder / "work"
         self.work.mkdir()
         for own in _OWN:
@@ -169,16 +171,17 @@ class Stage:
             "LC_ALL": "C.UTF-8",
             "TZ": "UTC",
             "HOME": str(self.work),
+            "TREE": str(ROOT),
             "PYTHONDONTWRITEBYTECODE": "1",
             "COLUMNS": "200",
         }
 
-    def start(self, command: str, **options: object) -> subprocess.Popen[str]:
+    def start(self, command: str) -> subprocess.Popen[str]:
         """Start a line of shell here; it leads a process group of its own."""
         binds = "".join(f"mount --bind {shlex.quote(str(self._root / own[1:]))} {own} && " for own in _OWN)
         inner = f"{binds} cd {shlex.quote(str(self.work))} && exec bash -c {shlex.quote(command)}"
         words = self.net.near.command("unshare", "--mount", "--propagation", "private", "sh", "-c", inner)
-        return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+        process = subprocess.Popen(
             words,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -186,15 +189,28 @@ class Stage:
             text=True,
             env=self.environ(),
             start_new_session=True,
-            **options,
         )
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End all that was started here, and what it left running."""
+        for process in self._started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+        self.net.near.end_all()
+        for process in self._started:
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
 
 
 @contextlib.contextmanager
 def stage(net: Net) -> Iterator[Stage]:
     """Have a stage; when the block ends, so does what was started on it."""
     with tempfile.TemporaryDirectory(prefix="ogd-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        made = Stage(net, Path(folder))
         try:
-            yield Stage(net, Path(folder))
+            yield made
         finally:
-            net.near.end_all()
+            made.end()

@@ -1,0 +1,158 @@
+"""Every block of code on every page is run, read by what it is for, or says why not."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import pwd
+import re
+import shlex
+import textwrap
+import tomllib
+from argparse import ArgumentParser
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from outgate.cli import main
+from outgate.core.policy import expect
+from outgate.dev import appyaml, yamlfile
+from outgate.gate.configuration import config
+from outgate.gate.decisionlog.lines import FIELDS
+from support import pages
+from support.pages import Block
+
+BLOCKS = [block for path in pages.paths() for block in pages.blocks(path)]
+MADE = {page: pages.is_generated(page) for page in {block.page for block in BLOCKS}}
+#: Ends the part of a line of shell that is one command.
+_END = re.compile(r"\s(?:\||&&|;|>|&)")
+
+
+def of(*languages: str) -> Any:
+    """Return a parametrization over the blocks in these languages."""
+    return pytest.mark.parametrize("block", [each for each in BLOCKS if each.language in languages], ids=repr)
+
+
+def test_every_block_is_run_or_excused() -> None:
+    """A block has a language that the tests know what to do with; text that nobody reads says why it is there."""
+    for block in BLOCKS:
+        assert block.language in pages.KINDS, f"{block!r}: a fence with one of {', '.join(pages.KINDS)} behind it"
+        if block.language == "text" and "file" not in block.notes and not MADE[block.page]:
+            assert block.excuse, (
+                f"{block!r}: nothing holds this text; show it in a console block, or say why it is here"
+            )
+
+
+def test_excuses_are_a_closed_set() -> None:
+    """A block that is not run has one of the known excuses, and each of those is needed by a block."""
+    used = Counter(block.excuse for block in BLOCKS if block.excuse is not None)
+    assert set(used) == set(pages.EXCUSES)
+
+
+def test_most_blocks_are_run() -> None:
+    """What is excused is the exception: less than a quarter of the examples."""
+    examples = [block for block in BLOCKS if block.language not in ("text", "mermaid", "{toctree}")]
+    assert len(examples) > 50
+    assert sum(block.excuse is not None for block in examples) * 4 < len(examples)
+
+
+def _completed(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return a part of a configuration with what must be there, where it leaves that out."""
+    apps = {
+        name: {"billing": True, "uid": [number], **app}
+        for number, (name, app) in enumerate(raw.get("apps", {}).items(), 4000)
+    }
+    return {"version": 1, **raw, **({"apps": apps} if apps else {})}
+
+
+@of("toml")
+def test_a_configuration_is_one(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block of TOML is a configuration, or a part of one, read without a warning; or a table of expectations."""
+    monkeypatch.setattr(pwd, "getpwnam", lambda name: pwd.struct_passwd((name, "x", 5000, 5000, "", "/", "/bin/sh")))
+    raw = tomllib.loads(block.text)
+    if "expect" in raw:
+        assert expect.read(raw).expectations
+        return
+    table = raw if "version" in raw else _completed(raw)
+    settings = config.from_table(table, repr(block), reads_tokens=False)
+    told = [warning for warning in settings.warnings if "there is no app" not in str(warning) or "apps" in raw]
+    assert told == []
+
+
+@of("yaml")
+def test_an_app_yaml_is_one(block: Block) -> None:
+    """A block of YAML is an app.yaml, and nothing in it is ignored."""
+    read = appyaml.of_table(yamlfile.parse(block.text.encode(), "app.yaml"), "app.yaml")
+    assert read.ignored == ()
+
+
+@of("json")
+def test_a_line_of_the_log_has_its_fields(block: Block) -> None:
+    """A block of JSON is lines of the decision log, with fields that are in its table."""
+    for line in block.text.splitlines():
+        assert set(json.loads(line)) <= set(FIELDS), line
+
+
+@of("python")
+def test_python_is_python(block: Block) -> None:
+    """A block of Python can be parsed, also where it cannot be run."""
+    ast.parse(textwrap.dedent(block.text))
+
+
+class _Read(Exception):
+    """The command line was read; nothing is to be done."""
+
+
+def _words(command: str) -> list[str]:
+    """Return the words of the first ``outgate`` command in a line of shell."""
+    command = command[re.search(r"(^|&& |\| )outgate ", command).start() :].lstrip("&| ")  # type: ignore[union-attr]
+    end = _END.search(command)
+    return shlex.split(command[: end.start()] if end else command, comments=True)
+
+
+@of("console")
+def test_commands_are_commands(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every ``outgate`` command line can be read by its command, also where the block cannot be run."""
+
+    def read(self: ArgumentParser, args: list[str], namespace: None = None) -> None:
+        unknown = self.parse_known_args(args)[1]
+        assert unknown == [], unknown
+        raise _Read
+
+    monkeypatch.setattr(ArgumentParser, "parse_args", read)
+    found = pages.commands(block.text)
+    assert found, "there is no command"
+    for command, _ in found:
+        if not re.search(r"(^|&& |\| )outgate ", command):
+            continue
+        _, name, *rest = _words(command)
+        if name == "run":
+            importlib.import_module("outgate.cli.options").read(rest)
+        else:
+            assert name in main.COMMANDS, command
+            with pytest.raises(_Read):
+                importlib.import_module(f"outgate.cli.{name}").main(rest)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("<!-- file: a -->\n\nWords.\n\n```toml\n```\n", "not just before one"),
+        ("<!-- after\nx\n-->\n", "no block before"),
+    ],
+)
+def test_a_comment_belongs_to_a_block(text: str, says: str) -> None:
+    """A comment about a block that has none is a mistake, and told."""
+    with pytest.raises(ValueError, match=says):
+        list(pages._read("page", text))
+
+
+def test_comments_are_read() -> None:
+    """What the comments around a block say, and where its lines are."""
+    text = "<!-- not run: x -->\n<!-- before\none\n-->\n```python\ntwo\n```\n<!-- after\nthree\n-->\n\n    four\n"
+    first, second = pages._read("page", text)
+    assert (first.excuse, first.notes["before"], first.text, first.notes["after"]) == ("x", "one\n", "two\n", "three\n")
+    assert (first.lines["before"], first.line, first.lines["after"]) == (3, 6, 9)
+    assert (second.language, second.text, second.notes) == ("", "four\n", {})
