@@ -215,7 +215,7 @@ sock = socket.socket()
 try:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 7)
 except PermissionError as error:  # outgate.errors.PolicyDenied
-    print(error)  # [Errno 13] setsockopt: SO_MARK is refused: {why}
+    print(error)  # … SO_MARK is refused: {why}
 ```
 
 ## Permitted

@@ -132,7 +132,7 @@ def _read(page: str, text: str) -> Iterator[Block]:
 
 
 def commands(text: str) -> list[tuple[str, list[str]]]:
-    """Return each command of a console block and the lines of its output.
+    """Return each command of a console block and the lines of its output; one that ends in a backslash goes on below.
 
     :raises ValueError: the block does not begin with a command.
     """
@@ -140,8 +140,8 @@ def commands(text: str) -> list[tuple[str, list[str]]]:
     for line in text.splitlines():
         if line.startswith("$ "):
             found.append((line[2:], []))
-        elif found and not found[-1][1] and found[-1][0].endswith("\\") and line.startswith("> "):
-            found[-1] = (found[-1][0] + "\n" + line[2:], [])
+        elif found and found[-1][1] and found[-1][1][-1].endswith(" \\"):
+            found[-1][1][-1] = found[-1][1][-1][:-1] + line
         elif found:
             found[-1][1].append(line)
         elif line.strip():
