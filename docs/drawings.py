@@ -7,16 +7,9 @@ little: boxes one below the other, and for each arrow a lane at their right, wit
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from docutils import nodes
-from sphinx.util.docutils import SphinxDirective
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sphinx.application import Sphinx
+from typing import NamedTuple
 
 #: All in pixels: of a box, between boxes, of a line that begins or ends at a box, of a letter, between lanes.
 BOX, GAP, PORT, LETTER, LANE = 84, 14, 19, 6.6, 15
@@ -99,23 +92,3 @@ def draw(arrows: Sequence[Arrow]) -> str:
         f"<title>{escape(', '.join(states))}: the table below says the same</title>"
         f'<defs>{tip}<path d="M0 0L8 4L0 8Z"/></marker></defs>{"".join(parts)}</svg>'
     )
-
-
-class StateDiagram(SphinxDirective):
-    """A fenced block with the language ``mermaid``."""
-
-    has_content = True
-
-    def run(self) -> list[nodes.Node]:
-        """Return the drawing. A block that is no state diagram is an error of the build."""
-        try:
-            svg = draw(read("\n".join(self.content)))
-        except ValueError as e:
-            raise self.error(str(e)) from None
-        return [nodes.raw("", f'<p class="drawing">{svg}</p>', format="html")]
-
-
-def setup(app: Sphinx) -> dict[str, Any]:
-    """Tell Sphinx of it."""
-    app.add_directive("mermaid", StateDiagram)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

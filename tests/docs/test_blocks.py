@@ -26,8 +26,8 @@ from support.pages import Block
 
 BLOCKS = [block for path in pages.paths() for block in pages.blocks(path)]
 MADE = {page: pages.is_generated(page) for page in {block.page for block in BLOCKS}}
-#: Ends the part of a line of shell that is one command.
-_END = re.compile(r"\s(?:\||&&|;|>|&)")
+#: Between the commands of a line of shell.
+_BETWEEN = re.compile(r"\s(?:\|\|?|&&?|>)|;")
 
 
 def of(*languages: str) -> Any:
@@ -52,9 +52,10 @@ def test_excuses_are_a_closed_set() -> None:
 
 
 def test_most_blocks_are_run() -> None:
-    """What is excused is the exception: less than a quarter of the examples."""
-    examples = [block for block in BLOCKS if block.language not in ("text", "mermaid", "{toctree}")]
-    assert len(examples) > 50
+    """What is excused is the exception: less than a quarter of the examples that somebody wrote."""
+    written = [block for block in BLOCKS if block.page != "docs/commands.md"]
+    examples = [block for block in written if block.language not in ("text", "mermaid", "{toctree}")]
+    assert len(examples) > 60
     assert sum(block.excuse is not None for block in examples) * 4 < len(examples)
 
 
@@ -105,11 +106,10 @@ class _Read(Exception):
     """The command line was read; nothing is to be done."""
 
 
-def _words(command: str) -> list[str]:
-    """Return the words of the first ``outgate`` command in a line of shell."""
-    command = command[re.search(r"(^|&& |\| )outgate ", command).start() :].lstrip("&| ")  # type: ignore[union-attr]
-    end = _END.search(command)
-    return shlex.split(command[: end.start()] if end else command, comments=True)
+def _calls(line: str) -> list[list[str]]:
+    """Return the words of each ``outgate`` command in a line of shell."""
+    parts = [part.strip() for part in _BETWEEN.split(line)]
+    return [shlex.split(part, comments=True)[1:] for part in parts if part.startswith("outgate ")]
 
 
 @of("console")
@@ -124,14 +124,11 @@ def test_commands_are_commands(block: Block, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(ArgumentParser, "parse_args", read)
     found = pages.commands(block.text)
     assert found, "there is no command"
-    for command, _ in found:
-        if not re.search(r"(^|&& |\| )outgate ", command):
-            continue
-        _, name, *rest = _words(command)
+    for name, *rest in [call for command, _ in found for call in _calls(command)]:
         if name == "run":
             importlib.import_module("outgate.cli.options").read(rest)
         else:
-            assert name in main.COMMANDS, command
+            assert name in main.COMMANDS, name
             with pytest.raises(_Read):
                 importlib.import_module(f"outgate.cli.{name}").main(rest)
 

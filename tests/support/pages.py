@@ -43,6 +43,7 @@ KINDS = {
 #: Why a block may stand on a page without being run.
 EXCUSES = (
     "needs systemd",
+    "needs a container runtime",
     "takes minutes",
     "installs something",
     "runs inside of outgate dev",
