@@ -87,7 +87,7 @@ held; `log-dropped` with their `count` follows as soon as writing works again.
 
 **A file** can be rotated by logrotate, by rename and a signal, or in place (`copytruncate`):
 
-<!-- not run: a tool of somebody else's reads it -->
+<!-- file: /etc/logrotate.d/outgate -->
 ```text
 /var/log/outgate/decisions.jsonl {{
     daily
@@ -95,12 +95,37 @@ held; `log-dropped` with their `count` follows as soon as writing works again.
     compress
     delaycompress
     postrotate
-        systemctl reload outgate
+        outgate reload
     endscript
 }}
 ```
 
-SIGHUP has the gate open its file again, and read its configuration too. Or the gate rotates by itself, by size:
+<!-- file: /etc/outgate.toml
+version = 1
+[apps.blog]
+uid = [0]
+billing = true
+-->
+<!-- before
+$ mkdir /var/lib/logrotate
+$ outgate serve --config /etc/outgate.toml &
+-->
+```console
+$ logrotate --force /etc/logrotate.d/outgate
+policy 2 is in force; 0 open connections judged again
+```
+
+<!-- before
+$ until test -e /var/log/outgate/decisions.jsonl; do sleep 0.1; done
+-->
+```console
+$ ls /var/log/outgate
+decisions.jsonl
+decisions.jsonl.1
+```
+
+`outgate reload`, SIGHUP and `systemctl reload outgate` have the gate open its file again, and read its configuration
+too. Or the gate rotates by itself, by size:
 `log_rotate = "100 MB"` makes `decisions.jsonl.1` (the latest) to `.5` (`log_keep`), each whole lines. A file that
 somebody else has renamed it leaves alone.
 
@@ -133,14 +158,7 @@ try:
 except PermissionError:
     pass
 -->
-<!-- file: /etc/outgate.toml
-version = 1
-[apps.blog]
-uid = [0]
-billing = true
--->
 <!-- before
-$ outgate serve --config /etc/outgate.toml &
 $ outgate run -q -- python agent.py
 -->
 ```console

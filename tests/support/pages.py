@@ -49,7 +49,6 @@ EXCUSES = (
     "runs inside of outgate dev",
     "a test of its own runs it",
     "a list; the guides run each",
-    "a tool of somebody else's reads it",
     "as an ordinary user sees it; tests are root",
     "shows a host with more on it",
 )

@@ -47,6 +47,7 @@ PEERS = (
 USERS = {"blog": 1001, "mail": 1002, "ci": 1003}
 #: Folders in which the stage has files of its own.
 _OWN = ("/etc", "/run", "/var/lib", "/var/log")
+_PROGRAMS = ("ip", "unshare", "mount", "curl", "jq", "logrotate", "sqlite3")
 
 
 class _News(socketserver.StreamRequestHandler):
@@ -81,7 +82,7 @@ def missing() -> str | None:
     """Return why this host cannot hold a stage, or ``None``."""
     if os.geteuid() != 0:
         return "network and mount namespaces need root"
-    absent = [name for name in ("ip", "unshare", "mount", "jq", "curl") if shutil.which(name) is None]
+    absent = [name for name in _PROGRAMS if shutil.which(name) is None]
     return f"not installed: {', '.join(absent)} (sh tests/integration/install.sh)" if absent else None
 
 
