@@ -5,8 +5,6 @@ import pytest
 from support import pages, stage
 from support.session import Session, agrees
 
-pytestmark = pytest.mark.integration
-
 PAGES = {str(path.relative_to(pages.ROOT)): pages.blocks(path) for path in pages.paths()}
 RUN = [
     page
@@ -15,6 +13,7 @@ RUN = [
 ]
 
 
+@pytest.mark.integration
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("page", RUN)
 def test_the_examples_of_a_page_do_what_it_says(page: str, request: pytest.FixtureRequest) -> None:

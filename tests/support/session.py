@@ -3,7 +3,7 @@
 Where a page shows output, what comes is compared with it: numbers, times and leases may be others, `...` stands for any
 lines and `…` for any text; addresses, ports, names and errors must be the same. So must what is printed where a comment
 behind `print(…)` says what. A line `^C` is where the reader would press it. A command that ends in `&` goes on, and so
-does the page when it has said something.
+does the page when it has said something. All Python of a page is one program, run where its first block stands.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 
 from support.pages import Block, commands
 from support.stage import Stage
@@ -27,8 +28,6 @@ _VARIES = re.compile(
     r"(?P<kept>\d+\.\d+\.\d+\.\d+(?:[:/]\d+)?|Errno \d+|(?<=[\w\]]:)\d+|(?<=\w)[\d.]+)|(?P<lease>\b[0-9a-f]{8}-\d+\b)"
     r"|\d{4}-\d\d-\d\d[T ][\d:.]+Z?|\d\d:\d\d:\d\d|\d[\d,.]*"
 )
-
-
 _GOES_ON = re.compile(r"(.*[^&])&\s*(?:#.*)?")
 
 
@@ -100,37 +99,46 @@ class Session:
     def _run(self, block: Block, command: str, shown: list[str], status: int) -> None:
         while shown and not shown[-1].strip():
             shown = shown[:-1]
+        ends: int | str | None
         if goes_on := _GOES_ON.fullmatch(command):
-            process = self.stage.start(goes_on[1])
-            came = _read(process, lambda lines: bool(lines) and (not shown or agrees(shown, lines)))
-            ends = process.poll()
-        elif shown and shown[-1].strip() == "^C":
+            came, ends = self._begin(goes_on[1], shown)
+        elif shown[-1:] == ["^C"]:
             shown = shown[:-1]
-            process = self.stage.start(command)
-            came = _read(process, lambda lines: agrees(shown, lines))
-            os.killpg(process.pid, signal.SIGINT)
-            process.wait(PATIENCE)
-            ends = None
+            came, ends = self._interrupt(command, shown)
         else:
-            process = self.stage.start(command)
-            try:
-                output, _ = process.communicate(timeout=PATIENCE)
-            except subprocess.TimeoutExpired as e:
-                os.killpg(process.pid, signal.SIGKILL)
-                output = (e.output or b"").decode(errors="replace") + "\n[did not end]"
-            came, ends = output.splitlines(), process.returncode
+            came, ends = self._finish(command)
         if ends not in (None, status):
             self._complain(block, command, f"ended with {ends} instead of {status}", came)
         if shown and not agrees(shown, came):
             self._complain(block, command, "said something else than\n  " + "\n  ".join(shown), came)
+
+    def _begin(self, command: str, shown: list[str]) -> tuple[list[str], int | None]:
+        """Start a command, and return what it has said when that is what is shown, or else anything."""
+        process = self.stage.start(command)
+        return _read(process, lambda lines: bool(lines) and (not shown or agrees(shown, lines))), process.poll()
+
+    def _interrupt(self, command: str, shown: list[str]) -> tuple[list[str], None]:
+        """Press Ctrl-C when a command has said what is shown."""
+        process = self.stage.start(command)
+        came = _read(process, lambda lines: agrees(shown, lines))
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(PATIENCE)
+        return came, None
+
+    def _finish(self, command: str) -> tuple[list[str], int | str]:
+        """Run a command to its end, and return what it said and its exit status."""
+        process = self.stage.start(command)
+        try:
+            return process.communicate(timeout=PATIENCE)[0].splitlines(), process.returncode
+        except subprocess.TimeoutExpired as e:
+            return (e.output or b"").decode(errors="replace").splitlines(), "no end"
 
     def _complain(self, block: Block, command: str, what: str, came: list[str]) -> None:
         raise NotAsShown(f"{block!r}: $ {command}\n{what}\nIt said:\n  " + "\n  ".join(came))
 
     def _python(self) -> None:
         """Run all Python of the page as one program, whose line numbers are the page's."""
-        mine = [each for each in self._page if each.language == "python" and each.excuse is None]
-        mine = [each for each in mine if "file" not in each.notes]
+        mine = [each for each in self._page if each.language == "python" and not {"not run", "file"} & set(each.notes)]
         program: list[str] = []
         for block in mine:
             for line, text in (
@@ -155,11 +163,11 @@ def _printed(program: list[Block]) -> list[str]:
     return [said or "..." for _, _, said in calls] if any(said for _, _, said in calls) else []
 
 
-def _read(process: subprocess.Popen[str], is_enough: object) -> list[str]:
+def _read(process: subprocess.Popen[str], is_enough: Callable[[list[str]], bool]) -> list[str]:
     """Return the lines that a process has printed when they are enough, it has ended, or patience has."""
     assert process.stdout is not None
     fd, data, end = process.stdout.fileno(), b"", time.monotonic() + PATIENCE
-    while not is_enough(lines := data.decode(errors="replace").splitlines()):  # type: ignore[operator]
+    while not is_enough(lines := data.decode(errors="replace").splitlines()):
         if not select.select([fd], [], [], max(0.0, end - time.monotonic()))[0]:
             break
         piece = os.read(fd, 65536)
