@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import grp
 import importlib
 import json
 import pwd
@@ -12,14 +13,16 @@ import textwrap
 import tomllib
 from argparse import ArgumentParser
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from outgate.cli import main
 from outgate.core.policy import expect
+from outgate.core.quota.quotas import RESOURCES
 from outgate.dev import appyaml, yamlfile
-from outgate.gate.configuration import config
+from outgate.gate.configuration import config, keys
 from outgate.gate.decisionlog.lines import FIELDS
 from support import pages
 from support.pages import Block
@@ -68,10 +71,26 @@ def _completed(raw: dict[str, Any]) -> dict[str, Any]:
     return {"version": 1, **raw, **({"apps": apps} if apps else {})}
 
 
-@of("toml")
-def test_a_configuration_is_one(block: Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A block of TOML is a configuration, or a part of one, read without a warning; or a table of expectations."""
+def _placed(key: str, value: object) -> dict[str, Any]:
+    """Return a configuration in which a key stands in its table."""
+    if key in RESOURCES:
+        key, value = "quotas", {key: value}
+    if f"apps.NAME.{key}" in keys.KEYS:
+        return {"apps": {"web": {key: value}}}
+    (table,) = (name for name in ("gate", "ledger") if f"{name}.{key}" in keys.KEYS)
+    return {table: {key: value}}
+
+
+@pytest.fixture
+def users(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every user and group that a page names be there."""
     monkeypatch.setattr(pwd, "getpwnam", lambda name: pwd.struct_passwd((name, "x", 5000, 5000, "", "/", "/bin/sh")))
+    monkeypatch.setattr(grp, "getgrnam", lambda name: grp.struct_group((name, "x", 5000, [])))
+
+
+@of("toml")
+def test_a_configuration_is_one(block: Block, users: None) -> None:
+    """A block of TOML is a configuration, or a part of one, read without a warning; or a table of expectations."""
     raw = tomllib.loads(block.text)
     if "expect" in raw:
         assert expect.read(raw).expectations
@@ -131,6 +150,30 @@ def test_commands_are_commands(block: Block, monkeypatch: pytest.MonkeyPatch) ->
             assert name in main.COMMANDS, name
             with pytest.raises(_Read):
                 importlib.import_module(f"outgate.cli.{name}").main(rest)
+
+
+@pytest.mark.parametrize("path", pages.paths(), ids=lambda path: path.name)
+def test_commands_in_a_sentence_are_commands(path: Path) -> None:
+    """What a sentence calls a command is one, and has the options that it is said to have."""
+    reference = (pages.ROOT / "docs/commands.md").read_text(encoding="utf-8")
+    for text in pages.spans(path):
+        if not text.startswith("outgate ") or (name := text.split()[1]).isupper() or name.startswith("-"):
+            continue
+        assert name in main.COMMANDS, text
+        sections = [part for part in reference.split("\n## outgate ") if part.startswith(name)]
+        for option in re.findall(r"(?<= )--?[a-z][a-z-]*", text.partition(" -- ")[0]):
+            assert option == "--help" or any(f"`{option}" in section for section in sections), text
+
+
+@pytest.mark.parametrize("path", pages.paths(), ids=lambda path: path.name)
+def test_keys_in_a_sentence_are_keys(path: Path, users: None) -> None:
+    """What a sentence says of the configuration, as in ``mode = "report"``, could stand there."""
+    for text in pages.spans(path):
+        if re.match(r"[a-z_]+ = ", text) and "…" not in text and "..." not in text:
+            ((key, value),) = tomllib.loads(text).items()
+            later = keys.CHOICES.get(key, {})
+            if not (isinstance(value, str) and later.get(value)):
+                config.from_table(_completed(_placed(key, value)), text, reads_tokens=False)
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,13 @@ def _read(page: str, text: str) -> Iterator[Block]:
             raise ValueError(f"{page}:{token.map and token.map[0]}: a comment about a block is not just before one")
 
 
+def spans(path: Path) -> list[str]:
+    """Return what stands as code within the sentences of a page, a line end as a blank."""
+    tokens = MarkdownIt().enable("table").parse(path.read_text(encoding="utf-8"))
+    inline = [child for token in tokens for child in token.children or ()]
+    return [child.content.replace("\\|", "|") for child in inline if child.type == "code_inline"]
+
+
 def commands(text: str) -> list[tuple[str, list[str]]]:
     """Return each command of a console block and the lines of its output; one that ends in a backslash goes on below.
 
