@@ -62,7 +62,7 @@ bench: $(READY) ## measure against native sockets: one table, and JSON in bench/
 .PHONY: docs
 docs: $(DOCS) ## write the pages that follow from the code, and build the site into build/site; warnings are errors
 	$(BIN)/python docs/generate.py --write
-	$(BIN)/python -m sphinx --quiet --fail-on-warning --jobs auto --doctree-dir build/doctrees -c docs . build/site
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --jobs auto --doctree-dir build/doctrees -c docs . build/site
 
 .PHONY: constraints
 constraints: ## take the newest versions into constraints.txt

@@ -3,7 +3,7 @@
 import pytest
 
 from support import pages, stage
-from support.session import Session, agrees
+from support.session import NotAsShown, Session, agrees
 
 PAGES = {str(path.relative_to(pages.ROOT)): pages.blocks(path) for path in pages.paths()}
 RUN = [
@@ -24,6 +24,27 @@ def test_the_examples_of_a_page_do_what_it_says(page: str, request: pytest.Fixtu
         session = Session(place, PAGES[page])
         session.play()
     assert session.count
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("```console\n$ echo one\ntwo\n```\n", r"page.md:2: \$ echo one\nsaid something else than\n  two"),
+        ("```console\n$ false\n```\n", "ended with 1 instead of 0"),
+        ("<!-- exit status: 1 -->\n```console\n$ true\n```\n", "ended with 0 instead of 1"),
+        ("```console\n$ false &\n```\n", "ended with 1 instead of 0"),
+        ("```console\n$ cat /dev/zero | head -c0; echo no\nyes\n^C\n```\n", "said something else than\n  yes"),
+        ("```python\nprint(1)  # one\n```\n", "said something else than\n  one"),
+        ("```python\n\n\nraise KeyError\n```\n", 'page.md", line 4'),
+    ],
+)
+def test_what_is_wrong_on_a_page_is_told(text: str, says: str, request: pytest.FixtureRequest) -> None:
+    """An example that does something else than its page says fails, with its place, and what came instead."""
+    if reason := stage.missing():
+        pytest.skip(reason)
+    with stage.stage(request.getfixturevalue("net")) as place, pytest.raises(NotAsShown, match=says):
+        Session(place, list(pages._read("page.md", text))).play()
 
 
 def test_pages_were_found() -> None:

@@ -113,9 +113,10 @@ class Session:
             self._complain(block, command, "said something else than\n  " + "\n  ".join(shown), came)
 
     def _begin(self, command: str, shown: list[str]) -> tuple[list[str], int | None]:
-        """Start a command, and return what it has said when that is what is shown, or else anything."""
+        """Start a command; return what it has said when that is what is shown, or else anything, and how it ended."""
         process = self.stage.start(command)
-        return _read(process, lambda lines: bool(lines) and (not shown or agrees(shown, lines))), process.poll()
+        came = _read(process, lambda lines: bool(lines) and (not shown or agrees(shown, lines)))
+        return came, process.poll() if came else process.wait(PATIENCE)
 
     def _interrupt(self, command: str, shown: list[str]) -> tuple[list[str], None]:
         """Press Ctrl-C when a command has said what is shown."""
