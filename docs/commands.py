@@ -50,12 +50,14 @@ def _parser(words: tuple[str, ...]) -> argparse.ArgumentParser:
 
 def _usage(name: str, parser: argparse.ArgumentParser) -> str:
     """Return how a command is called; what argparse makes of it differs from Python to Python."""
-    words = [
-        f"[{action.metavar or action.dest}]" if action.nargs in ("?", "*") else str(action.metavar or action.dest)
-        for action in parser._actions
-        if not action.option_strings and not action.choices
-    ]
+    places = [action for action in parser._actions if not action.option_strings]
+    words = [f"[{_value(action)}]" if action.nargs in ("?", "*") else _value(action) for action in places]
     return parser.usage or " ".join([f"outgate {name}", "[OPTIONS]", *words])
+
+
+def _value(action: argparse.Action) -> str:
+    """Return what a command line has in the place of an option's value, or of an argument."""
+    return str(action.metavar or "|".join(action.choices or [action.dest.upper()]))
 
 
 def _rows(parser: argparse.ArgumentParser) -> list[tuple[str, ...]]:
@@ -63,7 +65,7 @@ def _rows(parser: argparse.ArgumentParser) -> list[tuple[str, ...]]:
     for action in parser._actions:
         if isinstance(action, argparse._HelpAction):
             continue
-        value = "" if action.nargs == 0 else action.metavar or "|".join(action.choices or [action.dest.upper()])
+        value = "" if action.nargs == 0 else _value(action)
         names = ", ".join(f"`{name} {value}`" if value else f"`{name}`" for name in action.option_strings)
         text = (action.help or "") % {"default": action.default, "prog": parser.prog}
         rows.append((names or f"`{value}`", text.replace("*", "\\*")))

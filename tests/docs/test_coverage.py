@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -63,7 +64,7 @@ def test_every_page_has_its_place() -> None:
 
 
 @pytest.mark.parametrize("path", pages.paths(), ids=lambda path: path.name)
-def test_links_lead_somewhere(path: pages.Path) -> None:
+def test_links_lead_somewhere(path: Path) -> None:
     """What a page links to in the tree is there; the site's build says so too, but not of the README."""
     text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.S)
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
