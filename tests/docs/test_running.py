@@ -14,7 +14,7 @@ RUN = [
 
 
 @pytest.mark.integration
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", RUN)
 def test_the_examples_of_a_page_do_what_it_says(page: str, request: pytest.FixtureRequest) -> None:
     """Every command and every line of Python on the page runs, and says what the page shows."""

@@ -20,7 +20,7 @@ from support.pages import Block, commands
 from support.stage import Stage
 
 #: Seconds after which a command is taken for hanging. Nothing is asserted on it.
-PATIENCE = 30.0
+PATIENCE = 90.0
 
 #: What only root is told; the pages show what everybody else sees.
 _ROOT_ONLY = " (as root it can leave: use another user)"
