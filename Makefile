@@ -8,9 +8,11 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Ready when this file is younger than what it was made from; so are the libraries that only integration tests use.
+# Ready when this file is younger than what it was made from; so are the libraries that only integration tests use, and
+# what builds the site.
 READY := $(VENV)/.ready
 LIBRARIES := $(VENV)/.libraries
+DOCS := $(VENV)/.docs
 DEV_GROUPS := tests lint typing
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
@@ -46,7 +48,7 @@ cpython: $(READY) ## CPython's own tests through a gate, on 3.11 to 3.13, into d
 	$(BIN)/python docs/generate.py --write
 
 .PHONY: check
-check: lint test integration ## what CI runs: lint, types, fast and integration tests
+check: lint test integration docs ## what CI runs: lint, types, fast and integration tests, the site
 
 .PHONY: check-full
 check-full: $(LIBRARIES) ## check, and other Pythons, CPython's tests, more examples per property, the benchmark; or PARTS="deep"
@@ -57,13 +59,14 @@ bench: $(READY) ## measure against native sockets: one table, and JSON in bench/
 	@$(BIN)/python bench/run.py
 
 .PHONY: docs
-docs: $(READY) ## write the pages that follow from the code
+docs: $(DOCS) ## write the pages that follow from the code, and build the site into build/site; warnings are errors
 	$(BIN)/python docs/generate.py --write
+	$(BIN)/python -m sphinx --quiet --fresh-env --fail-on-warning --jobs auto --doctree-dir build/doctrees -c docs . build/site
 
 .PHONY: constraints
 constraints: ## take the newest versions into constraints.txt
 	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
-	$(MAKE) --no-print-directory VENV="$$scratch" CONSTRAINTS=/dev/null "$$scratch/.libraries"; \
+	$(MAKE) --no-print-directory VENV="$$scratch" CONSTRAINTS=/dev/null "$$scratch/.libraries" "$$scratch/.docs"; \
 	{ grep '^#' constraints.txt; "$$scratch/bin/python" -m pip freeze --exclude-editable; } >"$$scratch/new"; \
 	cp "$$scratch/new" constraints.txt
 
@@ -92,6 +95,12 @@ $(LIBRARIES): $(READY)
 	@$(call requirements,libraries) >$(VENV)/libraries.txt
 	@echo "installing libraries for the integration tests into $(VENV)"
 	@$(PIP) install --constraint $(CONSTRAINTS) --requirement $(VENV)/libraries.txt
+	@touch $@
+
+$(DOCS): $(READY)
+	@$(call requirements,docs) >$(VENV)/docs.txt
+	@echo "installing what builds the site into $(VENV)"
+	@$(PIP) install --constraint $(CONSTRAINTS) --requirement $(VENV)/docs.txt
 	@touch $@
 
 # The requirements of some of pyproject.toml's dependency groups, a line each.

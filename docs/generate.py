@@ -30,13 +30,19 @@ A refusal by the gate is an `OSError` with a true errno, so code that was writte
 precise class is one `except` deeper. Errors of the far end (refused, unreachable, timed out) are the kernel's own and
 are never wrapped.
 
+<!-- before
+import socket
+
+sock = socket.socket()
+-->
 ```python
 from outgate.errors import PolicyDenied
 
 try:
-    sock.connect((host, port))
+    sock.connect(("169.254.169.254", 80))
 except PolicyDenied as error:
-    print(error.code, error.reason, error.cure)
+    print(error.code)  # policy-denied
+    print(error.cure)  # to permit: except = ["169.254.169.254:80"]
 ```
 
 ## Classes
@@ -66,7 +72,7 @@ name, a host) is escaped, so that it is safe to print, and cut at the length bel
 {fields}
 
 An `overruled` line has the fields of a decision and says that a new policy denies what is open; its `how` is `cut` or
-`report` (docs/reload.md).
+`report` ([reload](reload.md)).
 
 Lines are written by a thread of their own. Where the disk is full or too slow, lines are lost rather than connections
 held; `log-dropped` with their `count` follows as soon as writing works again.
@@ -77,27 +83,56 @@ held; `log-dropped` with their `count` follows as soon as writing works again.
 
 **A file** can be rotated by logrotate, by rename and a signal, or in place (`copytruncate`):
 
-```
+<!-- file: /etc/logrotate.d/outgate -->
+```text
 /var/log/outgate/decisions.jsonl {{
     daily
     rotate 14
     compress
     delaycompress
     postrotate
-        systemctl reload outgate
+        outgate reload
     endscript
 }}
 ```
 
-SIGHUP has the gate open its file again, and read its configuration too. Or the gate rotates by itself, by size:
+<!-- file: /etc/outgate.toml
+version = 1
+[apps.blog]
+uid = [0]
+billing = true
+-->
+<!-- before
+$ mkdir /var/lib/logrotate
+$ outgate serve --config /etc/outgate.toml &
+-->
+```console
+$ logrotate --force /etc/logrotate.d/outgate
+policy 2 is in force; 0 open connections judged again
+```
+
+<!-- before
+$ until test -e /var/log/outgate/decisions.jsonl; do sleep 0.1; done
+-->
+```console
+$ ls /var/log/outgate
+decisions.jsonl
+decisions.jsonl.1
+```
+
+`outgate reload`, SIGHUP and `systemctl reload outgate` have the gate open its file again, and read its configuration
+too. Or the gate rotates by itself, by size:
 `log_rotate = "100 MB"` makes `decisions.jsonl.1` (the latest) to `.5` (`log_keep`), each whole lines. A file that
 somebody else has renamed it leaves alone.
 
 **journald** gets each line as an entry: `MESSAGE` is a sentence, `PRIORITY` 5 for what was denied, 3 for faults and 6
 for the rest, and every field stands under its name, as in `OUTGATE_APP`. `OUTGATE_LINE` is the line itself:
 
-    journalctl -t outgate OUTGATE_VERDICT=deny --since -1h
-    journalctl -t outgate --output=cat --output-fields=OUTGATE_LINE | outgate log --denied -
+<!-- not run: needs systemd -->
+```console
+$ journalctl -t outgate OUTGATE_VERDICT=deny --since -1h
+$ journalctl -t outgate --output=cat --output-fields=OUTGATE_LINE | outgate log --denied -
+```
 
 ## How fast it grows
 
@@ -110,11 +145,23 @@ folded.
 
 ## Reading it
 
-    outgate log --denied --since 1h
+<!-- file: agent.py
+import socket
 
-```
+socket.create_connection(("api.example", 443)).close()
+try:
+    socket.create_connection(("db.corp", 5432))
+except PermissionError:
+    pass
+-->
+<!-- before
+$ outgate run -q -- python agent.py
+-->
+```console
+$ outgate log --denied --since 1h
 2026-03-01 14:00:07  blog  4711 agent.py  deny    db.corp:5432 (10.0.0.5)  \
-db.corp is 10.0.0.5 (private); rule "non-public"; to permit: except = ["db.corp:5432"]
+every address it has is forbidden: db.corp is 10.0.0.5 (private); rule "non-public"; \
+to permit: except = ["db.corp:5432"]
 ```
 
 `outgate log` asks the gate that runs where its log is, or reads the file that it is given (`-`: standard input). One
@@ -123,11 +170,18 @@ why, and what would permit it. `--follow` goes on with what comes, over rotation
 `--denied`, `--since 2h`, `--reason metadata` choose; `--all` shows ends and events too. What a program chose is printed
 inert; lines that are torn or no JSON are counted and left out. `--json` passes lines through as they are:
 
-    outgate log --json --denied | jq -r .cure | sort | uniq -c | sort -rn
+```console
+$ outgate log --json --denied | jq -r .cure | sort | uniq -c | sort -rn
+      1 to permit: except = ["db.corp:5432"]
+```
 
 What was denied, and why, without outgate:
 
-    jq -r 'select(.verdict == "deny") | [.time, .app, .host, .port, .reason] | @tsv' decisions.jsonl
+```console
+$ jq -r 'select(.verdict == "deny") | [.time, .app, .host, .port, .reason] | @tsv' /var/log/outgate/decisions.jsonl
+2026-03-01T14:00:07.113Z	blog	db.corp	5432	blog → db.corp (look-up) denied: \
+every address it has is forbidden: db.corp is 10.0.0.5 (private); rule "non-public"
+```
 """
 
 _CONFIGURATION = """\
@@ -166,9 +220,16 @@ without, as on a host that does not have the option, and `EACCES` where the opti
 them, or take from the gate's host. Wrong arguments raise what they raise natively. Sockets that are not outgate's
 (Unix sockets, inherited ones, and under `--dev` those that listen) take what the kernel lets them.
 
+<!-- before
+import socket
+
+sock = socket.socket()
+-->
 ```python
-sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 7)
-# PolicyDenied, a PermissionError: [Errno 13] setsockopt: SO_MARK is refused: {why}
+try:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 7)
+except PermissionError as error:  # outgate.errors.PolicyDenied
+    print(error)  # … SO_MARK is refused: {why}
 ```
 
 ## Permitted
@@ -210,6 +271,10 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
+def _verbatim(text: str) -> str:
+    return f"```text\n{text}\n```"
+
+
 def _native(cls: type) -> str:
     """Return the name of the nearest class of Python's own."""
     if issubclass(cls, socket.gaierror):
@@ -230,11 +295,11 @@ def errors_page() -> str:
     codes = []
     for row in errors.TABLE.values():
         number = f", `{_number(row)}`" if row.errno is not None else ""
-        codes.append(f"### {row.code}\n\n`{row.cls.__name__}`{number}\n\n    {row.sentence}")
+        codes.append(f"### {row.code}\n\n`{row.cls.__name__}`{number}\n\n{_verbatim(row.sentence)}")
         if row.cure:
-            codes.append(f"What helps:\n\n    {row.cure.replace('{{', '{').replace('}}', '}')}")
+            codes.append(f"What helps:\n\n{_verbatim(row.cure.replace('{{', '{').replace('}}', '}'))}")
         if row.brief:
-            codes.append(f'With `reasons = "brief"`:\n\n    {row.brief}')
+            codes.append(f'With `reasons = "brief"`:\n\n{_verbatim(row.brief)}')
     return _ERRORS.format(
         classes=_table(
             ("class", "is also", "means"),
@@ -393,11 +458,17 @@ def seed_page() -> str:
     return _beside("seed").page(_table)
 
 
+def commands_page() -> str:
+    """Return docs/commands.md, which a module beside this one makes."""
+    return _beside("commands").page(_table)
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "docs/errors.md": errors_page,
     "docs/log.md": log_page,
     "docs/configuration.md": configuration_page,
     "docs/options.md": options_page,
+    "docs/commands.md": commands_page,
     "docs/compatibility.md": compatibility_page,
     "docs/lease.md": lease_page,
     "docs/metrics.md": metrics_page,

@@ -16,8 +16,25 @@ A gate counts for [Prometheus](https://prometheus.io) where its configuration na
 metrics = "127.0.0.1:9464"                 # or a Unix socket: "/run/outgate/metrics.sock"
 ```
 
-    curl http://127.0.0.1:9464/metrics
-    curl --unix-socket /run/outgate/metrics.sock http://gate/metrics
+<!-- file: /etc/outgate.toml
+version = 1
+[gate]
+metrics = "127.0.0.1:9464"
+[apps.blog]
+uid = [0]
+billing = true
+-->
+<!-- before
+$ outgate serve --config /etc/outgate.toml &
+-->
+```console
+$ curl -s http://127.0.0.1:9464/metrics | grep sockets_held
+# HELP outgate_sockets_held Sockets the gate holds, also those ready to be connected.
+# TYPE outgate_sockets_held gauge
+outgate_sockets_held{{app="blog"}} 0.0
+```
+
+A Unix socket is asked by `curl --unix-socket /run/outgate/metrics.sock http://gate/metrics`.
 
 It is off by default, needs `prometheus-client` (`pip install 'outgate[gate]'`), and begins at the next start. In `etc/`
 are the scrape (`prometheus.yml`), alerts (`outgate.rules.yml`) and a dashboard for Grafana
@@ -63,19 +80,27 @@ Of the process, under the names that all exporters have:
 
 Who is refused, where to, most of the last hour:
 
-    topk(10, sum by (app, class) (increase(outgate_decisions_total{{verdict="deny"}}[1h])))
+```promql
+topk(10, sum by (app, class) (increase(outgate_decisions_total{{verdict="deny"}}[1h])))
+```
 
 How long does an open take in the gate, at the 99th percentile:
 
-    histogram_quantile(0.99, sum by (le) (rate(outgate_request_duration_seconds_bucket{{op="connect"}}[5m])))
+```promql
+histogram_quantile(0.99, sum by (le) (rate(outgate_request_duration_seconds_bucket{{op="connect"}}[5m])))
+```
 
 Who comes near the sockets it may have open:
 
-    outgate_leases_open / outgate_leases_limit > 0.8
+```promql
+outgate_leases_open / outgate_leases_limit > 0.8
+```
 
 Who has used how much of the day's quota:
 
-    outgate_quota_used_ratio{{window="day"}}
+```promql
+outgate_quota_used_ratio{{window="day"}}
+```
 """
 
 _SUFFIX = {"counter": "_total"}

@@ -89,6 +89,17 @@ def test_hangup_reloads(tmp_path: Path, notified: socket.socket) -> None:
         assert [line["event"] for line in gate.log()] == ["start", "reload", "reload-failed", "stop"]
 
 
+def test_a_reload_opens_the_log_again(tmp_path: Path) -> None:
+    """After ``outgate reload`` the log is a file of its name again, as after SIGHUP: logrotate needs no more."""
+    file = tmp_path / "outgate.toml"
+    file.write_text(config_text(os.getuid()), encoding="utf-8")
+    with serving(tmp_path, "--config", str(file)) as gate:
+        gate.log_path.rename(tmp_path / "decisions.jsonl.1")
+        assert main(["reload", "--socket", gate.socket]) == 0
+        gate.stop()
+        assert [line["event"] for line in gate.log()][-2:] == ["reload", "stop"]
+
+
 def test_log_on_standard_output(tmp_path: Path) -> None:
     """``--log -`` writes the decision log to standard output."""
     command = [*OUTGATE, "serve", "--socket", str(tmp_path / "s"), "--log", "-"]

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from outgate.testing.running import RunningGate
-from support import peers
+from support import pages, peers
 from support.scraping import dashboard_queries, page
 
 ETC = Path(__file__).parents[2] / "etc"
@@ -118,15 +118,27 @@ def queries() -> list[str]:
     return found
 
 
+def check_queries(tool: str, folder: Path, asked: list[str]) -> None:
+    """Have promtool parse queries."""
+    rules = [{"record": f"outgate:query:{number}", "expr": query} for number, query in enumerate(asked)]
+    path = folder / "rules.yml"
+    path.write_text(json.dumps({"groups": [{"name": "queries", "rules": rules}]}))  # JSON is YAML
+    check(tool, "check", "rules", "--lint-fatal", path)
+
+
 def test_the_dashboard_asks_in_promql(tool: str, tmp_path: Path) -> None:
     """Every query of the dashboard is PromQL that promtool parses."""
     asked = queries()
     assert len(asked) > 30
     assert not [query for query in asked if "$" in query]
-    rules = [{"record": f"outgate:query:{number}", "expr": query} for number, query in enumerate(asked)]
-    path = tmp_path / "rules.yml"
-    path.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))  # JSON is YAML
-    check(tool, "check", "rules", "--lint-fatal", path)
+    check_queries(tool, tmp_path, asked)
+
+
+def test_the_pages_ask_in_promql(tool: str, tmp_path: Path) -> None:
+    """Every query on the pages is PromQL that promtool parses."""
+    blocks = [block for path in pages.paths() for block in pages.blocks(path) if block.language == "promql"]
+    assert len(blocks) >= 4
+    check_queries(tool, tmp_path, [block.text for block in blocks])
 
 
 def test_a_prometheus_fetches_it(tool: str, address: str, tmp_path: Path) -> None:

@@ -121,14 +121,18 @@ class Namespace:
                     signal.pidfd_send_signal(handle.fileno(), signal.SIGKILL)
                     raise TimeoutError(f"{self!r}: still running: {pid} {words}")
 
-    def close(self) -> None:
-        """End what still runs in here, and only that, and remove the namespace and its files."""
+    def end_all(self) -> None:
+        """End what still runs in here, and only that."""
         for pid in self.pids():
             if pid != os.getpid():
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
+
+    def close(self) -> None:
+        """End what still runs in here, and only that, and remove the namespace and its files."""
+        self.end_all()
         subprocess.run(["ip", "netns", "del", self.name], capture_output=True)
         shutil.rmtree(self.etc, ignore_errors=True)
 

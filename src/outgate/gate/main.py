@@ -77,7 +77,7 @@ def run(
     metrics = serving(gate, settings.gate.metrics) if serving is not None else None
     gate.books.begin(gate)
     gate.leave = lambda: _leave(log)
-    _answer_signals(gate, log, notifier)
+    _answer_signals(gate, notifier)
     if while_running is not None:
         _end_with(gate, while_running)
     _feed_watchdog(loop, notifier)
@@ -147,10 +147,9 @@ def _leave(log: DecisionLog) -> NoReturn:
     os._exit(0)
 
 
-def _answer_signals(gate: Gate, log: DecisionLog, notifier: notify.Notifier) -> None:
+def _answer_signals(gate: Gate, notifier: notify.Notifier) -> None:
     def reload() -> None:
         notifier.reloading()
-        log.reopen()
         outcome = gate.reload()
         if not outcome["ok"]:
             print(f"outgate: reload failed, the old policy stays in force: {outcome['error']}", file=sys.stderr)  # noqa: T201

@@ -284,7 +284,8 @@ class Gate:
         self.quotas.adopt(settings)
 
     def reload(self) -> dict[str, Any]:
-        """Read the configuration again. A bad one changes nothing and says why."""
+        """Read the configuration again, and open the log again. A bad configuration changes nothing and says why."""
+        self.log.reopen()
         if self.reloader is None:
             return {"ok": False, "error": "this gate was started without a configuration file"}
         try:
