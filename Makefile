@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 # Ready when this file is younger than what it was made from; so are the libraries that only integration tests use.
 READY := $(VENV)/.ready
 LIBRARIES := $(VENV)/.libraries
-DEV_GROUPS := tests lint typing
+DEV_GROUPS := tests lint typing examples
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
