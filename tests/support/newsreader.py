@@ -7,7 +7,7 @@ import http.client
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
@@ -34,7 +34,7 @@ def news(session: type[Session] = Session) -> Iterator[Server]:
             thread.join(PATIENCE)
 
 
-def copy(folder: Path, *, port: int) -> Path:
+def copy(folder: Path, *, port: int = 7119) -> Path:
     """Copy the example, so that what it writes and what is changed are nobody else's; return its folder.
 
     :param port: of loopback, where the news server of its policy is.
@@ -52,8 +52,8 @@ class Reader(DevServer):
     :param folder: a copy of the example.
     """
 
-    def __init__(self, folder: Path, *arguments: str, **changes: str | None) -> None:
-        super().__init__(folder, "front.yaml", "back.yaml", *arguments, **changes)
+    def __init__(self, folder: Path, *arguments: str, prefix: Sequence[str] = (), **changes: str | None) -> None:
+        super().__init__(folder, "front.yaml", "back.yaml", *arguments, prefix=prefix, **changes)
 
     def open(self, server: str, group: str) -> Answer:
         """Choose a group, and return the answer: 303 to the reading, or a page that says what is wrong."""
