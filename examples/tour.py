@@ -77,8 +77,8 @@ def tell(folder: Path, ports: "dict[str, int]") -> None:
     environ = {**os.environ, "OUTGATE_SOCKET": str(folder / "gate.sock")}
     quiet = ["outgate", "run", "-q", "--", "python"]
     say("2. Three unmodified programs, each in an empty network of its own. Only sockets from the gate lead out.")
-    show("outgate", "run", "--", "python", str(HERE / "programs/mail.py"), "127.0.0.1", str(ports["mail"]),
-         environ=environ)  # fmt: skip
+    mailbox = ("127.0.0.1", str(ports["mail"]), "reader", "secret")
+    show("outgate", "run", "--", "python", str(HERE / "programs/mail.py"), *mailbox, environ=environ)
     show(*quiet, str(HERE / "programs/news.py"), "127.0.0.1", str(ports["news"]), environ=environ)
     page = f"https://127.0.0.1:{ports['web']}/"
     show(*quiet, str(HERE / "programs/web.py"), page, str(folder / "ca.pem"), environ=environ)

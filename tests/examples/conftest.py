@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-sys.path += [str(EXAMPLES), str(EXAMPLES / "newsreader")]
+sys.path += [str(EXAMPLES), *(str(EXAMPLES / name) for name in ("newsreader", "agent"))]
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # nntplib says so in 3.11 and 3.12
