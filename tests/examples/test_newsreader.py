@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,16 +15,12 @@ from newsserver import Server, Session
 from page import Element, Page
 
 from support.devserver import PATIENCE
-from support.newsreader import FORM, Reader, copy, news
+from support.newsreader import FORM, Held, Reader, copy, news
 
 pytestmark = pytest.mark.slow
 
 
-#: One for each article that may be given.
-WORDS = threading.Semaphore(0)
-
-
-class Troublesome(Session):
+class Troublesome(Held):
     """A server that does, in a group of each name, what servers do."""
 
     def choose(self, name: str) -> None:
@@ -55,10 +50,9 @@ class Troublesome(Session):
             while True:
                 self.wfile.write(b"and another thing\r\n" * 1000)
         elif self.trouble == "waits.for-a-word":
-            WORDS.acquire(timeout=PATIENCE)
             super().article(wanted)
         else:
-            super().article(wanted)
+            Session.article(self, wanted)
 
     def handle(self) -> None:
         """Answer until either has had enough."""
@@ -133,7 +127,7 @@ def test_articles_are_shown_as_they_arrive(reader: Reader, at: str) -> None:
     listed = next(Page(html) for name, html in events if name == "articles" and "article-6" in html)
     assert len(listed.all("coming")) == 6
     for number in (6, 5, 4, 3, 2, 1):
-        WORDS.release()
+        Held.words.release()
         html = next(html for name, html in events if name.startswith("article-"))
         assert f'id="article-{number}"' in html
         assert Page(html).all("own")

@@ -26,11 +26,13 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path += [str(EXAMPLES), str(EXAMPLES / "newsreader")]
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # nntplib says so in 3.11 and 3.12
-    from support.newsreader import Reader, copy
+    from support.newsreader import Held, Reader, copy, news
 
 #: Where pictures go; nowhere unless it is asked for.
 PICTURES = os.environ.get("OUTGATE_PICTURES", "")
 SERVER = f"news4.{DOMAIN}"
+#: Name, width and height of what it is looked at on.
+SCREENS = (("light", 1280, 800), ("dark", 1280, 800), ("phone", 390, 844))
 #: Of the samples, those that INN takes: it knows a date when it sees none.
 WRONG = ("001", "002", "004", "005", "006", "007")
 
@@ -48,8 +50,6 @@ def reader(world: World, tmp_path: Path, log: Path) -> Iterator[Reader]:
 @pytest.fixture
 def page(reader: Reader, tmp_path: Path) -> Iterator[Browser]:
     """A browser that shows the first page."""
-    if browser.missing():
-        pytest.skip(browser.missing())
     with chromium(tmp_path / "profile") as page:
         page.open(f"http://localhost:{reader.port}/")
         yield page
@@ -59,6 +59,13 @@ def choose(page: Browser, group: str) -> None:
     """Choose a group, and wait until it has been read."""
     page.find(f'button[value="{group}"]').click()
     page.wait_for("was told QUIT", "#session")
+
+
+@pytest.fixture(autouse=True)
+def _browser_is_there() -> None:
+    """Skip where no browser is."""
+    if browser.missing():
+        pytest.skip(browser.missing())
 
 
 def picture(page: Browser, name: str) -> None:
@@ -135,27 +142,36 @@ def test_refusals_are_in_words(world: World, page: Browser, reader: Reader) -> N
     assert "nobody" in page.text("#trouble .what")
 
 
-def test_it_fits_every_screen(page: Browser, reader: Reader) -> None:
-    """On a phone, in the dark and without scripts it is the same page, and never wider than the screen."""
-    choose(page, inn.GROUPS[0])
-    page.all("summary")[0].click()
-    for width, height, dark, name in (
-        (1280, 800, False, "light"),
-        (1280, 800, True, "dark"),
-        (390, 844, False, "phone"),
-    ):
-        page.show(width, height, dark=dark)
-        assert not page.scrolls_sideways()
-        picture(page, name)
-    page.show()
-    page.open(f"http://localhost:{reader.port}/?server={PRIVATE4}")
-    picture(page, "refused")
-    page.without_scripts()
-    page.open(f"http://localhost:{reader.port}/")
-    page.find(f'button[value="{inn.GROUPS[0]}"]').click()
-    address = page.driver.current_url
-    page.wait(lambda: page.open(address) or "was told QUIT" in page.text("#session"))
-    assert len(page.all(".subject")) == len(inn.SUBJECTS)
+def test_it_fits_every_screen(tmp_path: Path) -> None:
+    """In the light and in the dark, on a phone and without scripts it is the same page, no wider than the screen."""
+    with news(Held) as server, chromium(tmp_path / "profile") as page:
+        port = server.server_address[1]
+        with Reader(copy(tmp_path, port=port), NEWS_SERVER=f"127.0.0.1:{port}") as reader:
+            page.open(f"http://localhost:{reader.port}/")
+            page.find('button[value="sample.bread"]').click()
+            for count in (5, 4, 3):
+                Held.words.release()
+                page.wait(lambda count=count: len(page.all(".coming")) == count)
+            for number in (6, 4):
+                page.find(f"#article-{number} summary").click()
+            for name, width, height in SCREENS:
+                page.show(width, height, dark=name == "dark")
+                assert not page.scrolls_sideways()
+                picture(page, name)
+            page.show(1000, 330)
+            page.find("input[name=server]").clear()
+            page.find("input[name=server]").send_keys(PRIVATE4)
+            page.find("header button").click()
+            page.wait_for(f"{PRIVATE4} (private)")
+            picture(page, "refused")
+            page.without_scripts()
+            page.open(f"http://localhost:{reader.port}/")
+            for _ in range(3 + 6):
+                Held.words.release()
+            page.find('button[value="sample.bread"]').click()
+            address = page.driver.current_url
+            page.wait(lambda: page.open(address) or "was told QUIT" in page.text("#session"))
+            assert len(page.all(".subject")) == 6
 
 
 def _as_fed(raw: bytes) -> bytes:

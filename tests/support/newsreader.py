@@ -21,6 +21,17 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 EXAMPLE = Path(__file__).parents[2] / "examples" / "newsreader"
 
 
+class Held(Session):
+    """A server that gives an article for each release of :attr:`words`."""
+
+    words = threading.Semaphore(0)
+
+    def article(self, wanted: str) -> None:
+        """Answer ARTICLE when it may."""
+        self.words.acquire(timeout=PATIENCE)
+        super().article(wanted)
+
+
 @contextmanager
 def news(session: type[Session] = Session) -> Iterator[Server]:
     """Serve the sample articles on a free port of loopback."""
