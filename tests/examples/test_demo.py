@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,34 @@ def test_the_demo_of_what_does_not_work(tmp_path: Path) -> None:
     done = run(folder / "demo.py")
     assert done.returncode == 1
     assert "demo: this did not happen: all articles have arrived" in done.stderr
+
+
+def test_the_demo_where_somebody_looks(tmp_path: Path) -> None:
+    """With a browser and a display the page is opened, stays after all was shown, and Ctrl-C ends it all well."""
+    opened = tmp_path / "opened"
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\nprintf %s "$1" >{opened}\n')
+    browser.chmod(0o755)
+    ours, theirs = os.openpty()
+    environ = {**os.environ, "DISPLAY": ":none", "BROWSER": str(browser), "NO_COLOR": "1"}
+    words = [sys.executable, str(EXAMPLES / "demo.py")]
+    # Its terminal is this one, so that Ctrl-C in it goes to all that belongs to it.
+    process = subprocess.Popen(words, env=environ, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    shown = b""
+    while b"Ctrl-C ends it all." not in shown:
+        shown += os.read(ours, 4096)
+    page = re.search(rb"The page is open: (\S+)", shown)[1].decode()
+    assert opened.read_text() == page
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(page, timeout=10) as answer:
+        assert b"was told QUIT" in answer.read()
+    os.killpg(process.pid, signal.SIGINT)
+    with contextlib.suppress(OSError):  # its terminal is gone
+        while chunk := os.read(ours, 4096):
+            shown += chunk
+    os.close(ours)
+    assert process.wait(30) == 0
+    assert b"Next:" in shown
 
 
 def test_the_tour() -> None:

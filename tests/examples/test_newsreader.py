@@ -107,7 +107,7 @@ def test_the_page_lists_the_groups(reader: Reader) -> None:
 
 
 def test_the_session_goes_on_in_another_process(reader: Reader, at: str, log: Path) -> None:
-    """The front end opens the session and the back end reads on in it: one connection, from GROUP to QUIT."""
+    """S19: the front end opens the session and the back end reads on in it: one connection, from GROUP to QUIT."""
     before = len(_lines(log))
     answer = reader.open(at, "sample.bread")
     assert dict(reader.events(answer))

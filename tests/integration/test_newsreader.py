@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-import warnings
 from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
@@ -19,14 +17,9 @@ from support import browser
 from support.browser import Browser, chromium
 from support.fenced import events
 from support.forward import forwarded
+from support.newsreader import EXAMPLE, Held, Reader, copy, news
 from support.servers import inn
 from support.world import DOMAIN, NEWS, PRIVATE4, World
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-sys.path += [str(EXAMPLES), str(EXAMPLES / "newsreader")]
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)  # nntplib says so in 3.11 and 3.12
-    from support.newsreader import Held, Reader, copy, news
 
 #: Where pictures go; nowhere unless it is asked for.
 PICTURES = os.environ.get("OUTGATE_PICTURES", "")
@@ -97,7 +90,7 @@ def test_a_session_with_inn_goes_from_process_to_process(page: Browser, reader: 
 
 def test_wrong_articles_are_text(world: World, page: Browser) -> None:
     """A hostile subject is text, no script of an article runs, and what is wrong with others is said beside them."""
-    sample = EXAMPLES / "newsreader" / "sample" / "sample.broken"
+    sample = EXAMPLE / "sample" / "sample.broken"
     inn.feed(world.far, world.folder / "inn", *(_as_fed((sample / f"{name}.eml").read_bytes()) for name in WRONG))
     choose(page, inn.FED)
     for each in page.all("summary"):
