@@ -7,6 +7,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -108,17 +109,18 @@ def test_the_page_lists_the_groups(reader: Reader) -> None:
 
 def test_the_session_goes_on_in_another_process(reader: Reader, at: str, log: Path) -> None:
     """S19: the front end opens the session and the back end reads on in it: one connection, from GROUP to QUIT."""
-    before = len(_lines(log))
+    before = datetime.now(UTC)
     answer = reader.open(at, "sample.bread")
     assert dict(reader.events(answer))
-    (decision,) = (line for line in _lines(log)[before:] if line["event"] == "decision")
-    end = _wait_for(log, decision["lease"], "end")
+    (end,) = _wait_for(log, "end", before)
+    (decision,) = _wait_for(log, "decision", before)
     page = Page(reader.ask(answer.headers["location"]).text)
     assert _state(page) == "done"
     opener, worker = (int(pid) for pid in re.findall(r"process (\d+)", page.one("session")))
     assert b"GAE_SERVICE=default" in Path(f"/proc/{opener}/environ").read_bytes().split(b"\0")
     assert b"GAE_SERVICE=back" in Path(f"/proc/{worker}/environ").read_bytes().split(b"\0")
     assert (decision["verdict"], decision["pid"], end["how"]) == ("allow", opener, "closed")
+    assert decision["lease"] == end["lease"]
 
 
 def test_articles_are_shown_as_they_arrive(reader: Reader, at: str) -> None:
@@ -299,17 +301,15 @@ def _articles(page: Page) -> list[Element]:
     return [each for each in page.elements if "article" in each.names]
 
 
-def _lines(log: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in log.read_text().splitlines()]
-    return [line for line in lines if "lease" in line]
-
-
-def _wait_for(log: Path, lease: str, event: str) -> dict[str, Any]:
-    """Return the line of an event of a lease, when it is there."""
+def _wait_for(log: Path, event: str, since: datetime) -> list[dict[str, Any]]:
+    """Return the lines of an event about connections that were decided since, when there is one."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
-        for line in _lines(log):
-            if (line["lease"], line["event"]) == (lease, event):
-                return line
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        decided = [line for line in lines if line["event"] == "decision"]
+        leases = {line["lease"] for line in decided if datetime.fromisoformat(line["time"]) > since}
+        found = [line for line in lines if line.get("lease") in leases and line["event"] == event]
+        if found:
+            return found
         time.sleep(0.01)  # nobody tells of a line in a file
     raise AssertionError(log.read_text())

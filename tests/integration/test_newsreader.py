@@ -81,11 +81,13 @@ def test_a_session_with_inn_goes_from_process_to_process(page: Browser, reader: 
     assert page.text(".by").startswith("Editor ")
     opener, worker = re.findall(r"process (\d+)", page.text("#session"))
     assert opener != worker
+    complaints = page.complaints()
+    reader.stop()  # the log is whole then
     made = [line for line in events(log, "decision") if line["port"] == 119]
     assert {(line["verdict"], line["class"], line["address"]) for line in made} == {("allow", "public", NEWS[0])}
     assert len(made) == 2, "one to list the groups, one that both processes had"
     assert {str(line["pid"]) for line in made} == {opener}
-    assert page.complaints() == []
+    assert complaints == []
 
 
 def test_wrong_articles_are_text(world: World, page: Browser) -> None:
