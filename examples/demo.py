@@ -97,7 +97,7 @@ def main() -> None:
             policy.write_text(policy.read_text().replace("127.0.0.1:7119", place))
             log = folder / "decisions.jsonl"
             words = ("-m", "outgate", "dev", "--port", "0", "--log", str(log), "front.yaml", "back.yaml")
-            dev = Program(*words, folder=folder, NEWS_SERVER=place, PYTHONWARNINGS="ignore::DeprecationWarning")
+            dev = Program(*words, folder=folder, NEWS_SERVER=place)
             try:
                 tell(dev, news, place, log)
             finally:
@@ -120,9 +120,7 @@ def tell(dev: Program, news: Program, place: str, log: Path) -> None:
         print(f"  {group:<15} {count:>2}  {about}")
     expect(GROUP in page.all("name"), "the groups are listed", page.html)
 
-    say(
-        f"3. It opens {GROUP}. The front end dials and passes the open nntplib object to a task; the back end reads on."
-    )
+    say(f"3. It opens {GROUP}: the front end dials, and passes the open session to a task; the back end reads on.")
     with ask_for(f"{base}/readings", {"server": place, "group": GROUP}) as answer:
         shown = answer.url.partition("?")[0]
     has_browser = is_seen(shown)
@@ -267,4 +265,7 @@ def give_up(*_: object) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError as error:  # urllib's are, too
+        raise SystemExit(f"demo: {error}") from None

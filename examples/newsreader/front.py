@@ -81,9 +81,10 @@ def show(reading: str) -> tuple[str, int]:
 @app.get("/readings/<reading>/events")
 def events(reading: str) -> Response:
     """Send what changes of a reading, until nothing will."""
-    _ = kept.find(reading) or abort(404)
+    if kept.find(reading) is None:
+        abort(404)
     since = request.headers.get("Last-Event-ID") or request.args.get("since", "")
-    lines = follow(reading, int(since) if since.isdecimal() else 0)
+    lines = follow(reading, int(since) if since.isdecimal() and len(since) < 10 else 0)
     return Response(lines, mimetype="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
@@ -102,9 +103,8 @@ def nothing_here(error: Exception) -> tuple[str, int]:
     text = "This is not here, or not any more: articles are kept for an hour."
     if code == 403:
         text = "That form came from another site."
-    return render_template(
-        "page.html", trouble=Trouble(text, "Begin with the groups."), groups=[], server="", match="*"
-    ), code
+    trouble = Trouble(text, "Begin with the groups.")
+    return render_template("page.html", trouble=trouble, groups=[], server=LOCAL, match="*"), code
 
 
 def page(asked: str, pattern: str, reading: Reading | None = None, trouble: Trouble | None = None) -> tuple[str, int]:
@@ -139,7 +139,7 @@ def listing(server: Server, pattern: str) -> list[Group]:
 
 def in_words(error: Exception, server: str) -> Trouble:
     """Return what to show of an error; what was typed wrong says itself what would be right."""
-    return Trouble(str(error)) if type(error) is ValueError else explain(error, server)
+    return Trouble(str(error)) if isinstance(error, sessions.Mistyped) else explain(error, server)
 
 
 def follow(reading: str, since: int) -> Iterator[str]:

@@ -21,7 +21,7 @@ from outgate.dev import taskqueue
 TIMEOUT = 10
 #: How many articles are read, from the newest back.
 LATEST = 10
-#: Bytes of an article that are kept; and how many more of it, or of a list of groups, are too many to wait for.
+#: Bytes of an article that are kept, and of any answer after which it is taken for endless.
 LONGEST_ARTICLE, LONGEST_ANSWER = 200_000, 4_000_000
 #: Most groups that are shown.
 MOST_GROUPS = 500
@@ -29,6 +29,10 @@ MOST_GROUPS = 500
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:/@\[\]]{1,253})(?::(?P<port>[0-9]{1,5}))?")
 #: No spaces and no ends of line: what follows one would be another command to the server.
 _WORD = re.compile(r"[^\s\x00-\x20\x7f]{1,200}")
+
+
+class Mistyped(ValueError):
+    """What somebody has typed is not what was asked for; the text says what would be."""
 
 
 class Server(NamedTuple):
@@ -41,12 +45,12 @@ class Server(NamedTuple):
     def of(cls, text: str) -> Server:
         """Read ``news.example.com``, ``news.example.com:1119`` or ``[2001:db8::1]:119``.
 
-        :raises ValueError: it is none of these.
+        :raises Mistyped: it is none of these.
         """
         found = _ADDRESS.fullmatch(text.strip())
         port = int(found["port"] or nntplib.NNTP_PORT) if found else 0
         if found is None or not 0 < port < 65536:
-            raise ValueError("A server is a name or an address, with a port if it is not 119: news.example.com:1119")
+            raise Mistyped("A server is a name or an address, with a port if it is not 119: news.example.com:1119")
         return cls(found["host"].strip("[]"), port)
 
     def __str__(self) -> str:
@@ -55,9 +59,9 @@ class Server(NamedTuple):
 
 
 def word(text: str) -> str:
-    """Return the name of a group, or a pattern for some. Raises ``ValueError`` for what could be no such thing."""
-    if not _WORD.fullmatch(text):
-        raise ValueError("A group is one word, as in comp.lang.python; a pattern too, as in comp.lang.*")
+    """Return the name of a group, or a pattern for some. Raises :class:`Mistyped` for what could be no such thing."""
+    if not _WORD.fullmatch(text) or not text.isprintable():
+        raise Mistyped("A group is one word, as in comp.lang.python; a pattern too, as in comp.lang.*")
     return text
 
 
@@ -92,15 +96,21 @@ def groups(server: Server, pattern: str) -> list[Group]:
     with nntplib.NNTP(server.host, server.port, readermode=True, timeout=TIMEOUT) as news:
         answer = _Limited(LONGEST_ANSWER)
         news.list(word(pattern), file=answer)
-        found = sorted(line.decode("utf-8", "replace").split()[:3] for line in answer.lines)
+        found = sorted(filter(None, map(listed, answer.lines)))
         about: dict[str, str] = {}
         if len(found) <= MOST_GROUPS:
             with contextlib.suppress(nntplib.NNTPTemporaryError, nntplib.NNTPPermanentError):  # not every server can
                 about = news.descriptions(pattern)[1]
-        return [
-            Group(name, articles.header("Subject", about.get(name)), max(int(last) - int(first) + 1, 0))
-            for name, last, first in found[:MOST_GROUPS]
-        ]
+        return [Group(name, articles.header("Subject", about.get(name)), count) for name, count in found[:MOST_GROUPS]]
+
+
+def listed(line: bytes) -> tuple[str, int] | None:
+    """Return name and number of articles of a group in a list (RFC 3977, 7.6.3), ``None`` for a line that has none."""
+    words = line.decode("utf-8", "replace").split()
+    try:
+        return word(words[0]), max(int(words[1]) - int(words[2]) + 1, 0)
+    except (ValueError, IndexError):
+        return None
 
 
 def open_group(kept: Store, server: Server, name: str) -> str:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import nntplib
 import socket
+import sqlite3
 from typing import NamedTuple
 
+from outgate.dev.taskqueue import TaskError
 from outgate.errors import GateError, PolicyDenied
 
 
@@ -35,6 +37,10 @@ def explain(error: BaseException, server: str) -> Trouble:
         return Trouble(f"The policy of this app refuses {server}. {_sentence(error.reason)}", cure)
     if isinstance(error, GateError):  # of a quota, of a connection that was cut: outgate says it best
         return Trouble(_sentence(error.reason), error.cure)
+    if isinstance(error, TaskError):
+        return Trouble(f"The session cannot be passed on. {_sentence(str(error))}", "Start this with outgate dev.")
+    if isinstance(error, sqlite3.Error):
+        return Trouble(f"What is read cannot be kept: {error}.")
     if isinstance(error, socket.gaierror):
         return Trouble(f"No news server is found under the name of {server}: {error.strerror}.", "Check the name.")
     if isinstance(error, TimeoutError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import pickle
 import socket
+import sqlite3
 import warnings
 
 import pytest
@@ -18,6 +19,7 @@ from sessions import Server
 from words import explain
 
 from outgate import errors
+from outgate.dev import taskqueue
 
 
 def _denied() -> errors.PolicyDenied:
@@ -42,6 +44,12 @@ def _denied() -> errors.PolicyDenied:
         (BrokenPipeError(errno.EPIPE, "pipe"), "has ended the connection", "Try again"),
         (EOFError(), "has ended the connection", "Try again"),
         (OSError(errno.EHOSTUNREACH, "No route to host"), "cannot be reached: No route to host", ""),
+        (
+            taskqueue.QueueUnavailableError("there is no task queue here"),
+            "cannot be passed on. there is no",
+            "outgate dev",
+        ),
+        (sqlite3.OperationalError("disk is full"), "cannot be kept: disk is full", ""),
         (nntplib.NNTPTemporaryError("411 no such group"), "no group of that name", "list"),
         (nntplib.NNTPTemporaryError("480 who are you"), "wants a login", ""),
         (nntplib.NNTPPermanentError("502 not for \x1b[31myou"), "news.test refuses: 502 not for ?[31myou", ""),
@@ -81,8 +89,25 @@ def test_servers(text: str, server: tuple[str, int], shown: str) -> None:
     assert Server.of(shown) == server
 
 
-@pytest.mark.parametrize("text", ["", "a b", "a\r\nQUIT", "x" * 201, "\x00", "a\u2028b"])
+@pytest.mark.parametrize("text", ["", "a b", "a\r\nQUIT", "x" * 201, "\x00", "a\u2028b", "a\u202eb"])
 def test_what_is_no_group(text: str) -> None:
     """What would be another command to the server, or none at all, is no group."""
-    with pytest.raises(ValueError, match="one word"):
+    with pytest.raises(sessions.Mistyped, match="one word"):
         sessions.word(text)
+
+
+@pytest.mark.parametrize(
+    ("line", "group"),
+    [
+        (b"a.group 7 3 y\r\n", ("a.group", 5)),
+        (b"a.group 0000000000 0000000001 y\r\n", ("a.group", 0)),
+        (b"a.gr\xc3\xbcppe 1 1 m\r\n", ("a.grüppe", 1)),
+        (b"a.group 7\r\n", None),
+        (b"a.group many few y\r\n", None),
+        (b"\xe2\x80\xaeturned 1 1 y\r\n", None),
+        (b"\r\n", None),
+    ],
+)
+def test_lines_of_a_list(line: bytes, group: tuple[str, int] | None) -> None:
+    """A line of a server's list is a group with so many articles; one that is none is passed over."""
+    assert sessions.listed(line) == group
