@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import sys
@@ -11,11 +12,20 @@ from pathlib import Path
 
 import pytest
 
+from outgate.core.profiles import PROFILES
 from support.corp import CORP, SMTP, Corp
 from support.fenced import events, run
 from support.servers import chrony, dovecot
 from support.world import DOMAIN, MAIL, WWW, ZONE, World
 
+CONFIG = """\
+version = 1
+[apps.mail]
+uid = [{uid}]
+billing = true
+trusted = true
+profile = "{profile}"
+"""
 PROGRAMS = Path(__file__).parents[2] / "examples" / "programs"
 
 
@@ -31,15 +41,21 @@ def test_poplib(world: World, log: Path) -> None:
     assert re.match(r"3 messages, \d+ bytes: ", done.stdout)
 
 
-def test_smtplib(world: World, corp: Corp, log: Path) -> None:
-    """smtplib submits to Postfix with and without local_hostname, and its port 25 is refused with the reason."""
+@pytest.mark.parametrize("profile", PROFILES)
+def test_smtplib(world: World, corp: Corp, log: Path, tmp_path: Path, profile: str) -> None:
+    """smtplib submits to Postfix with local_hostname, and without but for app-engine; port 25 is refused, and why."""
     assert corp.postfix
+    config = tmp_path / "outgate.toml"
+    config.write_text(CONFIG.format(uid=os.getuid(), profile=profile))
     words = (f"smtp.{CORP}", dovecot.USER, f"{dovecot.USER}@{CORP}", "b@far.example")
     environ = (f"SMTP_PASSWORD={dovecot.PASSWORD}",)
-    done = run(world, log, "env", *environ, *example("submit.py", *words))
+    done = run(world, log, "env", *environ, *example("submit.py", *words), options=("--config", str(config)))
     assert done.returncode == 0, done.stderr
     without, given, refused = done.stdout.splitlines()
-    assert without == f"without local_hostname: sent, as worker.{CORP}"
+    if profile == "default":
+        assert without == f"without local_hostname: sent, as worker.{CORP}"
+    else:
+        assert without.startswith("without local_hostname: NotImplementedError: ")
     assert given == "with local_hostname: sent, as worker.example.com"
     assert refused.startswith("port 25: PermissionError: [Errno 13] ")
     assert '"*:25"' in refused
