@@ -176,7 +176,8 @@ class Store:
         """Return a reading, ``None`` where it is not there (any more). One that nobody takes up has failed."""
         columns = ", ".join(Reading._fields)
         with self._open() as db:
-            row = db.execute(f"SELECT {columns} FROM reading WHERE id = ?", (reading,)).fetchone()
+            query = f"SELECT {columns} FROM reading WHERE id = ? AND made > ?"
+            row = db.execute(query, (reading, self._clock() - KEPT)).fetchone()
         if row is None:
             return None
         found = Reading(*row)

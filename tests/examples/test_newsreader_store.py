@@ -91,6 +91,8 @@ def test_old_entries_go(kept: Store, clock: Clock) -> None:
     kept.outline(reading, OUTLINE)
     kept.keep_groups("news.test", "*", [Group("a.group", "", 2)])
     clock.now += store.KEPT + 1
+    assert kept.find(reading) is None
+    assert kept.articles(reading) != [], "until somebody reads again"
     another = kept.add("news.test", "a.group", 2, front=7)
     assert kept.find(reading) is None
     assert kept.articles(reading) == []
