@@ -18,7 +18,7 @@ from words import explain
 from outgate.dev import taskqueue
 
 #: Seconds without a byte after which a server is taken for dead.
-TIMEOUT = 10
+TIMEOUT = 20
 #: How many articles are read, from the newest back.
 LATEST = 10
 #: Bytes of an article that are kept, and of any answer after which it is taken for endless.

@@ -51,7 +51,9 @@ def page(reader: Reader, tmp_path: Path) -> Iterator[Browser]:
 def choose(page: Browser, group: str) -> None:
     """Choose a group, and wait until it has been read."""
     page.find(f'button[value="{group}"]').click()
-    page.wait_for("was told QUIT", "#session")
+    over = '#session[data-state="done"], #session[data-state="failed"], #trouble'
+    page.wait(lambda: page.all(over), f"{group} is not read to its end")
+    assert page.all('#session[data-state="done"]'), page.text()
 
 
 @pytest.fixture(autouse=True)
