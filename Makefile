@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 LIBRARIES := $(VENV)/.libraries
 DOCS := $(VENV)/.docs
-DEV_GROUPS := tests lint typing
+DEV_GROUPS := tests lint typing examples
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
 
@@ -22,8 +22,12 @@ help: ## list these words
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .PHONY: demo
-demo: $(READY) ## show the main job: a gate, three unmodified programs, one refusal (no internet, under a minute)
+demo: $(READY) ## show the news reader: an open session goes from process to process (no internet, under a minute)
 	@$(BIN)/python examples/demo.py
+
+.PHONY: tour
+tour: $(READY) ## show the main job: a gate, three unmodified programs, one refusal (no internet, under a minute)
+	@$(BIN)/python examples/tour.py
 
 .PHONY: test
 test: $(READY) ## the fast suite: no root, no packages, under a minute

@@ -1,4 +1,4 @@
-"""Serve a mailbox, a newsgroup and a page on loopback, for the demo: POP3, NNTP and HTTPS, as small as they can be."""
+"""Serve a mailbox, a newsgroup and a page on loopback, for the tour: POP3, NNTP and HTTPS, as small as they can be."""
 
 import http.server
 import socketserver

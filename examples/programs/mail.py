@@ -1,12 +1,16 @@
-"""Read a mailbox with poplib. Nothing in here knows of outgate."""
+"""Read a mailbox with poplib. Nothing in here knows of outgate.
+
+outgate run -- python mail.py pop.example.com 110 USER PASSWORD
+"""
 
 import poplib
 import sys
 
-box = poplib.POP3(sys.argv[1], int(sys.argv[2]), timeout=10)
-box.user("reader")
-box.pass_("secret")
+host, port, user, password = sys.argv[1:]
+box = poplib.POP3(host, int(port), timeout=10)
+box.user(user)
+box.pass_(password)
 count, size = box.stat()
 _, lines, _ = box.retr(1)
-print(f"{count} message, {size} bytes:", lines[-1].decode())
+print(f"{count} message{'s' * (count != 1)}, {size} bytes:", lines[-1].decode())
 box.quit()

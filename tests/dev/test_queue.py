@@ -226,6 +226,22 @@ def test_a_function_can_give_up(server: DevServer) -> None:
     server.wait_for(r"said back \('at last',\)", since=since)
 
 
+def test_who_adds_a_task_is_told_that_it_has_failed_for_good(server: DevServer) -> None:
+    """The path that a task names gets the reason as text, in the service that added it; a success is not told."""
+    since = server.mark
+    call(server, "/defer", function="give_up", args=["the day is over"], _target="back", _on_failure="/done-for/42")
+    said = told(server, "/done-for/42", since)
+    assert (said["service"], said["method"]) == ("default", "POST")
+    assert said["body"] == "PermanentTaskFailure: the day is over"
+    assert said["HTTP_X_APPENGINE_QUEUENAME"] == "default"
+    since = server.mark
+    call(server, "/defer", function="say", args=["well"], _on_failure="/done-for/43")
+    call(server, "/defer", function="give_up", args=["again"], _on_failure="/done-for/44")
+    told(server, "/done-for/44", since)
+    assert '"path": "/done-for/43"' not in server.printed
+    assert "InvalidTaskError: on_failure" in call(server, "/add", url="/work", on_failure="no path")
+
+
 @pytest.mark.parametrize(
     "line", [b"\n", b"nonsense\n", b"[]\n", b'{"url": "/x"}\n', b"[" * 100_000 + b"\n", b"x" * 500_000 + b"\n"]
 )

@@ -167,6 +167,21 @@ def test_the_default_policy_holds(two: DevServer) -> None:
     two.wait_for(rf"^gate .*127\.0\.0\.1:{port} .*denied.*to permit")
 
 
+def test_the_decision_log_can_be_kept(tmp_path: Path) -> None:
+    """With --log every line of the decision log is in a file as well, behind what the file had."""
+    (tmp_path / "main.py").write_text(WSGI)
+    log = tmp_path / "decisions.jsonl"
+    log.write_text("{}\n")
+    with DevServer(tmp_path, "--log", str(log)) as server:
+        server.ask("/dial/9")
+    kept, *lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert kept == {}
+    assert [line["host"] for line in lines if line["event"] == "decision"] == ["127.0.0.1"]
+    done = outgate("dev", "--port", "0", "--log", "no/such/folder", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--log no/such/folder: No such file or directory; name a file" in done.stderr
+
+
 def test_instances_are_fenced_where_the_host_allows(two: DevServer) -> None:
     """An instance is in the network that its first line says: an empty one of its own, or the host's."""
     own = json.loads(two.ask().text)["network"] != os.readlink("/proc/self/ns/net")

@@ -39,6 +39,8 @@ def test_a_plain_task_is_taken() -> None:
         ({"url": "/ä"}, InvalidTaskError),
         ({"url": "/" + "x" * 2083}, InvalidTaskError),
         ({"url": None}, InvalidTaskError),
+        ({"on_failure": "//other.example/x"}, InvalidTaskError),
+        ({"on_failure": None}, InvalidTaskError),
         ({"queue": "a_b"}, InvalidQueueNameError),
         ({"queue": ""}, InvalidQueueNameError),
         ({"queue": 3}, InvalidQueueNameError),

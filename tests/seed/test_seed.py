@@ -27,6 +27,7 @@ from outgate.gate.ledger import schema
 from support import peers
 from support.commands import outgate
 from support.devserver import DevServer
+from support.newsreader import Reader, copy, news
 
 from .conftest import Gate
 
@@ -430,6 +431,22 @@ def test_s18_tls(profile: str, tmp_path: Path) -> None:
             assert "- name: ssl" in said
         else:
             assert said == "TLS"
+
+
+@pytest.mark.slow
+def test_s19_a_news_reader_passes_an_open_socket_to_a_task(profile: str, tmp_path: Path) -> None:
+    """The sample's front end opens a session with a news server, and a task of its back end reads on in it."""
+    with news() as server:
+        port = server.server_address[1]
+        folder = copy(tmp_path, port=port)
+        yaml = folder / "front.yaml"
+        yaml.write_text(yaml.read_text().replace("outgate:\n", f"outgate:\n  profile: {profile}\n"))
+        with Reader(folder) as reader:
+            page = reader.read(f"127.0.0.1:{port}", "sample.sky")
+    opener, worker = re.findall(r"process (\d+)", page.one("session"))
+    assert opener != worker
+    assert "was told QUIT" in page.one("session")
+    assert page.all("subject")[0] == "The Pleiades ✨ with the naked eye"
 
 
 def test_s20_everything_that_may_change_carries_a_version(gate: Gate) -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from support.commands import OUTGATE, environment
@@ -30,12 +30,13 @@ class Answer:
 class DevServer:
     """One ``outgate dev`` on a free port, that has said where it serves.
 
+    :param prefix: what is put in front of the command, as for another network.
     :ivar port: where.
     """
 
-    def __init__(self, folder: Path, *arguments: str, **changes: str | None) -> None:
+    def __init__(self, folder: Path, *arguments: str, prefix: Sequence[str] = (), **changes: str | None) -> None:
         self.process = subprocess.Popen(
-            [*OUTGATE, "dev", "--port", "0", *arguments],
+            [*prefix, *OUTGATE, "dev", "--port", "0", *arguments],
             cwd=folder,
             env=environment(**changes),
             stdin=subprocess.DEVNULL,

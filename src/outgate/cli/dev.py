@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from typing import BinaryIO
 
 from outgate.cli import nested, output
 from outgate.errors import ConfigError
@@ -37,11 +38,20 @@ def parser() -> ArgumentParser:
     p.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="on which address (default: this machine's own)"
     )
+    p.add_argument("--log", metavar="FILE", help="also write the decision log there (docs/log.md)")
     p.add_argument("--no-reload", action="store_true", help="do not start a service again when its files change")
     group = p.add_mutually_exclusive_group()
     group.add_argument("--fence", action="store_true", help="fail unless instances can be fenced")
     group.add_argument("--unconfined", action="store_true", help="do not fence instances")
     return p
+
+
+def _open(path: str) -> BinaryIO:
+    """Open the file that the decision log is written to as well. Raises :class:`ConfigError` that says why not."""
+    try:
+        return open(path, "ab", buffering=0)
+    except OSError as error:
+        raise ConfigError(f"--log {path}: {error.strerror}; name a file in a folder that is there") from None
 
 
 def main(argv: list[str]) -> int:
@@ -67,12 +77,14 @@ def main(argv: list[str]) -> int:
 
     try:
         policies.check(plan.read(options.files), "/")
+        log = _open(options.log) if options.log else None
         listener = ports.listen(options.host, options.port)
         asked = server.Options(
             files=tuple(options.files),
             host=options.host,
             port=options.port,
             reload=not options.no_reload,
+            log=log,
             launcher=launcher,
             python=sys.executable,
         )

@@ -124,6 +124,8 @@ class Queue:
             **{key: task[key] for key in ("url", "queue", "method", "headers")},
             "name": name,
             "service": service,
+            "adder": task.get("service"),
+            "on_failure": task.get("on_failure"),
             "payload": base64.b64encode(payload).decode("ascii"),
             "eta": time.time() + task["countdown"],
             "retries": 0,
@@ -175,7 +177,19 @@ class Queue:
         failed = answer.headers.get(tasks.FOR_GOOD)
         if failed:
             self._printer.say(f"task {task['name']} of queue {task['queue']} has failed for good: {failed}", bad=True)
+            self._tell(task, failed)
         return answer.status_code, ""
+
+    def _tell(self, task: dict[str, Any], failed: str) -> None:
+        """Have the app told why a task has failed for good, where it wants to know: by a task of its own."""
+        adder = self._plan.find(str(task["adder"]))
+        if not task["on_failure"] or adder is None:
+            return
+        telling = {
+            **{"url": task["on_failure"], "queue": task["queue"], "method": "POST", "countdown": 0, "name": None},
+            **{"headers": {"Content-Type": "text/plain; charset=utf-8"}, "target": adder.service},
+        }
+        self._add(adder.application, telling, failed.encode())
 
     def _instance(self, service: str) -> Instance:
         picking = asyncio.run_coroutine_threadsafe(self._pool.pick(service), self._loop)

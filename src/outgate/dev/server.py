@@ -13,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import uvicorn
 from watchfiles import Change, DefaultFilter, awatch
@@ -44,6 +45,7 @@ class Options:
     :ivar host: address to listen at.
     :ivar port: TCP port; 0 for a free one.
     :ivar reload: whether a change of a file starts its service again.
+    :ivar log: where the decision log is written to as well; ``None`` for nowhere.
     :ivar launcher: makes, of the gate's socket and a command, the command that runs it under the gate.
     :ivar python: the interpreter of the instances.
     """
@@ -52,6 +54,7 @@ class Options:
     host: str
     port: int
     reload: bool
+    log: BinaryIO | None
     launcher: Callable[[str, list[str]], list[str]]
     python: str
 
@@ -111,8 +114,9 @@ async def _serve(options: Options, found: Plan, folder: str, listener: socket.so
         lost.set()
         ending.set()
 
-    following = (gate, printer, ending, lambda: loop.call_soon_threadsafe(lose))
-    threading.Thread(target=_print_refusals, args=following, name="gate-log", daemon=True).start()
+    arguments = (gate, options.log, printer, ending, lambda: loop.call_soon_threadsafe(lose))
+    following = threading.Thread(target=_follow_log, args=arguments, name="gate-log", daemon=True)
+    following.start()
     pool = Pool(_instances(options, found, folder, printer))
     tasks = queue.Queue(found, pool, folder, printer)
     journal = Journal()
@@ -144,6 +148,7 @@ async def _serve(options: Options, found: Plan, folder: str, listener: socket.so
         await serving
         await front.close()
         await asyncio.to_thread(gate.stop)
+        await asyncio.to_thread(following.join, _GRACE)
         if left:
             printer.say(f"{left} tasks were not run")
     return _AGAIN if again else 1 if lost.is_set() else 0
@@ -183,11 +188,24 @@ def _say_start(
     printer.say(f"the gate: outgate ps --socket {sockets.gate(folder)}; Ctrl-C ends all")
 
 
-def _print_refusals(
-    gate: gating.EmbeddedGate, printer: Printer, ending: asyncio.Event, lost: Callable[[], object]
+def _follow_log(
+    gate: gating.EmbeddedGate,
+    copy: BinaryIO | None,
+    printer: Printer,
+    ending: asyncio.Event,
+    lost: Callable[[], object],
 ) -> None:
-    """Print what the gate's log tells of refusals. When it ends unasked there is nothing left to serve with."""
+    """Print what the gate's log tells of refusals. When it ends unasked there is nothing left to serve with.
+
+    :param copy: gets every line as it is. When it takes no more, that is said once.
+    """
     for text in gate.log:
+        try:
+            if copy is not None:
+                copy.write(text)
+        except OSError as error:
+            printer.say(f"the decision log is not written to its file any more: {error}", bad=True)
+            copy = None
         try:
             sentence = output.refusal(json.loads(text))
         except ValueError:

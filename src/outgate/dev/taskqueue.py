@@ -56,6 +56,7 @@ def add(
     method: str = "POST",
     headers: Optional[Mapping[str, str]] = None,
     target: Optional[str] = None,
+    on_failure: Optional[str] = None,
 ) -> str:
     """Have the queue call a handler of the app, and again until it answers with a status from 200 to 299.
 
@@ -66,6 +67,8 @@ def add(
     :param name: a queue takes a name once; made up unless given.
     :param target: the service whose handler it is; unless given the one that app.yaml names for the queue, and where
         none is named the service that adds it.
+    :param on_failure: path of a handler of the service that adds it, which gets the reason as text (POST) when the task
+        has failed for good.
     :returns: its name.
     :raises InvalidTaskError: it is none, with what is wrong.
     :raises TaskAlreadyExistsError: the queue has or had one of this name.
@@ -76,7 +79,7 @@ def add(
     url, body, kind = _body(url, payload, method)
     if body and not any(each.lower() == "content-type" for each in given):
         given["Content-Type"] = kind
-    return _send(url, body, queue, countdown, name, method, given, target)
+    return _send(url, body, queue, countdown, name, method, given, target, on_failure)
 
 
 def defer(
@@ -86,6 +89,7 @@ def defer(
     _countdown: float = 0,
     _name: Optional[str] = None,
     _target: Optional[str] = None,
+    _on_failure: Optional[str] = None,
     **kwargs: Any,
 ) -> str:
     """Have the queue call a function with these arguments, in an instance of the service that runs the queue's tasks.
@@ -94,7 +98,7 @@ def defer(
     with them: what the function gets is the same connection.
 
     :param function: one that the other instance can import by the same name.
-    :param _queue: it and the next three as in :func:`add`; the underscore leaves the names to the function.
+    :param _queue: it and the next four as in :func:`add`; the underscore leaves the names to the function.
     :raises TaskTooLargeError: the pickle is larger than a task may be.
     :raises TypeError: the function does not take these arguments, or one of them does not pickle.
     :raises pickle.PicklingError: the function, or an argument, does not.
@@ -106,7 +110,7 @@ def defer(
     _bind(function, args, kwargs)
     body = pickle.dumps((function, args, kwargs), pickle.HIGHEST_PROTOCOL)
     headers = {"Content-Type": _BYTES}
-    return _send(tasks.DEFERRED, body, _queue, _countdown, _name, "POST", headers, _target)
+    return _send(tasks.DEFERRED, body, _queue, _countdown, _name, "POST", headers, _target, _on_failure)
 
 
 def _bind(function: Callable[..., Any], args: Tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -146,10 +150,13 @@ def _send(
     method: str,
     headers: Mapping[str, str],
     target: Optional[str],
+    on_failure: Optional[str],
 ) -> str:
     from base64 import b64encode
 
     task = {"url": url, "queue": queue, "countdown": countdown, "name": name, "method": method, "headers": headers}
+    if on_failure is not None:
+        task["on_failure"] = on_failure
     tasks.check(task, body)
     task["target"] = target
     task["service"] = os.environ.get(SERVICE_VARIABLE, "")

@@ -92,16 +92,14 @@ def size(method: str, url: str, headers: Mapping[str, str], payload: bytes) -> i
 def check(task: Mapping[str, Any], payload: bytes) -> None:
     """Refuse what no queue would take.
 
-    :param task: ``url``, ``queue``, ``countdown`` (seconds), ``name`` (or ``None``), ``method``, ``headers``.
+    :param task: ``url``, ``queue``, ``countdown`` (seconds), ``name`` (or ``None``), ``method``, ``headers``, and
+        perhaps ``on_failure`` (a path).
     :raises InvalidTaskError: with what is wrong and what would be right.
     """
     url, queue, name = task["url"], task["queue"], task["name"]
-    if not isinstance(url, str) or not url.startswith("/") or url.startswith("//"):
-        raise InvalidTaskError(f"url {url!r} is not a path of the app; it begins with one /")
-    if len(url) > MAX_URL:
-        raise InvalidTaskError(f"url is longer than {MAX_URL} characters")
-    if not url.isascii() or not url.isprintable() or " " in url or "#" in url:
-        raise InvalidTaskError(f"url {url!r} has characters that must be quoted (urllib.parse.quote)")
+    _check_path("url", url)
+    if "on_failure" in task:
+        _check_path("on_failure", task["on_failure"])
     if not isinstance(queue, str) or not is_queue_name(queue):
         raise InvalidQueueNameError(f"queue {queue!r} is not a name for one: letters, digits and '-', at most 100")
     if name is not None and (not isinstance(name, str) or not _TASK_NAME.fullmatch(name)):
@@ -117,6 +115,15 @@ def check(task: Mapping[str, Any], payload: bytes) -> None:
     found = size(task["method"], url, task["headers"], payload)
     if found > MAX_SIZE:
         raise TaskTooLargeError(f"a task has at most {MAX_SIZE} bytes, this one {found}; store the data, pass its key")
+
+
+def _check_path(key: str, url: Any) -> None:
+    if not isinstance(url, str) or not url.startswith("/") or url.startswith("//"):
+        raise InvalidTaskError(f"{key} {url!r} is not a path of the app; it begins with one /")
+    if len(url) > MAX_URL:
+        raise InvalidTaskError(f"{key} is longer than {MAX_URL} characters")
+    if not url.isascii() or not url.isprintable() or " " in url or "#" in url:
+        raise InvalidTaskError(f"{key} {url!r} has characters that must be quoted (urllib.parse.quote)")
 
 
 def _check_headers(headers: Any) -> None:

@@ -12,6 +12,8 @@ from support.namespaces import Namespace
 from support.servers.process import Server, run
 
 GROUPS = ("test.outgate.news", "test.outgate.empty")
+#: Groups of the news reader's tests alone: one for what they feed, one in which nobody ever says anything.
+FED, SILENT = "test.outgate.fed", "test.outgate.silent"
 SUBJECTS = ("Sockets are back", "Gate opened", "Nothing is lost", "Lines, and a dot", "Good night")
 
 _BIN = "/usr/lib/news/bin"
@@ -70,7 +72,7 @@ def start(namespace: Namespace, folder: Path) -> Server:
     for name, text in _FILES.items():
         (folder / "etc" / name).write_text(text)
         os.chmod(folder / "etc" / name, 0o640)  # innd and nnrpd refuse secrets that others may read
-    groups = [*GROUPS, "control", "control.cancel", "junk"]
+    groups = [*GROUPS, FED, SILENT, "control", "control.cancel", "junk"]
     (folder / "db/active").write_text("".join(f"{name} 0000000000 0000000001 y\n" for name in groups))
     (folder / "db/newsgroups").write_text("".join(f"{name}\tGroup {name} of the test world\n" for name in groups))
     (folder / "db/active.times").touch()
@@ -98,10 +100,12 @@ def article(number: int, subject: str) -> str:
 
 
 def fill(namespace: Namespace, folder: Path) -> None:
-    """Hand the articles to innd as a feed does (rnews(1)); they can be read when this returns."""
-    batch = b""
-    for number, subject in enumerate(SUBJECTS, 1):
-        text = article(number, subject).encode()
-        batch += b"#! rnews %d\n%s" % (len(text), text)
+    """Hand the articles to innd as a feed does; they can be read when this returns."""
+    feed(namespace, folder, *(article(number, subject).encode() for number, subject in enumerate(SUBJECTS, 1)))
+
+
+def feed(namespace: Namespace, folder: Path, *articles: bytes) -> None:
+    """Hand these articles to innd (rnews(1)); they can be read when this returns."""
+    batch = b"".join(b"#! rnews %d\n%s" % (len(each), each) for each in articles)
     command = ["setpriv", "--reuid=news", "--regid=news", "--clear-groups", "rnews", "-N"]
     run(namespace, command, environ(folder), batch)
