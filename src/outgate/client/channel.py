@@ -41,7 +41,7 @@ class Process:
 
 
 #: What is answered with fds.
-_WITH_FDS = (messages.NEW, messages.REDEEM)
+_WITH_FDS = (messages.NEW, messages.REDEEM, messages.FETCH)
 
 _process: Process = Process()
 _free: list[Channel] = []

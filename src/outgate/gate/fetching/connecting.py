@@ -1,0 +1,255 @@
+"""Make the connections of a fetch: sockets of the process that asked, as if it had connected them itself.
+
+The gate asks its own handlers what a program would ask: RESOLVE, then CONNECT of each address in turn. So a connection
+is judged, charged, dialled, metered, logged, cut and ended by the very functions that see to a program's, and each
+redirect is as well. It is always a relayed socket: the gate reads and writes what would be the program's end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import httpcore
+
+from outgate.core import lease as life
+from outgate.errors import GateError
+from outgate.gate import wire
+from outgate.gate.judging import may_hold
+from outgate.gate.names.resolver import numbers
+from outgate.gate.replies import Reply, refusal
+
+if TYPE_CHECKING:
+    from outgate.gate.registry import Lease, Process
+    from outgate.gate.server import Gate
+
+#: Bytes of one read before the head of an answer is whole: some 150 of the smallest answers there are, at 20 µs each.
+SMALL = 4 * 1024
+LARGE = 64 * 1024
+
+
+class Refused(Exception):
+    """The gate has refused something, as it would have refused it to the program."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply)
+        self.reply = reply
+
+
+class LookUpFailed(Exception):
+    """A name could not be looked up, says the C library."""
+
+    def __init__(self, number: int, text: str) -> None:
+        super().__init__(number, text)
+        self.number = number
+        self.text = text
+
+
+class _Aside:
+    """Stands where the channel of a request is: what waits for its reply is done when the request has been answered."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._after: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+
+    def after_reply(self, function: Callable[..., None], *args: Any) -> None:
+        self._after.append((function, args))
+
+    def settle(self) -> None:
+        for function, args in self._after:
+            function(*args)
+
+
+class Connections(httpcore.AsyncNetworkBackend):
+    """The connections of one fetch.
+
+    :ivar at_most: bytes of one read; what is decoded of them holds the loop.
+    :ivar is_ended: whether a server has ended the last connection.
+    :ivar how: why the last connection is over, as the log has it; "" while it is not.
+    """
+
+    def __init__(self, gate: Gate, process: Process) -> None:
+        self._gate = gate
+        self._process = process
+        self._streams: list[_Stream] = []
+        self.at_most = SMALL
+        self.is_ended = False
+        self.how = ""
+        self._lease = 0
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's, here and below; a fetch has a deadline as a whole
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Resolve → decide → dial, as a program's ``create_connection`` does: each address, until one is connected.
+
+        :raises Refused: what the gate refuses of it; by policy only where no address could be connected.
+        :raises LookUpFailed: the C library's own answer.
+        :raises httpcore.ConnectError: what the network said of the last address.
+        """
+        failed: Exception = httpcore.ConnectError(errno.EHOSTUNREACH)
+        for family, address in await self._addresses(host, port):
+            try:
+                return await self._connect(family, address)
+            except (httpcore.ConnectError, Refused) as e:
+                failed = e
+        raise failed
+
+    async def _addresses(self, host: str, port: int) -> list[tuple[int, tuple[Any, ...]]]:
+        """Return family (4 or 6) and address of each that a host has; a number is no look-up."""
+        known = numbers(host)
+        if known:
+            return [(6 if ":" in address else 4, (address, port)) for address in known]
+        reply = await self._ask(wire.Resolve("getaddrinfo", [host, port, 0, int(socket.SOCK_STREAM)]))
+        if "answer" not in reply:
+            raise LookUpFailed(reply["errno"], reply["text"])
+        return [(6 if family == socket.AF_INET6 else 4, address) for family, _, _, _, address in reply["answer"]]
+
+    async def _connect(self, family: int, address: tuple[Any, ...]) -> httpcore.AsyncNetworkStream:
+        gate, process = self._gate, self._process
+        refused = may_hold(gate, process, 1)
+        if refused is not None:
+            raise Refused(refused)
+        try:
+            lease, theirs = gate.relaying.make_pair(process, family)
+        except OSError as e:
+            raise Refused(refusal("gate-sockets", errno=e.errno)) from None
+        sock = socket.socket(fileno=theirs.detach())
+        try:
+            await self._dial(lease, address)
+            reader, writer = await asyncio.open_unix_connection(sock=sock, limit=LARGE)
+        except BaseException:
+            sock.close()
+            raise
+        stream = _Stream(self, reader, writer)
+        self._streams.append(stream)
+        return stream
+
+    async def _dial(self, lease: Lease, address: tuple[Any, ...]) -> None:
+        side = lease.side
+        assert side is not None, "it is relayed"
+        over = asyncio.Event()
+        self.how, self._lease, self.is_ended = "", lease.id, False
+
+        def told(how: str) -> None:
+            if self._lease == lease.id:
+                self.how = how
+            over.set()
+
+        side.told = told
+        flow, scope = (*address[2:4], 0, 0)[:2]
+        reply = await self._ask(wire.Connect(lease.id, address[0], address[1], flow, scope))
+        if "errno" in reply:
+            raise httpcore.ConnectError(reply["errno"])
+        await over.wait()
+        if lease.state != life.OPEN:
+            raise httpcore.ConnectError(side.errno or errno.ECONNRESET)
+
+    async def _ask(self, request: wire.Request) -> Reply:
+        aside = _Aside()
+        try:
+            reply: Reply = await self._gate.handlers[type(request)](self._gate, aside, self._process, request)
+        except GateError as e:
+            reply = refusal(e.code, **e.facts)
+        aside.settle()
+        if "error" in reply:
+            raise Refused(reply)
+        return reply
+
+    def taken(self) -> Reply | None:
+        """Return why the gate itself has ended the last connection, or ``None`` where it has not."""
+        gate = self._gate
+        if self.how == "quota":
+            return gate.quotas.spent(self._process.app) or refusal("cut", by="a quota", why="its bytes were used up")
+        if self.how == "killed":
+            return refusal("cut", by="the operator", why="outgate kill")
+        if self.how in ("", "closed", "reset", "failed"):
+            return None
+        known = gate.ending.missing(self._process, self._lease)
+        if known["error"]["code"] != "unknown-descriptor":
+            return known
+        return refusal("cut", by="the gate", why=self.how)
+
+    def close(self) -> None:
+        """End all connections that are still there."""
+        for stream in self._streams:
+            stream.abort()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait between attempts; httpcore is told to make none."""
+        await asyncio.sleep(seconds)
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """One connection, as httpcore reads and writes it."""
+
+    def __init__(self, of: Connections, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._of = of
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        """Return bytes of the server's, b"" at its end; the loop's other work has its turn before."""
+        await asyncio.sleep(0)
+        try:
+            data = await self._reader.read(min(max_bytes, self._of.at_most))
+        except (OSError, EOFError) as e:
+            self._of.is_ended = True
+            raise httpcore.ReadError(str(e)) from e
+        self._of.is_ended = not data
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        """Send bytes, as fast as the server takes them."""
+        try:
+            self._writer.write(buffer)
+            await self._writer.drain()
+        except OSError as e:
+            raise httpcore.WriteError(str(e)) from e
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> httpcore.AsyncNetworkStream:
+        """Go on with TLS.
+
+        :raises ssl.SSLError: the handshake has failed; ``SSLCertVerificationError`` where the certificate is not good.
+        """
+        try:
+            await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
+        except ssl.SSLError:
+            raise
+        except OSError as e:
+            self._of.is_ended = True
+            raise httpcore.ReadError(str(e)) from e
+        return self
+
+    def get_extra_info(self, info: str) -> Any:
+        """Return what httpcore asks for: the TLS object, to see which protocol was agreed on."""
+        return self._writer.get_extra_info(info)
+
+    async def aclose(self) -> None:
+        """End the connection."""
+        self.abort()
+
+    def abort(self) -> None:
+        """End the connection at once: an answer is whole by its own framing, so a last word of TLS adds nothing."""
+        self._writer.transport.abort()
+
+
+def text_of(error: httpcore.ConnectError) -> tuple[int, str]:
+    """Return number and text of what the network said of a connect."""
+    number = error.args[0] if error.args and isinstance(error.args[0], int) else errno.ECONNREFUSED
+    return number, os.strerror(number)
