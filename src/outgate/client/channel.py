@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Process:
     """What the gate knows this process by."""
 
-    __slots__ = ("boot", "dev", "idle", "parents", "path", "pid", "token")
+    __slots__ = ("boot", "dev", "idle", "parents", "path", "pid", "profile", "token")
 
     def __init__(self, parents: tuple[str, ...] = ()) -> None:
         self.pid = os.getpid()
@@ -38,6 +38,8 @@ class Process:
         #: Seconds after which the gate takes sockets that are idle, wherever they are; 0 for not at all.
         self.idle = 0
         self.path = ""
+        #: Whose rules the app has chosen, "" for the usual ones; ``None`` until the gate has said it.
+        self.profile: str | None = None
 
 
 #: What is answered with fds.
@@ -69,6 +71,16 @@ def token() -> str:
     return _process.token
 
 
+def profile() -> str:
+    """Return whose rules the app has chosen, "" for the usual ones; the gate is asked if nothing was asked of it yet.
+
+    :raises outgate.errors.GateUnavailable: if no gate answers.
+    """
+    if process().profile is None:
+        request({"op": messages.STAT})
+    return _process.profile or ""
+
+
 def start_anew() -> None:
     """Begin as a new process (after fork): nothing of the parent's channels may be used."""
     global _process
@@ -78,6 +90,7 @@ def start_anew() -> None:
     forget()
     _process = Process((before.token, *before.parents)[:8])
     _process.path, _process.dev, _process.idle = before.path, before.dev, before.idle
+    _process.profile = before.profile
 
 
 def forget() -> None:
@@ -294,6 +307,7 @@ def collect(channel: Channel, op: str, keep: bool = False) -> tuple[dict[str, An
         channel.greeted = True
         _process.dev = bool(hello.get("dev"))
         _process.boot = hello.get("boot", "")
+        _process.profile = hello.get("profile", "")
         if hello.get("idle", 0) != _process.idle:
             _process.idle = hello["idle"]
             for hook in on_idle_limit:
