@@ -23,6 +23,8 @@ _GRACE = 10.0
 _LONGEST = 600.0
 #: Bytes of an answer, unpacked. The gate has the same limit for what it passes on.
 MAX_RESPONSE = 32 * 1024 * 1024
+#: Characters that are sent of what the gate refuses anyway for its length.
+_MOST_OF_A_URL, _MOST_OF_A_METHOD = 20_000, 100
 _DESCRIBE_THE_BODY = ("content-encoding", "content-length")
 
 
@@ -46,8 +48,8 @@ def fetch(
     :raises outgate.errors.GateError: what the gate refuses, and what went wrong.
     """
     asked = {
-        "url": url,
-        "method": method,
+        "url": url[:_MOST_OF_A_URL],
+        "method": method[:_MOST_OF_A_METHOD],
         "headers": list(headers),
         "size": len(payload),
         "deadline": deadline,
@@ -56,9 +58,13 @@ def fetch(
         "truncate": truncate,
         "task": task,
     }
+    text = json.dumps(asked).encode("ascii")
+    if len(text) > fetchline.MAX_FRAME:
+        facts = {"url": url, "why": f"they have {len(text)} bytes", "cure": "send what is long as the payload"}
+        raise build("fetch-header", facts)
     line = _Line(min(_LONGEST, _LONGEST if deadline is None else deadline) + _GRACE)
     try:
-        line.say(asked)
+        line.give(fetchline.frame(fetchline.TEXT, text))
         head = line.hear()
         while "send" in head:
             line.give(payload)
@@ -106,10 +112,6 @@ class _Line:
             raise
         self._sock.settimeout(patience)
         self._file = self._sock.makefile("rb", 65536)
-
-    def say(self, text: dict[str, Any]) -> None:
-        """Send a text."""
-        self.give(fetchline.frame(fetchline.TEXT, json.dumps(text).encode("ascii")))
 
     def give(self, data: bytes) -> None:
         """Send bytes. A gate that does not want them all has closed, and has said why before."""

@@ -28,10 +28,13 @@ _SHOWN: Final = 200
 
 
 def shown(url: str) -> str:
-    """Return a URL as refusals have it: without what follows ``?``, which may be a secret, and not too long."""
-    text = url.partition("#")[0].partition("?")[0]
-    if text != url:
-        text += "?…" if "?" in url else ""
+    """Return a URL as refusals have it: without what may be secret (a password, what follows ``?``), and not long."""
+    text, has_query, _ = url.partition("#")[0].partition("?")
+    before, slashes, rest = text.partition("//") if "//" in text else ("", "", text)
+    place, slash, path = rest.partition("/")
+    if "@" in place:
+        place = "…@" + place.rpartition("@")[2]
+    text = before + slashes + place + slash + path + ("?…" if has_query else "")
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
