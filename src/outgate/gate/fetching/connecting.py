@@ -16,6 +16,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import httpcore
+from anyio import BrokenResourceError, EndOfStream
+from anyio.abc import ByteStream
+from anyio.streams.tls import TLSAttribute, TLSStream
 
 from outgate.core import lease as life
 from outgate.errors import GateError
@@ -125,13 +128,13 @@ class Connections(httpcore.AsyncNetworkBackend):
         except OSError as e:
             raise Refused(refusal("gate-sockets", errno=e.errno)) from None
         sock = socket.socket(fileno=theirs.detach())
+        sock.setblocking(False)
         try:
             await self._dial(lease, address)
-            reader, writer = await asyncio.open_unix_connection(sock=sock, limit=LARGE)
         except BaseException:
             sock.close()
             raise
-        stream = _Stream(self, reader, writer)
+        stream = _Stream(self, sock)
         self._streams.append(stream)
         return stream
 
@@ -183,38 +186,76 @@ class Connections(httpcore.AsyncNetworkBackend):
     def close(self) -> None:
         """End all connections that are still there."""
         for stream in self._streams:
-            stream.abort()
+            stream.close()
 
     async def sleep(self, seconds: float) -> None:
         """Wait between attempts; httpcore is told to make none."""
         await asyncio.sleep(seconds)
 
 
-class _Stream(httpcore.AsyncNetworkStream):
-    """One connection, as httpcore reads and writes it."""
+class _Socket(ByteStream):
+    """The gate's end of a relayed socket, as anyio reads and writes it."""
 
-    def __init__(self, of: Connections, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+
+    async def receive(self, max_bytes: int = LARGE) -> bytes:
+        """Return some bytes. Raises ``EndOfStream``, or ``BrokenResourceError`` where the connection has failed."""
+        try:
+            data = await self._loop.sock_recv(self._sock, max_bytes)
+        except OSError as e:
+            raise BrokenResourceError from e
+        if not data:
+            raise EndOfStream
+        return data
+
+    async def send(self, item: bytes) -> None:
+        """Send bytes, as fast as they are taken. Raises ``BrokenResourceError``."""
+        try:
+            await self._loop.sock_sendall(self._sock, item)
+        except OSError as e:
+            raise BrokenResourceError from e
+
+    async def send_eof(self) -> None:
+        """Say that nothing more is sent."""
+        self._sock.shutdown(socket.SHUT_WR)
+
+    async def aclose(self) -> None:
+        """Close."""
+        self._sock.close()
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    """One connection, as httpcore reads and writes it.
+
+    TLS is anyio's, over bytes that are asked for: uvloop's own loses the last of an answer where its reader is slower
+    than the server, and takes what a server says before the handshake for no part of it.
+    """
+
+    def __init__(self, of: Connections, sock: socket.socket) -> None:
         self._of = of
-        self._reader = reader
-        self._writer = writer
+        self._sock = sock
+        self._stream: ByteStream = _Socket(sock)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
         """Return bytes of the server's, b"" at its end; the loop's other work has its turn before."""
         await asyncio.sleep(0)
+        self._of.is_ended = True
         try:
-            data = await self._reader.read(min(max_bytes, self._of.at_most))
-        except (OSError, EOFError) as e:
-            self._of.is_ended = True
+            data = await self._stream.receive(min(max_bytes, self._of.at_most))
+        except EndOfStream:
+            return b""
+        except (BrokenResourceError, ssl.SSLError) as e:
             raise httpcore.ReadError(str(e)) from e
-        self._of.is_ended = not data
+        self._of.is_ended = False
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
         """Send bytes, as fast as the server takes them."""
         try:
-            self._writer.write(buffer)
-            await self._writer.drain()
-        except OSError as e:
+            await self._stream.send(buffer)
+        except (BrokenResourceError, ssl.SSLError) as e:
             raise httpcore.WriteError(str(e)) from e
 
     async def start_tls(
@@ -228,25 +269,24 @@ class _Stream(httpcore.AsyncNetworkStream):
         :raises ssl.SSLError: the handshake has failed; ``SSLCertVerificationError`` where the certificate is not good.
         """
         try:
-            await self._writer.start_tls(ssl_context, server_hostname=server_hostname)
-        except ssl.SSLError:
-            raise
-        except OSError as e:
-            self._of.is_ended = True
-            raise httpcore.ReadError(str(e)) from e
+            self._stream = await TLSStream.wrap(
+                self._stream, hostname=server_hostname, ssl_context=ssl_context, standard_compatible=False
+            )
+        except (BrokenResourceError, EndOfStream) as e:
+            raise httpcore.ReadError("the server has ended the TLS handshake") from e
         return self
 
     def get_extra_info(self, info: str) -> Any:
         """Return what httpcore asks for: the TLS object, to see which protocol was agreed on."""
-        return self._writer.get_extra_info(info)
+        return self._stream.extra(TLSAttribute.ssl_object, None) if info == "ssl_object" else None
 
     async def aclose(self) -> None:
         """End the connection."""
-        self.abort()
+        self.close()
 
-    def abort(self) -> None:
+    def close(self) -> None:
         """End the connection at once: an answer is whole by its own framing, so a last word of TLS adds nothing."""
-        self._writer.transport.abort()
+        self._sock.close()
 
 
 def text_of(error: httpcore.ConnectError) -> tuple[int, str]:

@@ -27,9 +27,8 @@ AT_ONCE: Final = 64
 MOST: Final = 1000
 #: Seconds in which a program says what it wants on its line.
 HEAD_LIMIT: Final = 10.0
-#: What a text on the line is that asks for something: headers within the limit, a long URL, and JSON's escapes.
 _FETCHER: Final = "outgate.gate.fetching.web"
-_NEEDED: Final = ("httpx", "httpcore", "certifi")
+_NEEDED: Final = ("httpx", "httpcore", "anyio")
 
 
 class Fetches:
