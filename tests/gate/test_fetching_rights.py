@@ -19,7 +19,7 @@ import pytest
 from outgate.cli import ask
 from outgate.core.formats import fetchline, messages
 from outgate.gate import wire
-from outgate.gate.fetching import fetches
+from outgate.gate.fetching import fetches, threads
 from outgate.testing.running import RunningGate, ThreadGate
 from support import peers, web
 from support.clocked import Clocked
@@ -252,7 +252,7 @@ def all_of(url, count):
 
 def test_fifty_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only so many are at work at one time; the others wait, and all come to their end."""
-    monkeypatch.setattr(fetches, "AT_ONCE", 5)
+    monkeypatch.setattr(threads, "AT_ONCE", 5)
     lock = threading.Lock()
     here, most, full = [0], [0], threading.Event()
 

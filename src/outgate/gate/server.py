@@ -355,6 +355,7 @@ class Gate:
         self.ending.stop()
         self.quotas.stop()
         self._end_tasks()
+        self.fetches.stop()
         self._watch.close()
         for app in self.registry.apps.values():
             app.resolver.stop()

@@ -3,6 +3,8 @@
 The gate asks its own handlers what a program would ask: RESOLVE, then CONNECT of each address in turn. So a connection
 is judged, charged, dialled, metered, logged, cut and ended by the very functions that see to a program's, and each
 redirect is as well. It is always a relayed socket: the gate reads and writes what would be the program's end.
+
+What asks is on the gate's loop, and what reads and writes on the loop of the app's thread (:mod:`.threads`).
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpcore
 from anyio import BrokenResourceError, EndOfStream
@@ -31,9 +33,10 @@ if TYPE_CHECKING:
     from outgate.gate.registry import Lease, Process
     from outgate.gate.server import Gate
 
-#: Bytes of one read before the head of an answer is whole: some 150 of the smallest answers there are, at 20 µs each.
-SMALL = 4 * 1024
+#: Bytes of one read.
 LARGE = 64 * 1024
+
+_T = TypeVar("_T")
 
 
 class Refused(Exception):
@@ -72,19 +75,21 @@ class _Aside:
 class Connections(httpcore.AsyncNetworkBackend):
     """The connections of one fetch.
 
-    :ivar at_most: bytes of one read; what is decoded of them holds the loop.
     :ivar is_ended: whether a server has ended the last connection.
-    :ivar how: why the last connection is over, as the log has it; "" while it is not.
     """
 
     def __init__(self, gate: Gate, process: Process) -> None:
         self._gate = gate
         self._process = process
         self._streams: list[_Stream] = []
-        self.at_most = SMALL
         self.is_ended = False
-        self.how = ""
+        #: Of the last connection: its lease, and why it is over, as the log has it, "" while it is not.
         self._lease = 0
+        self._how = ""
+
+    async def _on_gate(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine on the gate's loop."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self._gate.loop))
 
     async def connect_tcp(
         self,
@@ -100,6 +105,15 @@ class Connections(httpcore.AsyncNetworkBackend):
         :raises LookUpFailed: the C library's own answer.
         :raises httpcore.ConnectError: what the network said of the last address.
         """
+        sock = await self._on_gate(self._connected(host, port))
+        self.is_ended = False
+        stream = _Stream(self, sock)
+        self._streams.append(stream)
+        return stream
+
+    # --- on the gate's loop -------------------------------------------------------------------------------------------
+
+    async def _connected(self, host: str, port: int) -> socket.socket:
         failed: Exception = httpcore.ConnectError(errno.EHOSTUNREACH)
         for family, address in await self._addresses(host, port):
             try:
@@ -118,7 +132,7 @@ class Connections(httpcore.AsyncNetworkBackend):
             raise LookUpFailed(reply["errno"], reply["text"])
         return [(6 if family == socket.AF_INET6 else 4, address) for family, _, _, _, address in reply["answer"]]
 
-    async def _connect(self, family: int, address: tuple[Any, ...]) -> httpcore.AsyncNetworkStream:
+    async def _connect(self, family: int, address: tuple[Any, ...]) -> socket.socket:
         gate, process = self._gate, self._process
         refused = may_hold(gate, process, 1)
         if refused is not None:
@@ -134,19 +148,17 @@ class Connections(httpcore.AsyncNetworkBackend):
         except BaseException:
             sock.close()
             raise
-        stream = _Stream(self, sock)
-        self._streams.append(stream)
-        return stream
+        return sock
 
     async def _dial(self, lease: Lease, address: tuple[Any, ...]) -> None:
         side = lease.side
         assert side is not None, "it is relayed"
         over = asyncio.Event()
-        self.how, self._lease, self.is_ended = "", lease.id, False
+        self._how, self._lease = "", lease.id
 
         def told(how: str) -> None:
             if self._lease == lease.id:
-                self.how = how
+                self._how = how
             over.set()
 
         side.told = told
@@ -169,19 +181,22 @@ class Connections(httpcore.AsyncNetworkBackend):
             raise Refused(reply)
         return reply
 
-    def taken(self) -> Reply | None:
-        """Return why the gate itself has ended the last connection, or ``None`` where it has not."""
-        gate = self._gate
-        if self.how == "quota":
+    async def _why_over(self) -> Reply | None:
+        gate, how = self._gate, self._how
+        if how == "quota":
             return gate.quotas.spent(self._process.app) or refusal("cut", by="a quota", why="its bytes were used up")
-        if self.how == "killed":
+        if how == "killed":
             return refusal("cut", by="the operator", why="outgate kill")
-        if self.how in ("", "closed", "reset", "failed"):
+        if how in ("", "closed", "reset", "failed"):
             return None
         known = gate.ending.missing(self._process, self._lease)
-        if known["error"]["code"] != "unknown-descriptor":
-            return known
-        return refusal("cut", by="the gate", why=self.how)
+        return known if known["error"]["code"] != "unknown-descriptor" else refusal("cut", by="the gate", why=how)
+
+    # --- on the thread's ----------------------------------------------------------------------------------------------
+
+    async def taken(self) -> Reply | None:
+        """Return why the gate itself has ended the last connection, or ``None`` where it has not."""
+        return await self._on_gate(self._why_over())
 
     def close(self) -> None:
         """End all connections that are still there."""
@@ -239,11 +254,11 @@ class _Stream(httpcore.AsyncNetworkStream):
         self._stream: ByteStream = _Socket(sock)
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        """Return bytes of the server's, b"" at its end; the loop's other work has its turn before."""
+        """Return bytes of the server's, b"" at its end; other fetches have their turn before."""
         await asyncio.sleep(0)
         self._of.is_ended = True
         try:
-            data = await self._stream.receive(min(max_bytes, self._of.at_most))
+            data = await self._stream.receive(min(max_bytes, LARGE))
         except EndOfStream:
             return b""
         except (BrokenResourceError, ssl.SSLError) as e:

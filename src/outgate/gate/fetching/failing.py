@@ -25,14 +25,14 @@ class Withheld(Refused):
         super().__init__(refusal(code, **facts))
 
 
-def reply_to(error: Exception, url: str, connections: Connections) -> Reply:
+async def reply_to(error: Exception, url: str, connections: Connections) -> Reply:
     """Return the refusal of a fetch that has raised one of :data:`FAILED`.
 
     :param url: what was fetched when it did: a redirect's, perhaps.
     """
     if isinstance(error, Refused):
         return error.reply
-    taken = connections.taken()
+    taken = await connections.taken()
     if taken is not None:
         return taken
     where = shown(url)

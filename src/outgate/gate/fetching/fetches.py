@@ -1,4 +1,4 @@
-"""Give programs lines to URL Fetch, and see to what is fetched: how many at one time, and how long each may take."""
+"""Give programs lines to URL Fetch, and see to what is fetched: how many lines, and how long each may take."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import asyncio
 import importlib
 from _socket import AF_UNIX, SOCK_STREAM, socketpair
 from _socket import socket as native
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from outgate.core.fetch import limits
 from outgate.gate.fetching.line import Gone, Line
+from outgate.gate.fetching.threads import FetchThread
 from outgate.gate.fetching.trust import Trust
 from outgate.gate.judging import may_open
+from outgate.gate.kernel.closer import Closable, close_now
 from outgate.gate.replies import Reply, refusal
 
 if TYPE_CHECKING:
@@ -21,12 +24,12 @@ if TYPE_CHECKING:
     from outgate.gate.registry import App, Process
     from outgate.gate.server import Gate
 
-#: Fetches of one app that are at work; the others wait, and their deadline goes on. Each is some 300 KiB of the gate's.
-AT_ONCE: Final = 64
-#: Lines of one app, those that wait among them.
+#: Lines of one app, those among them whose fetches wait for their turn.
 MOST: Final = 1000
 #: Seconds in which a program says what it wants on its line.
 HEAD_LIMIT: Final = 10.0
+#: Seconds that an app's thread has to end with the gate.
+_STOP_LIMIT: Final = 0.5
 _FETCHER: Final = "outgate.gate.fetching.web"
 _NEEDED: Final = ("httpx", "httpcore", "anyio")
 
@@ -41,7 +44,7 @@ class Fetches:
         self._gate = gate
         self.trust = Trust()
         self._lines: dict[App, int] = {}
-        self._turns: dict[App, asyncio.Semaphore] = {}
+        self._threads: dict[App, FetchThread] = {}
         self._web: asyncio.Future[ModuleType | None] | None = None
 
     async def fetcher(self) -> ModuleType | None:
@@ -62,14 +65,29 @@ class Fetches:
         ours, theirs = socketpair(AF_UNIX, SOCK_STREAM)
         app = process.app
         self._lines[app] = self.used(app) + 1
-        task = self._gate.loop.create_task(self._serve(process, ours, web))
+        task = self._gate.loop.create_task(self._see_to(process, ours, web))
         self._gate.tasks.add(task)
         task.add_done_callback(self._gate.tasks.discard)
         return theirs
 
-    async def _serve(self, process: Process, ours: native, web: ModuleType) -> None:
+    async def _see_to(self, process: Process, ours: native, web: ModuleType) -> None:
         app = process.app
-        line = Line(ours, app.closer.put)
+        thread = self._threads.get(app)
+        if thread is None:
+            thread = self._threads[app] = FetchThread(app.name)
+        served = asyncio.run_coroutine_threadsafe(self._serve(process, ours, web, thread.turn), thread.loop)
+        try:
+            await asyncio.wrap_future(served)
+        except Exception as e:
+            self._gate.fault(e, web)
+        finally:
+            self._lines[app] -= 1
+            if not self._lines[app]:
+                del self._lines[app]
+
+    async def _serve(self, process: Process, ours: native, web: ModuleType, turn: asyncio.Semaphore) -> None:
+        """Read what a program wants, and fetch it. On the thread of its app, as all that this calls."""
+        line = Line(ours, partial(self._dispose, process.app))
         try:
             async with asyncio.timeout(HEAD_LIMIT):
                 asked = web.read(await line.read_text())
@@ -77,7 +95,7 @@ class Fetches:
             assert task is not None, "it is what runs this"
             line.when_gone(task.cancel)
             try:
-                async with asyncio.timeout(asked.seconds), self._turn(app):
+                async with asyncio.timeout(asked.seconds), turn:
                     await web.fetch(self._gate, process, line, asked)
             except TimeoutError:
                 facts = {"deadline": asked.seconds, "most": limits.most(asked.task)}
@@ -85,19 +103,20 @@ class Fetches:
                     await line.say(refusal("fetch-deadline", url=limits.shown(asked.url), **facts))
         except (Gone, TimeoutError):
             pass
-        except Exception as e:
-            self._gate.fault(e, line)
         finally:
-            app.closer.put(line.close())
-            self._lines[app] -= 1
-            if not self._lines[app]:
-                del self._lines[app]
+            self._dispose(process.app, line.close())
 
-    def _turn(self, app: App) -> asyncio.Semaphore:
-        turn = self._turns.get(app)
-        if turn is None:
-            turn = self._turns[app] = asyncio.Semaphore(AT_ONCE)
-        return turn
+    def _dispose(self, app: App, item: Closable) -> None:
+        """Have the app's closer close something, from its fetching thread."""
+        if self._gate.loop.is_running():
+            self._gate.loop.call_soon_threadsafe(app.closer.put, item)
+        else:  # the gate ends
+            close_now(item)
+
+    def stop(self) -> None:
+        """End all of them."""
+        for thread in self._threads.values():
+            thread.stop(_STOP_LIMIT)
 
 
 def _import() -> ModuleType | None:

@@ -1,4 +1,4 @@
-"""Make the TLS contexts of fetches: off the loop, since the authorities of a host take milliseconds to read.
+"""Make the TLS contexts of fetches, on the thread of the app that needs one first.
 
 Whom a certificate must come from is the gate's host's to say, and not the program's: the authorities that OpenSSL finds
 (``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` in the gate's own environment, else those of the system), and certifi's where
@@ -7,7 +7,6 @@ the system has none.
 
 from __future__ import annotations
 
-import asyncio
 import ssl
 
 
@@ -15,18 +14,17 @@ class Trust:
     """The two contexts, each made at its first use, and again for the first fetch after a reload."""
 
     def __init__(self) -> None:
-        self._made: dict[bool, tuple[int, asyncio.Future[ssl.SSLContext]]] = {}
+        self._made: dict[bool, tuple[int, ssl.SSLContext]] = {}
 
-    async def context(self, verify: bool, number: int) -> ssl.SSLContext:
-        """Return the context that verifies certificates, or the one that does not.
+    def context(self, verify: bool, number: int) -> ssl.SSLContext:
+        """Return the context that verifies certificates, or the one that does not; the first takes milliseconds.
 
         :param number: of the policy in force: a reload reads the authorities again.
         """
         known = self._made.get(verify)
         if known is None or known[0] != number:
-            loop = asyncio.get_running_loop()
-            known = self._made[verify] = number, loop.run_in_executor(None, make, verify)
-        return await asyncio.shield(known[1])  # others wait for it too
+            known = self._made[verify] = number, make(verify)
+        return known[1]
 
 
 def make(verify: bool) -> ssl.SSLContext:

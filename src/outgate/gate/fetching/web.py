@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from outgate.core.fetch import headers, limits
 from outgate.core.formats import fetchline
-from outgate.gate.fetching.connecting import LARGE, SMALL, Connections
+from outgate.gate.fetching.connecting import LARGE, Connections
 from outgate.gate.fetching.failing import FAILED, Withheld, reply_to
 from outgate.gate.fetching.line import Gone, Line
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from outgate.gate.registry import Process
     from outgate.gate.server import Gate
 
-#: Seconds after which the loop's other work has its turn: an answer in chunks of a byte is slow to read.
+#: Seconds after which other fetches have their turn: an answer in chunks of a byte is slow to read.
 _TURN = 0.001
 
 
@@ -131,7 +131,7 @@ async def fetch(gate: Gate, process: Process, line: Line, asked: Asked) -> None:
         _refuse(headers.judge(current, asked.headers))
         sent = headers.prepare(asked.headers, asked.method, process.app.name)
         payload = _Payload(line, asked.size)
-        context = await gate.fetches.trust.context(asked.verify, gate.settings.number)
+        context = gate.fetches.trust.context(asked.verify, gate.settings.number)
         pool = httpcore.AsyncConnectionPool(context, max_keepalive_connections=0, network_backend=connections)
         async with httpx.AsyncClient(transport=_Transport(pool), trust_env=False) as client:
             request = _request(asked, sent.pairs, payload)
@@ -139,7 +139,6 @@ async def fetch(gate: Gate, process: Process, line: Line, asked: Asked) -> None:
             while True:
                 url = request.url
                 _refuse(limits.judge_url(current, url.scheme, url.host, url.port))
-                connections.at_most = SMALL
                 response = await client.send(request, stream=True)
                 if not asked.follow or response.next_request is None:
                     break
@@ -148,7 +147,6 @@ async def fetch(gate: Gate, process: Process, line: Line, asked: Asked) -> None:
                 current = str(request.url)
                 _refuse(limits.judge_redirect(current, redirects))
                 await response.aclose()
-            connections.at_most = LARGE
             await payload.skip()
             pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in response.headers.raw]
             head = {"status": response.status_code, "headers": pairs, "unpack": sent.unpacks}
@@ -156,7 +154,7 @@ async def fetch(gate: Gate, process: Process, line: Line, asked: Asked) -> None:
             truncated = await _pass_on(line, asked, response, current)
             await line.say({"end": True, "truncated": truncated})
     except FAILED as e:
-        await line.say(reply_to(e, current, connections))
+        await line.say(await reply_to(e, current, connections))
     finally:
         connections.close()
 
