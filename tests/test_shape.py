@@ -36,7 +36,7 @@ SHARED = (
     "core.paths",
 )
 #: Room → what it may import besides itself: rooms, or single modules of one. The front is ``outgate`` itself, which
-#: everybody may import for its version.
+#: everybody may import for its version; ``outgate.urlfetch`` lies beside it.
 ARROWS: dict[str, tuple[str, ...]] = {
     "front": ("errors", "client"),
     "errors": (),
@@ -44,7 +44,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "client": ("errors", *SHARED),
     "gate": ("errors", "core"),
     "guard": ("errors", "core"),
-    "dev": ("errors", "core", "gate"),
+    "dev": ("errors", "core", "gate", "urlfetch"),
     "cli": ROOMS,
     "testing": ROOMS,
 }

@@ -13,9 +13,8 @@ The gate needs ``outgate[urlfetch]``; the program needs nothing.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-
 from outgate.client.urlfetch.answers import Answer, Headers
+from outgate.client.urlfetch.tasks import in_task
 from outgate.errors.urlfetch import (
     ConnectionClosedError,
     DeadlineExceededError,
@@ -59,9 +58,6 @@ __all__ = [
     "in_task",
 ]
 
-#: Whether a task of a queue is at work, which may wait ten minutes for an answer and not one. Who runs tasks sets it.
-in_task: ContextVar[bool] = ContextVar("outgate.urlfetch.in_task", default=False)
-
 
 def fetch(
     url: str,
@@ -79,7 +75,8 @@ def fetch(
     :param method: GET, POST, HEAD, PUT, DELETE or PATCH.
     :param headers: a mapping, or pairs where a name comes more than once. At most 16 KiB; ``Host`` and others that
         are the gate's to say are left out.
-    :param deadline: seconds in which the whole answer must have come: 5 unless given, at most 60, and 600 in a task.
+    :param deadline: seconds in which the whole answer must have come: 5 unless given, at most 60, and 600 in a task
+        (:data:`in_task`).
     :param follow_redirects: up to five of them, each judged by the policy like the first.
     :param validate_certificate: whether the server must show one that is valid for it.
     :param allow_truncated: leave out what is beyond 32 MiB of the answer, instead of raising.
@@ -108,7 +105,6 @@ def fetch(
         follow=bool(follow_redirects),
         verify=bool(validate_certificate),
         truncate=bool(allow_truncated),
-        task=in_task.get(),
     )
 
 

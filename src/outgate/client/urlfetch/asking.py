@@ -9,6 +9,7 @@ import socket
 
 from outgate.client import channel, fetching
 from outgate.client.urlfetch.answers import Answer, Headers
+from outgate.client.urlfetch.tasks import in_task
 from outgate.client.urlfetch.unpacking import Packed, Plain, TooLarge, Torn
 from outgate.core.formats import fetchline, messages
 from outgate.errors import GateError, build
@@ -38,13 +39,11 @@ def fetch(
     follow: bool = True,
     verify: bool = True,
     truncate: bool = False,
-    task: bool = False,
 ) -> Answer:
     """Fetch a URL and return the answer, whatever its status.
 
     :param deadline: seconds in which it must be whole, ``None`` for the gate's default.
     :param truncate: leave out what is beyond the largest answer, instead of raising.
-    :param task: whether a task of a queue is at work, which may wait longer.
     :raises outgate.errors.GateError: what the gate refuses, and what went wrong.
     """
     asked = {
@@ -56,7 +55,7 @@ def fetch(
         "follow": follow,
         "verify": verify,
         "truncate": truncate,
-        "task": task,
+        "task": in_task.get(),
     }
     text = json.dumps(asked).encode("ascii")
     if len(text) > fetchline.MAX_FRAME:

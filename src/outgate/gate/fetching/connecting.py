@@ -81,7 +81,7 @@ class Connections(httpcore.AsyncNetworkBackend):
     def __init__(self, gate: Gate, process: Process) -> None:
         self._gate = gate
         self._process = process
-        self._streams: list[_Stream] = []
+        self._socks: list[socket.socket] = []
         self.is_ended = False
         #: Of the last connection: its lease, and why it is over, as the log has it, "" while it is not.
         self._lease = 0
@@ -107,9 +107,7 @@ class Connections(httpcore.AsyncNetworkBackend):
         """
         sock = await self._on_gate(self._connected(host, port))
         self.is_ended = False
-        stream = _Stream(self, sock)
-        self._streams.append(stream)
-        return stream
+        return _Stream(self, sock)
 
     # --- on the gate's loop -------------------------------------------------------------------------------------------
 
@@ -143,6 +141,7 @@ class Connections(httpcore.AsyncNetworkBackend):
             raise Refused(refusal("gate-sockets", errno=e.errno)) from None
         sock = socket.socket(fileno=theirs.detach())
         sock.setblocking(False)
+        self._socks.append(sock)
         try:
             await self._dial(lease, address)
         except BaseException:
@@ -199,9 +198,15 @@ class Connections(httpcore.AsyncNetworkBackend):
         return await self._on_gate(self._why_over())
 
     def close(self) -> None:
-        """End all connections that are still there."""
-        for stream in self._streams:
-            stream.close()
+        """End all connections that are still there, and that which is being made."""
+        if self._gate.loop.is_running():
+            self._gate.loop.call_soon_threadsafe(self._close)
+        else:  # the gate ends
+            self._close()
+
+    def _close(self) -> None:
+        for sock in self._socks:
+            sock.close()
 
     async def sleep(self, seconds: float) -> None:
         """Wait between attempts; httpcore is told to make none."""
