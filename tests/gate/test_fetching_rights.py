@@ -6,6 +6,7 @@ import contextlib
 import errno
 import importlib
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -106,7 +107,7 @@ def test_narrowing() -> None:
 
 def test_billing() -> None:
     """An app without it fetches nothing, as it opens nothing."""
-    config = 'version = 1\n[apps.free]\nuid = ["root"]\nbilling = false\ntrusted = true\n'
+    config = f"version = 1\n[apps.free]\nuid = [{os.getuid()}]\nbilling = false\ntrusted = true\n"
     with RunningGate(config=config) as gate, fetching(gate) as program:
         assert refused(program, "urlfetch.fetch('http://127.0.0.1:8080/')").name == "BillingDisabled"
 
@@ -229,6 +230,25 @@ def test_a_gate_that_stops() -> None:
         server.peer.accepted()
         assert gate.stop() == 0
         assert ended(program).name in ("GateUnavailable", "ConnectionCut")
+
+
+@pytest.mark.slow
+def test_a_fetch_is_not_idle() -> None:
+    """Where idle sockets are always taken, one whose fetch waits for its answer is in use."""
+    config = f"""
+        version = 1
+        [apps.blog]
+        uid = [{os.getuid()}]
+        billing = true
+        trusted = true
+        allow = ["*"]
+        except = ["loopback"]
+        idle_reclaim = "always"
+        idle_timeout = 1
+    """
+    with web.server({"/": web.hang}) as server, RunningGate(config=config) as gate, fetching(gate) as program:
+        assert refused(program, f"urlfetch.fetch({server.url()!r}, deadline=3)").name == "DeadlineExceededError"
+        assert gate.wait_for(event="end", port=server.peer.port)["how"] == "closed"
 
 
 # --- many -------------------------------------------------------------------------------------------------------------

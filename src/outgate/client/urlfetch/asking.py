@@ -57,7 +57,7 @@ def fetch(
         "truncate": truncate,
         "task": in_task.get(),
     }
-    text = json.dumps(asked).encode("ascii")
+    text = json.dumps(asked, ensure_ascii=False).encode()
     if len(text) > fetchline.MAX_FRAME:
         facts = {"url": url, "why": f"they have {len(text)} bytes", "cure": "send what is long as the payload"}
         raise build("fetch-header", facts)

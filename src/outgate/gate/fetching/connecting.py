@@ -168,6 +168,9 @@ class Connections(httpcore.AsyncNetworkBackend):
         await over.wait()
         if lease.state != life.OPEN:
             raise httpcore.ConnectError(side.errno or errno.ECONNRESET)
+        self._gate.waits.note(
+            self._process, lease.id, 1
+        )  # all the time: as long as a fetch lasts, its socket is in use
 
     async def _ask(self, request: wire.Request) -> Reply:
         aside = _Aside()

@@ -12,9 +12,12 @@ from outgate.core.fetch.limits import Refusal, invalid_url, shown
 from outgate.gate.fetching.connecting import Connections, LookUpFailed, Refused, text_of
 from outgate.gate.replies import Reply, refusal
 
-#: What is expected of a fetch to fail with; all else is a fault of the gate's own.
-EXPECTED = (Refused, LookUpFailed, httpx.HTTPError, httpx.InvalidURL, httpcore.NetworkError, httpcore.ProtocolError)
-FAILED = (*EXPECTED, ssl.SSLError)
+#: What a fetch may fail with; all else is a fault of the gate's own. ``UnicodeError`` is idna's, of a host that is no
+#: name; httpx raises it when the host is asked for.
+FAILED = (
+    *(Refused, LookUpFailed, httpx.HTTPError, httpx.InvalidURL, UnicodeError),
+    *(httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError),
+)
 
 
 class Withheld(Refused):
@@ -45,7 +48,7 @@ async def reply_to(error: Exception, url: str, connections: Connections) -> Repl
     if isinstance(error, httpcore.ConnectError):
         number, text = text_of(error)
         return refusal("fetch-connect", url=where, why=text, errno=number)
-    if isinstance(error, httpx.InvalidURL):
+    if isinstance(error, (httpx.InvalidURL, UnicodeError)):
         code, facts = invalid_url(url, str(error), "quote what a URL cannot have (urllib.parse.quote)")
         return refusal(code, **facts)
     if connections.is_ended or isinstance(error, httpcore.NetworkError):
