@@ -59,7 +59,7 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "policy": ("name", "address"),
         "learn": ("policy", "name", "address"),
         "quota": (),
-        "fetch": (),
+        "fetch": ("formats",),
         "bill": ("policy", "name", "address"),
     },
     "gate": {

@@ -18,6 +18,7 @@ from outgate.gate.server import Gate
 from outgate.testing.running import RunningGate, ThreadGate
 from support import web
 from support.driven import Driven, Refused
+from support.pythons import interpreters
 
 THROUGH = "import os, urllib.request, http.client; os.environ['OUTGATE_HTTP'] = 'urlfetch'"
 #: How a server sees which way a request came.
@@ -225,3 +226,36 @@ def test_threads(program: Driven) -> None:
             "with ThreadPoolExecutor(10) as pool: read_all = list(pool.map(read, range(50)))"
         )
         assert program.do("read_all") == ["hello"] * 50
+
+
+# --- other Pythons ----------------------------------------------------------------------------------------------------
+
+PROGRAM = """
+import http.client, sys, urllib.request
+from outgate import urlfetch
+url, port = sys.argv[1], int(sys.argv[2])
+assert urlfetch.fetch(url, payload="a", method="POST").content == urllib.request.urlopen(url).read() == b"hello"
+connection = http.client.HTTPConnection("127.0.0.1", port)
+connection.request("PUT", "/", iter([b"a"]))
+assert connection.getresponse().read() == b"hello"
+for wrong, kind in (("http://127.0.0.1:22/", ValueError), ("http://10.0.0.1/", PermissionError)):
+    try:
+        urlfetch.fetch(wrong)
+    except kind as error:
+        print(type(error).__name__)
+"""
+
+
+@pytest.mark.pythons
+@pytest.mark.parametrize("version", ["3.9", "3.10", "3.11", "3.12", "3.13"])
+def test_other_pythons(gate: RunningGate, version: str) -> None:
+    """A program of each Python fetches, by either way."""
+    path = interpreters().get(version)
+    if path is None:
+        pytest.skip(f"no Python {version} on this machine")
+    with web.server({"/": web.ok(b"hello")}) as server:
+        command = [path, "-W", "error", "-c", PROGRAM, server.url(), str(server.peer.port)]
+        environ = {**gate.environ(), "OUTGATE_HTTP": "urlfetch"}
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30)
+        assert (done.stdout.split(), done.stderr) == (["InvalidURLError", "PolicyDenied"], "")
+        assert [request.body for request in server.requests] == [b"a", b"", b"a"]

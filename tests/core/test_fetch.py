@@ -67,7 +67,7 @@ def test_length_of_a_url(length: int, is_refused: bool) -> None:
 )
 def test_a_refusal_shows_no_secret(url: str, text: str) -> None:
     """Of a URL it has neither a password nor what follows the question mark."""
-    assert limits.shown(url) == text
+    assert fetchline.shown(url) == text
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "PUT", "DELETE", "PATCH"])

@@ -59,7 +59,11 @@ def fetch(
     }
     text = json.dumps(asked, ensure_ascii=False).encode()
     if len(text) > fetchline.MAX_FRAME:
-        facts = {"url": url, "why": f"they have {len(text)} bytes", "cure": "send what is long as the payload"}
+        facts = {
+            "url": fetchline.shown(url),
+            "why": f"they have {len(text)} bytes",
+            "cure": "send what is long as the payload",
+        }
         raise build("fetch-header", facts)
     line = _Line(min(_LONGEST, _LONGEST if deadline is None else deadline) + _GRACE)
     try:
@@ -85,10 +89,12 @@ def _answer(line: _Line, head: dict[str, Any], url: str, truncate: bool) -> Answ
         content = body.end(torn=truncated)
     except TooLarge as e:
         if not truncate:
-            raise build("fetch-response", {"url": url, "limit": MAX_RESPONSE}) from None
+            raise build("fetch-response", {"url": fetchline.shown(url), "limit": MAX_RESPONSE}) from None
         content, truncated = e.content, True
     except Torn as e:
-        raise build("fetch-malformed", {"url": url, "why": f"it is packed with gzip, and {e}"}) from None
+        raise build(
+            "fetch-malformed", {"url": fetchline.shown(url), "why": f"it is packed with gzip, and {e}"}
+        ) from None
     if is_packed and content:
         headers = Headers(pair for pair in headers.pairs if pair[0].lower() not in _DESCRIBE_THE_BODY)
     return Answer(head["status"], headers, content, head["url"], truncated)

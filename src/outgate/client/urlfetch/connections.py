@@ -11,6 +11,7 @@ import io
 import re
 
 from outgate.client.urlfetch.switch import goes_through_urlfetch
+from outgate.core.formats.fetchline import shown
 from outgate.errors import build
 
 TYPE_CHECKING = False
@@ -75,7 +76,9 @@ class Exchange:
         method, target, headers, payload = parse(request)
         if not target.startswith("/"):
             why = "URL Fetch uses no proxy"
-            raise build("fetch-url", {"url": target, "why": why, "cure": "unset http_proxy, or OUTGATE_HTTP=sockets"})
+            raise build(
+                "fetch-url", {"url": shown(target), "why": why, "cure": "unset http_proxy, or OUTGATE_HTTP=sockets"}
+            )
         answer = fetch(
             self._origin + target,
             payload,

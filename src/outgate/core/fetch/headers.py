@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final, Iterable, NamedTuple
 
-from outgate.core.fetch.limits import Refusal, shown
+from outgate.core.fetch.limits import Refusal
+from outgate.core.formats.fetchline import shown
 
 #: Bytes of all of them together.
 MAX_HEADERS: Final = 16 * 1024

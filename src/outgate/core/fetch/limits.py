@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final, Optional, Tuple
 
+from outgate.core.formats.fetchline import shown
+
 #: Code and facts of a refusal.
 Refusal = Tuple[str, "dict[str, Any]"]
 
@@ -23,19 +25,6 @@ MAX_TASK_DEADLINE: Final = 600
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _PORTS: Final = (range(80, 91), range(440, 451), range(1024, 65536))
-#: Characters of a URL in a refusal.
-_SHOWN: Final = 200
-
-
-def shown(url: str) -> str:
-    """Return a URL as refusals have it: without what may be secret (a password, what follows ``?``), and not long."""
-    text, has_query, _ = url.partition("#")[0].partition("?")
-    before, slashes, rest = text.partition("//") if "//" in text else ("", "", text)
-    place, slash, path = rest.partition("/")
-    if "@" in place:
-        place = "…@" + place.rpartition("@")[2]
-    text = before + slashes + place + slash + path + ("?…" if has_query else "")
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
 def invalid_url(url: str, why: str, cure: str = "") -> Refusal:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from outgate.gate.server import Gate
 
 #: Bytes of one read.
-LARGE = 64 * 1024
+PIECE = 64 * 1024
 
 _T = TypeVar("_T")
 
@@ -58,8 +58,6 @@ class LookUpFailed(Exception):
 
 class _Aside:
     """Stands where the channel of a request is: what waits for its reply is done when the request has been answered."""
-
-    closed = False
 
     def __init__(self) -> None:
         self._after: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
@@ -223,7 +221,7 @@ class _Socket(ByteStream):
         self._sock = sock
         self._loop = asyncio.get_running_loop()
 
-    async def receive(self, max_bytes: int = LARGE) -> bytes:
+    async def receive(self, max_bytes: int = PIECE) -> bytes:
         """Return some bytes. Raises ``EndOfStream``, or ``BrokenResourceError`` where the connection has failed."""
         try:
             data = await self._loop.sock_recv(self._sock, max_bytes)
@@ -266,7 +264,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         await asyncio.sleep(0)
         self._of.is_ended = True
         try:
-            data = await self._stream.receive(min(max_bytes, LARGE))
+            data = await self._stream.receive(min(max_bytes, PIECE))
         except EndOfStream:
             return b""
         except (BrokenResourceError, ssl.SSLError) as e:

@@ -8,7 +8,8 @@ import ssl
 import httpcore
 import httpx
 
-from outgate.core.fetch.limits import Refusal, invalid_url, shown
+from outgate.core.fetch.limits import Refusal, invalid_url
+from outgate.core.formats.fetchline import shown
 from outgate.gate.fetching.connecting import Connections, LookUpFailed, Refused, text_of
 from outgate.gate.replies import Reply, refusal
 

@@ -11,15 +11,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 from outgate.core.fetch import limits
+from outgate.core.formats import fetchline
+from outgate.gate import wire
 from outgate.gate.fetching.line import Gone, Line
-from outgate.gate.fetching.threads import FetchThread
+from outgate.gate.fetching.threads import FetchThread, take_turns
 from outgate.gate.fetching.trust import Trust
 from outgate.gate.judging import may_open
 from outgate.gate.kernel.closer import Closable, close_now
 from outgate.gate.replies import Reply, refusal
 
 if TYPE_CHECKING:
-    from outgate.gate import wire
     from outgate.gate.channel import Channel
     from outgate.gate.registry import App, Process
     from outgate.gate.server import Gate
@@ -50,6 +51,7 @@ class Fetches:
     async def fetcher(self) -> ModuleType | None:
         """Return the module that fetches, or ``None`` where httpx is not installed; it is imported at first use."""
         if self._web is None:
+            take_turns()  # with the import as well
             self._web = self._gate.loop.run_in_executor(None, _import)
         return await asyncio.shield(self._web)
 
@@ -79,7 +81,7 @@ class Fetches:
         try:
             await asyncio.wrap_future(served)
         except Exception as e:
-            self._gate.fault(e, web)
+            self._gate.fault(e, wire.Fetch())
         finally:
             self._lines[app] -= 1
             if not self._lines[app]:
@@ -100,7 +102,7 @@ class Fetches:
             except TimeoutError:
                 facts = {"deadline": asked.seconds, "most": limits.most(asked.task)}
                 async with asyncio.timeout(0):  # where the program does not read, it does not hear it
-                    await line.say(refusal("fetch-deadline", url=limits.shown(asked.url), **facts))
+                    await line.say(refusal("fetch-deadline", url=fetchline.shown(asked.url), **facts))
         except (Gone, TimeoutError):
             pass
         finally:

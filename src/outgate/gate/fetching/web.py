@@ -17,7 +17,7 @@ from msgspec import Meta
 
 from outgate.core.fetch import headers, limits
 from outgate.core.formats import fetchline
-from outgate.gate.fetching.connecting import LARGE, Connections
+from outgate.gate.fetching.connecting import PIECE, Connections
 from outgate.gate.fetching.failing import FAILED, Withheld, reply_to
 from outgate.gate.fetching.line import Gone, Line
 
@@ -72,7 +72,7 @@ class _Payload(httpx.AsyncByteStream):
             await self._next()
 
     async def _next(self) -> bytes:
-        data = await self._line.read(min(LARGE, self._left))
+        data = await self._line.read(min(PIECE, self._left))
         self._left -= len(data)
         if not self._left:
             self._line.answered()
@@ -176,7 +176,7 @@ def _request(asked: Asked, pairs: list[tuple[str, str]], payload: _Payload) -> h
 async def _pass_on(line: Line, asked: Asked, response: httpx.Response, url: str) -> bool:
     """Pass the bytes of an answer on, and tell whether some at its end were left out."""
     limit = limits.MAX_RESPONSE
-    too_large = "fetch-response", {"url": limits.shown(url), "limit": limit}
+    too_large = "fetch-response", {"url": fetchline.shown(url), "limit": limit}
     said = response.headers.get("content-length", "")
     if asked.method != "HEAD" and not asked.truncate and said.isdecimal() and len(said) < 20 and int(said) > limit:
         raise Withheld(too_large)
@@ -192,7 +192,7 @@ async def _pass_on(line: Line, asked: Asked, response: httpx.Response, url: str)
             return True
         left -= len(piece)
         waiting += piece
-        if len(waiting) >= LARGE:
+        if len(waiting) >= PIECE:
             await line.send(fetchline.frame(fetchline.BYTES, waiting))
             waiting.clear()
         if loop.time() - turn > _TURN:
