@@ -294,6 +294,33 @@ def test_fifty_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert gate.faults == []
 
 
+HURRIED = """
+import random
+def hurried(url, seed):
+    moments = random.Random(seed)
+    for _ in range(20):
+        try:
+            urlfetch.fetch(url, deadline=moments.uniform(0.0005, 0.02))
+        except urlfetch.DeadlineExceededError:
+            pass
+def all_hurried(url):
+    threads = [threading.Thread(target=hurried, args=(url, seed)) for seed in range(8)]
+    for each in threads: each.start()
+    for each in threads: each.join()
+"""
+
+
+def test_deadlines_that_come_at_any_moment() -> None:
+    """Whatever a fetch is at when its time is over, also between gate and thread: no socket of it is left."""
+    with web.server({"/": web.hang}) as server, ThreadGate() as gate, fetching(gate) as program:
+        program.do(HURRIED)
+        program.do(f"all_hurried({server.url()!r})")
+        gate.wait_for_counts(open=0, held=0)
+        for connection in server.peer.connections:
+            connection.wait()
+        assert gate.faults == []
+
+
 def test_more_lines_than_an_app_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
     """One more is refused, and when another has ended there is room again."""
     monkeypatch.setattr(fetches, "MOST", 1)

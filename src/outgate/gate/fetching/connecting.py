@@ -80,6 +80,7 @@ class Connections(httpcore.AsyncNetworkBackend):
         self._gate = gate
         self._process = process
         self._socks: list[socket.socket] = []
+        self._is_closed = False
         self.is_ended = False
         #: Of the last connection: its lease, and why it is over, as the log has it, "" while it is not.
         self._lease = 0
@@ -130,6 +131,8 @@ class Connections(httpcore.AsyncNetworkBackend):
 
     async def _connect(self, family: int, address: tuple[Any, ...]) -> socket.socket:
         gate, process = self._gate, self._process
+        if self._is_closed:  # cancelled on the thread before this began here
+            raise httpcore.ConnectError(errno.ECANCELED)
         refused = may_hold(gate, process, 1)
         if refused is not None:
             raise Refused(refused)
@@ -206,6 +209,7 @@ class Connections(httpcore.AsyncNetworkBackend):
             self._close()
 
     def _close(self) -> None:
+        self._is_closed = True
         for sock in self._socks:
             sock.close()
 
