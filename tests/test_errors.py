@@ -8,7 +8,7 @@ import string
 import pytest
 
 from outgate import errors
-from outgate.errors import TABLE, GateError, Refusal, build, describe
+from outgate.errors import TABLE, GateError, Refusal, build, describe, urlfetch
 
 #: Facts as the gate sends them: every refusal has its own here, and a new row needs one.
 FACTS = {
@@ -90,6 +90,21 @@ FACTS = {
     "gate-timeout": {"path": "/run/outgate/gate.sock", "op": "connect", "limit": 60.0},
     "gate-refused-channel": {"why": "the packet is not JSON"},
     "version": {"client": "1-1", "gate": "4-2"},
+    "fetch-url": {"url": "ftp://a.example/", "why": "scheme 'ftp'", "cure": "use a socket"},
+    "fetch-method": {"url": "http://a.example/", "method": "'TRACE'", "methods": "GET, POST"},
+    "fetch-header": {"url": "http://a.example/", "why": "X-A has the character '\\n'", "cure": "leave it out"},
+    "fetch-payload": {"url": "http://a.example/", "size": 10485761, "limit": 10485760},
+    "fetch-response": {"url": "http://a.example/", "limit": 33554432},
+    "fetch-certificate": {"url": "https://a.example/", "why": "self-signed certificate"},
+    "fetch-connect": {"url": "http://a.example/", "why": "Connection refused", "errno": 111},
+    "fetch-dns": {"url": "http://a.example/", "why": "Name or service not known", "errno": socket.EAI_NONAME},
+    "fetch-closed": {"url": "http://a.example/"},
+    "fetch-deadline": {"url": "http://a.example/", "deadline": 5.0, "most": 60},
+    "fetch-malformed": {"url": "http://a.example/", "why": "illegal status line"},
+    "fetch-redirects": {"url": "http://a.example/", "limit": 5},
+    "fetch-too-many": {"app": "blog", "used": 1000, "limit": 1000},
+    "fetch-missing": {},
+    "fetch-unknown": {"path": "/run/outgate/gate.sock"},
 }
 
 every_row = pytest.mark.parametrize("code", TABLE)
@@ -147,10 +162,12 @@ def test_a_brief_refusal_still_has_a_sentence(code):
 
 
 def test_every_class_of_refusal_is_in_the_table():
-    """Only the class of quotas, which come later, has no row, and every class of a row is exported."""
-    classes = {value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, Refusal)}
-    assert classes - {Refusal} == {row.cls for row in TABLE.values()}
-    assert {cls.__name__ for cls in classes} <= set(errors.__all__)
+    """Every class of a refusal has a row, and is exported where it is made."""
+    for module in (errors, urlfetch):
+        own = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Refusal)]
+        classes = {cls for cls in own if cls.__module__ == module.__name__} - {Refusal}
+        assert classes == {row.cls for row in TABLE.values() if row.cls.__module__ == module.__name__}
+        assert {cls.__name__ for cls in classes} <= set(module.__all__)
 
 
 @pytest.mark.parametrize(

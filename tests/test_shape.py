@@ -28,6 +28,7 @@ ROOMS = ("errors", "core", "client", "gate", "guard", "dev", "cli", "testing")
 #: The modules of the core that are loaded into other people's interpreters with the client.
 SHARED = (
     "core.foreign",
+    "core.formats.fetchline",
     "core.formats.frames",
     "core.formats.messages",
     "core.formats.quickjson",
@@ -35,7 +36,7 @@ SHARED = (
     "core.paths",
 )
 #: Room → what it may import besides itself: rooms, or single modules of one. The front is ``outgate`` itself, which
-#: everybody may import for its version.
+#: everybody may import for its version; ``outgate.urlfetch`` lies beside it.
 ARROWS: dict[str, tuple[str, ...]] = {
     "front": ("errors", "client"),
     "errors": (),
@@ -43,7 +44,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "client": ("errors", *SHARED),
     "gate": ("errors", "core"),
     "guard": ("errors", "core"),
-    "dev": ("errors", "core", "gate"),
+    "dev": ("errors", "core", "gate", "urlfetch"),
     "cli": ROOMS,
     "testing": ROOMS,
 }
@@ -58,12 +59,14 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "policy": ("name", "address"),
         "learn": ("policy", "name", "address"),
         "quota": (),
+        "fetch": ("formats",),
         "bill": ("policy", "name", "address"),
     },
     "gate": {
         "kernel": (),
         "configuration": (),
         "decisionlog": ("", "kernel", "datagram"),
+        "fetching": ("", "kernel", "names"),
         "ledger": ("", "kernel", "configuration", "datagram", "decisionlog"),
         "live": ("", "datagram", "decisionlog"),
         "metering": ("", "kernel", "datagram"),
@@ -77,7 +80,7 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "takeover": ("", "kernel", "configuration", "names", "datagram", "travel"),
         "travel": ("", "kernel", "datagram", "names", "relay"),
     },
-    "client": {"autoload": ("",), "relay": ("",), "travel": ("", "relay")},
+    "client": {"autoload": ("",), "relay": ("",), "travel": ("", "relay"), "urlfetch": ("",)},
     "guard": {"ways": ()},
     "dev": {"inside": ("",)},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import pickle
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from outgate.dev.inside import deferred, loading
 from outgate.dev.taskqueue import PermanentTaskFailure
 from outgate.errors import build
+from outgate.urlfetch import in_task
 
 
 def wsgi(environ: Any, start_response: Any) -> Any:
@@ -159,3 +161,26 @@ print(repr(first), second, tries() == first, "- name: ssl" in first)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.startswith("'No module named _ssl: app.yaml does not list the library; add")
     assert done.stdout.endswith(" ssl True True\n")
+
+
+# --- tasks may wait longer for what they fetch ------------------------------------------------------------------------
+
+
+def test_a_request_of_a_queue_is_a_task() -> None:
+    """What serves it, WSGI or ASGI, may wait ten minutes for a fetch; the next request in the same thread may not."""
+    seen: list[bool] = []
+
+    def plain(environ: Any, start_response: Any) -> list[bytes]:
+        seen.append(in_task.get())
+        return []
+
+    async def modern(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(in_task.get())
+
+    serve = loading.around_wsgi([(".*", plain)])
+    for headers in ({"HTTP_X_APPENGINE_QUEUENAME": "default"}, {}):
+        serve({"PATH_INFO": "/work", "REQUEST_METHOD": "POST", **headers}, None)
+    around = loading.around_asgi([(".*", modern)])
+    for pairs in ([(b"x-appengine-queuename", b"default")], []):
+        asyncio.run(around({"type": "http", "path": "/work", "method": "POST", "headers": pairs}, None, None))
+    assert seen == [True, False, True, False]

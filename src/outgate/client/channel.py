@@ -38,12 +38,12 @@ class Process:
         #: Seconds after which the gate takes sockets that are idle, wherever they are; 0 for not at all.
         self.idle = 0
         self.path = ""
-        #: Which rules its app's are made from, as the gate says; "" until it has.
-        self.profile = ""
+        #: Whose rules the app has chosen, "" for the usual ones; ``None`` until the gate has said it.
+        self.profile: str | None = None
 
 
 #: What is answered with fds.
-_WITH_FDS = (messages.NEW, messages.REDEEM)
+_WITH_FDS = (messages.NEW, messages.REDEEM, messages.FETCH)
 
 _process: Process = Process()
 _free: list[Channel] = []
@@ -67,13 +67,23 @@ def process() -> Process:
 
 
 def is_to_the_letter() -> bool:
-    """Tell whether the app has App Engine's own rules. Nobody knows before the first contact with the gate."""
+    """Tell whether the app has App Engine's own rules, as far as the gate has said: not before it has been asked."""
     return _process.profile == messages.APP_ENGINE
 
 
 def token() -> str:
     """Return what the gate knows this process by, without a look whether it has been forked."""
     return _process.token
+
+
+def profile() -> str:
+    """Return whose rules the app has chosen, "" for the usual ones; the gate is asked if nothing was asked of it yet.
+
+    :raises outgate.errors.GateUnavailable: if no gate answers.
+    """
+    if process().profile is None:
+        request({"op": messages.STAT})
+    return _process.profile or ""
 
 
 def start_anew() -> None:
@@ -302,7 +312,8 @@ def collect(channel: Channel, op: str, keep: bool = False) -> tuple[dict[str, An
         channel.greeted = True
         _process.dev = bool(hello.get("dev"))
         _process.boot = hello.get("boot", "")
-        _process.profile = _process.profile or hello.get("profile", "default")
+        if _process.profile is None:  # what a program has seen of its sockets stays so
+            _process.profile = hello.get("profile", "")
         if hello.get("idle", 0) != _process.idle:
             _process.idle = hello["idle"]
             for hook in on_idle_limit:

@@ -45,21 +45,24 @@ def _wait(name: str) -> tuple[list[Act], list[Act]]:
     return _waiting.setdefault(name, ([], []))
 
 
+def find(fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+    """Return the spec of a module that is waited for, as the others find it, with a loader that tells us."""
+    if fullname not in _waiting:
+        return None
+    for finder in list(sys.meta_path):
+        find_spec = None if finder is _Finder else getattr(finder, "find_spec", None)
+        spec: ModuleSpec | None = find_spec and find_spec(fullname, path, target)
+        if spec is not None:
+            if spec.loader is not None:
+                spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
+            return spec
+    return None
+
+
 class _Finder:
     """Let the others find a module, and have its loader tell us."""
 
-    @classmethod
-    def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if fullname not in _waiting:
-            return None
-        for finder in list(sys.meta_path):
-            find_spec = None if finder is cls else getattr(finder, "find_spec", None)
-            spec: ModuleSpec | None = find_spec and find_spec(fullname, path, target)
-            if spec is not None:
-                if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader)  # type: ignore[assignment]
-                return spec
-        return None
+    find_spec = staticmethod(find)
 
 
 class _Loader:

@@ -34,6 +34,7 @@ def _watch_once() -> None:
         closing.watch()
         imports.after("uvloop.loop", _stand_in_for_uvloop)
         imports.before("trio._socket", _prepare_for_trio)
+        imports.after("http.client", _stand_in_for_http)
 
 
 def _stand_in_for_uvloop(module: ModuleType) -> None:
@@ -47,6 +48,12 @@ def _prepare_for_trio(module: ModuleType) -> None:
     from outgate.client.relay import moving
 
     moving.prepare()
+
+
+def _stand_in_for_http(module: ModuleType) -> None:
+    from outgate.client.urlfetch import connections
+
+    connections.stand_in(module)
 
 
 def module() -> ModuleType:

@@ -20,6 +20,10 @@ TOKEN_VARIABLE = "OUTGATE_TOKEN_FILE"
 #: What a program and those that started it have narrowed themselves to, as JSON, for what they start.
 NARROW_VARIABLE = "OUTGATE_NARROW"
 
+#: Whether ``http.client`` goes over ``sockets`` or through ``urlfetch``, whatever the app's profile is.
+HTTP_VARIABLE = "OUTGATE_HTTP"
+#: App Engine's own word for sockets: it is there, whatever it says, even nothing.
+HTTP_SOCKETS_VARIABLE = "GAE_USE_SOCKETS_HTTPLIB"
 #: Labels under which the bytes of a program, and of what it starts, are booked, as in ``job=17,team=web``.
 LABELS_VARIABLE = "OUTGATE_LABELS"
 

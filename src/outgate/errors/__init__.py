@@ -148,4 +148,5 @@ class InternalError(OutgateError):
     """A fault of outgate's own. Please report it with the text that came with it."""
 
 
-from outgate.errors.table import TABLE, Row, build, describe  # noqa: E402 - its rows name the classes above
+from outgate.errors.row import Row  # noqa: E402 - as below
+from outgate.errors.table import TABLE, build, describe  # noqa: E402 - its rows name the classes above

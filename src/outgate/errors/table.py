@@ -22,38 +22,14 @@ from outgate.errors import (
     TooManyLeases,
     UnknownDescriptor,
 )
+from outgate.errors.row import Row
+from outgate.errors.urlfetch import ROWS as _URL_FETCH
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Dict, Mapping, Optional, Tuple, Type
+    from typing import Any, Dict, Mapping, Optional, Tuple
 
 __all__ = ["TABLE", "Row", "build", "describe"]
-
-
-class Row:
-    """One refusal: its code, class, errno (``None``: it is no ``OSError``), sentence and cure (both format strings over
-    the facts).
-
-    ``brief`` is the sentence for a program that is only told the kind of rule (``reasons = "brief"``, fact ``kind``).
-    """
-
-    __slots__ = ("brief", "cls", "code", "cure", "errno", "sentence")
-
-    def __init__(
-        self,
-        code: str,
-        cls: Type[Refusal],
-        errno: Optional[int],
-        sentence: str,
-        cure: Optional[str] = None,
-        brief: Optional[str] = None,
-    ) -> None:
-        self.brief = brief
-        self.code = code
-        self.cls = cls
-        self.errno = errno
-        self.sentence = sentence
-        self.cure = cure
 
 
 #: The cure of every brief refusal.
@@ -325,6 +301,7 @@ _ROWS = (
         "client and gate have no protocol version in common (client {client}, gate {gate})",
         "upgrade the older of the two",
     ),
+    *_URL_FETCH,
 )
 
 #: code → row. ``docs/errors.md`` is made from it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from outgate.core import lease as life
 from outgate.core.policy.decide import ALLOW, REPORT, Ask, Decision, Policy, Transport
 from outgate.core.policy.narrow import NOT_NARROWED, Narrowed, could_resolve, decide
 from outgate.gate.explain import withheld
@@ -35,6 +36,21 @@ def may_open(gate: Gate, process: Process) -> Reply | None:
     if gate.books.refuses:
         return refusal("ledger-behind", why=gate.books.why)
     return may_have_sockets(process)
+
+
+def may_hold(gate: Gate, process: Process, count: int) -> Reply | None:
+    """Return why this process may have no further sockets of the gate's making, or ``None``.
+
+    :param count: how many.
+    """
+    refused = may_open(gate, process)
+    if refused is not None:
+        return refused
+    app = process.app
+    held = app.held + app.closer.waiting  # what waits for its close has a descriptor still
+    if not life.may_hold(held, count, gate.held_limit(app)):
+        return refusal("too-many-leases", app=app.name, used=held, limit=gate.limit(app))
+    return None
 
 
 async def judge(

@@ -21,7 +21,8 @@ from outgate.core.policy.decide import ALLOW
 from outgate.gate import listing, wire
 from outgate.gate.datagram import reaching
 from outgate.gate.explain import before_lookup, explain, unknown
-from outgate.gate.judging import judge, may_open
+from outgate.gate.fetching.fetches import fetch
+from outgate.gate.judging import judge, may_hold, may_open
 from outgate.gate.kernel import births, dial
 from outgate.gate.names import lookup, relearn
 from outgate.gate.names.resolver import numbers
@@ -48,12 +49,9 @@ _STAT_PAGE = 150
 async def new(gate: Gate, channel: Channel, process: Process, request: wire.New) -> tuple[Reply, list[int]]:
     """Make born sockets for the client's pool. Taking one from the pool is silent, so nothing is charged here."""
     app = process.app
-    refused = may_open(gate, process)
+    refused = may_hold(gate, process, request.count)
     if refused is not None:
         return refused, []
-    held = app.held + app.closer.waiting  # what waits for its close has a descriptor still
-    if not life.may_hold(held, request.count, gate.held_limit(app)):
-        return refusal("too-many-leases", app=app.name, used=held, limit=gate.limit(app)), []
     make: Callable[[Process, int, Channel], births.Born] = partial(_make_direct, gate)
     is_relay = False
     if request.kind == "udp":
@@ -278,6 +276,7 @@ async def drain(gate: Gate, channel: Channel, process: Process, request: wire.Dr
 HANDLERS: dict[type, Any] = {
     wire.New: new,
     wire.Connect: connect,
+    wire.Fetch: fetch,
     wire.Harvest: relaying.harvest,
     wire.Reach: reaching.reach,
     wire.Name: reaching.name,

@@ -28,6 +28,7 @@ from outgate.gate.datagram.udp import Udp
 from outgate.gate.decisionlog import record
 from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.ending import Ending, milliseconds_since
+from outgate.gate.fetching.fetches import Fetches
 from outgate.gate.kernel import dial, meter
 from outgate.gate.kernel.closer import Closer
 from outgate.gate.ledger.nobooks import NOTHING as NO_BOOKS
@@ -87,6 +88,7 @@ class Gate:
         self._dial_threads: dict[str, ThreadPoolExecutor] = {}
         self.udp = Udp(self)
         self.relaying = Relaying(self)
+        self.fetches = Fetches(self)
         self.sharing = Sharing(self)
         self.narrowings = Narrowings(self)
         self._watch = Watch(loop, self._on_dial_ended)
@@ -174,7 +176,7 @@ class Gate:
         decision = lease.decision
         assert decision is not None
         if decision.verdict != "allow" or self.settings.gate.log_allowed:
-            self.log_decision(process, *lease.asked, lease.address, decision, lease)
+            self.log_decision(process, *lease.asked, lease.address, decision, lease, path=lease.way)
         else:
             self.counts.decided(process.app.name, decision, "tcp")
         if lease.state == life.DIALLED:
@@ -357,6 +359,7 @@ class Gate:
         self.ending.stop()
         self.quotas.stop()
         self._end_tasks()
+        self.fetches.stop()
         self._watch.close()
         for app in self.registry.apps.values():
             app.resolver.stop()

@@ -77,6 +77,12 @@ class Connect(msgspec.Struct, frozen=True, tag_field="op", tag=messages.CONNECT)
         _refuse_null(self.host)
 
 
+class Fetch(msgspec.Struct, frozen=True, tag_field="op", tag=messages.FETCH):
+    """Ask for a line to URL Fetch."""
+
+    hello: Greeting | None = None
+
+
 class Harvest(msgspec.Struct, frozen=True, tag_field="op", tag=messages.HARVEST):
     """Ask how the dial of a relayed socket has ended, and perhaps claim it for a dial of one's own."""
 
@@ -278,6 +284,7 @@ Request = Union[
     Hello,
     New,
     Connect,
+    Fetch,
     Harvest,
     Reach,
     Name,

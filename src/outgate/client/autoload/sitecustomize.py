@@ -41,6 +41,9 @@ class _Finder(object):
     def find_spec(cls, fullname, path=None, target=None):
         if fullname == "outgate":
             return _package_spec()
+        if fullname == "http.client":  # it imports socket in its midst, when it could not be waited for any more
+            __import__("_socket")
+            return sys.modules["outgate.client.imports"].find(fullname, path, target)
         if fullname != "_socket":
             return None
         sys.meta_path.remove(cls)

@@ -24,6 +24,7 @@ hello        (anchor only, one-way) role="anchor"             none
 new          family (4|6), count, kind ("tcp"|"udp")          ids [int], cookies [int], and ``count`` fds
 connect      sock (id), host, port, flow, scope               lease, addr [ip, port, flow, scope], connected (bool)
 resolve      call, and its arguments                          answer
+fetch                                                         one fd: the line (:mod:`.fetchline`)
 harvest      sock, claim (bool)                               own, peer: [ip, port, flow, scope]; or errno
 reach        sock, host, port, flow, scope, connect           addr [ip, port, flow, scope]
 name         sock                                             own, peer: [ip, port, flow, scope], peer perhaps null
@@ -94,6 +95,7 @@ APP_ENGINE = "app-engine"
 HELLO = "hello"
 NEW = "new"
 CONNECT = "connect"
+FETCH = "fetch"
 HARVEST = "harvest"
 REACH = "reach"
 NAME = "name"
@@ -124,6 +126,7 @@ LIMITS = {
     HELLO: 10.0,
     NEW: 10.0,
     CONNECT: 60.0,
+    FETCH: 10.0,
     HARVEST: 10.0,
     REACH: 60.0,
     NAME: 10.0,

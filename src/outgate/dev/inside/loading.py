@@ -13,6 +13,7 @@ from typing import Any
 
 from outgate.dev import tasks
 from outgate.dev.inside import deferred
+from outgate.urlfetch import in_task
 
 __all__ = ["ASGI", "WSGI", "CannotLoad", "around_asgi", "around_wsgi", "interface", "load"]
 
@@ -84,6 +85,7 @@ def around_wsgi(routes: Sequence[tuple[str, Any]]) -> Callable[..., Iterable[byt
 
     def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         environ["REMOTE_ADDR"] = environ.get(_CALLER, "127.0.0.1")
+        in_task.set("HTTP_X_APPENGINE_QUEUENAME" in environ)
         path = environ.get("PATH_INFO", "")
         if path == tasks.DEFERRED and environ["REQUEST_METHOD"] == "POST":
             outcome = deferred.run(environ.get("HTTP_X_APPENGINE_TASKNAME"), environ["wsgi.input"].read())
@@ -102,6 +104,7 @@ def around_asgi(routes: Sequence[tuple[str, Any]]) -> Callable[..., Any]:
     """Return one ASGI app that runs deferred functions in a thread and hands on the rest by path."""
 
     async def serve(scope: Any, receive: Any, send: Any) -> None:
+        in_task.set(any(name == b"x-appengine-queuename" for name, _ in scope.get("headers", ())))
         if scope["type"] == "http" and scope["path"] == tasks.DEFERRED and scope["method"] == "POST":
             body = b""
             while True:

@@ -115,6 +115,12 @@ class Quotas:
         item.is_charged = True
         return None
 
+    def spent(self, app: App) -> Reply | None:
+        """Return the refusal of an app that is cut because its bytes are used up, or ``None``."""
+        found, now = self._apps.get(app.name), self.clock()
+        account = None if found is None else found.spent(now)
+        return None if found is None or account is None else found.refusal(account, now)
+
     def pace(self, lease: Lease) -> None:
         """Have the kernel keep to the quotas' pace from the first byte on, before a direct socket is dialled."""
         app = self._apps.get(lease.process.app.name)

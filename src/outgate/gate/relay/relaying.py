@@ -6,6 +6,7 @@ import asyncio
 import errno
 from _socket import AF_UNIX, IPPROTO_TCP, SHUT_WR, SO_ERROR, SO_SNDBUF, SOCK_STREAM, SOL_SOCKET, TCP_NODELAY, socketpair
 from _socket import socket as native
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
@@ -40,9 +41,10 @@ class Side:
     :ivar connects: set when it does; there only while somebody has claimed it.
     :ivar nagle: whether the program has set TCP_NODELAY to off itself. Else the relay sets it: it writes what comes in
         one piece, and a second Nagle would hold back what the program sent without.
+    :ivar told: called with "" when a dial has ended, and with how when all is over, where the gate itself waits for it.
     """
 
-    __slots__ = ("claimant", "connects", "errno", "filled", "lease", "nagle", "relayed")
+    __slots__ = ("claimant", "connects", "errno", "filled", "lease", "nagle", "relayed", "told")
 
     def __init__(self, lease: Lease, relayed: Relayed) -> None:
         self.lease = lease
@@ -52,6 +54,7 @@ class Side:
         self.claimant: Process | None = None
         self.connects: asyncio.Event | None = None
         self.nagle = False
+        self.told: Callable[[str], None] | None = None
 
     @property
     def family(self) -> int:
@@ -125,6 +128,15 @@ class Relaying:
         :param channel: whose reply carries it.
         :raises OSError: the gate has no descriptor left.
         """
+        lease, theirs = self.make_pair(process, family, channel)
+        channel.after_reply(theirs.close)
+        return births.Born(lease.id, lease.cookie, theirs.fileno())
+
+    def make_pair(self, process: Process, family: int, channel: Channel | None = None) -> tuple[Lease, native]:
+        """Make a lease whose bytes the gate carries, and return it with the end that sends and receives them.
+
+        Parameters and errors as :meth:`make`.
+        """
         gate = self._gate
         outside, _ = births.make(family, gate.owner(process))
         try:
@@ -141,8 +153,7 @@ class Relaying:
         relayed = self.relays.adopt(inside, lambda _, how: self._over(lease, how), process.app.closer.put)
         lease.side = Side(lease, relayed)
         relayed.limit = gate.quotas.limit(lease)
-        channel.after_reply(theirs.close)
-        return births.Born(lease.id, lease.cookie, theirs.fileno())
+        return lease, theirs
 
     def restore(self, lease: Lease, inside: native, saved: RelayedState) -> None:
         """Go on with a relayed socket of the gate whose place this one takes."""
@@ -195,6 +206,8 @@ class Relaying:
                 # Taken by SO_ERROR it leaves the socket half-way: the next connect would only say ECONNABORTED.
                 dial.begin(lease.sock, (lease.address, lease.asked[1]))
             relayed.release(filled, failed=True)
+        if side.told is not None:
+            side.told("")
 
     def note_fill(self, lease: Lease, side: Side) -> None:
         """Note what lies in the pair of a socket that is to be connected: it is there to be thrown away.
@@ -215,6 +228,8 @@ class Relaying:
     def _over(self, lease: Lease, how: str) -> None:
         if lease.state != life.ENDED:
             self._gate.ending.end(lease, how)
+        if lease.side is not None and lease.side.told is not None:
+            lease.side.told(how)
 
     def stop(self) -> None:
         """Reset all of them: the gate ends, and nobody carries their bytes on."""

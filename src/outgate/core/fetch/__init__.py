@@ -1,0 +1,1 @@
+"""Decide what may be fetched by URL Fetch, and with which headers: the limits of App Engine's."""
