@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
-__all__ = ["fail", "is_colourful", "paint", "print_json", "printable", "say", "span", "table", "warn"]
+__all__ = ["fail", "is_colourful", "paint", "print_json", "printable", "say", "table", "warn"]
 
 #: Style → parameters of the SGR sequence (ECMA-48, 8.3.117).
 _STYLES: Mapping[str, str] = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
@@ -83,20 +83,3 @@ def table(rows: Iterable[Sequence[str]], right: Iterable[int] = (), gap: str = "
         gap.join(put(cell, width) for put, cell, width in zip(align, row, widths, strict=True)).rstrip()
         for row in cells
     ]
-
-
-def span(seconds: float) -> str:
-    """Return a duration as people say it, its two largest units.
-
-    >>> span(7384)
-    '2 h 3 min'
-    """
-    left = int(seconds)
-    parts: list[str] = []
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        if count or (unit == "s" and not parts):
-            parts.append(f"{count} {unit}")
-        elif parts:
-            break
-    return " ".join(parts[:2])
