@@ -11,6 +11,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
+from outgate.lookout.words import printable
+
 __all__ = ["fail", "is_colourful", "paint", "print_json", "printable", "say", "table", "warn"]
 
 #: Style → parameters of the SGR sequence (ECMA-48, 8.3.117).
@@ -31,13 +33,6 @@ def paint(text: str, style: str, stream: TextIO | None = None) -> str:
     if not style or not is_colourful(stream or sys.stdout):
         return text
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
-
-
-def printable(text: str) -> str:
-    """Return text with what a terminal would obey written out: names in a policy or a gate's answer are data."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def say(text: str = "", stream: TextIO | None = None) -> None:

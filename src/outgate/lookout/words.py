@@ -1,13 +1,23 @@
-"""Say figures as people read them: quantities, durations, where a socket leads."""
+"""Say things as people read them: quantities, durations, where a socket leads, text that somebody else chose."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["peer", "quantity", "span"]
+__all__ = ["peer", "printable", "quantity", "span"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def printable(text: str) -> str:
+    """Return text with what a terminal would obey, or a page show in another order, written out.
+
+    Names in a policy or a gate's answer are data.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def quantity(value: float | None, unit: bool = True) -> str:
