@@ -24,7 +24,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-ROOMS = ("errors", "core", "client", "gate", "guard", "lookout", "dev", "cli", "testing")
+ROOMS = ("errors", "core", "client", "gate", "guard", "lookout", "console", "dev", "cli", "testing")
 #: The modules of the core that are loaded into other people's interpreters with the client.
 SHARED = (
     "core.foreign",
@@ -44,6 +44,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "gate": ("errors", "core"),
     "guard": ("errors", "core"),
     "lookout": ("errors", "core", "gate", "client"),
+    "console": ("errors", "core", "gate", "lookout"),
     "dev": ("errors", "core", "gate"),
     "cli": ROOMS,
     "testing": ROOMS,
