@@ -88,13 +88,15 @@ def proof(client: httpx.Client) -> str:
     return found[1]
 
 
+#: Seconds after which a wait is taken for a hang. Nothing is asserted on it.
+PATIENCE = 30
 PAGES = ["", "apps/blog", "log", "log?show=all&q=x", "policy", "policy?app=blog&to=10.0.0.1:80", "live", "log/live"]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_without_the_token_there_is_nothing(gate: Console, page: str) -> None:
     """No page says anything of the gate to whoever has not shown the token, and each asks for it."""
-    answer = httpx.get(gate.base + page)
+    answer = httpx.get(gate.base + page, timeout=PATIENCE)
     assert answer.status_code == 401
     assert "blog" not in answer.text
     assert 'name="token"' in answer.text
@@ -103,9 +105,9 @@ def test_without_the_token_there_is_nothing(gate: Console, page: str) -> None:
 def test_a_wrong_token(gate: Console) -> None:
     """It opens nothing, and no cookie comes of it, in an address or in the form."""
     for answer in (
-        httpx.get(gate.base, params={"token": "wrong"}),
-        httpx.post(gate.base + "login", data={"token": "wrong"}),
-        httpx.get(gate.base, cookies={gate_cookie(gate): "wrong"}),
+        httpx.get(gate.base, params={"token": "wrong"}, timeout=PATIENCE),
+        httpx.post(gate.base + "login", data={"token": "wrong"}, timeout=PATIENCE),
+        httpx.get(gate.base, cookies={gate_cookie(gate): "wrong"}, timeout=PATIENCE),
     ):
         assert answer.status_code == 401
         assert "set-cookie" not in answer.headers
@@ -118,7 +120,10 @@ def gate_cookie(gate: Console) -> str:
 
 def test_the_token_becomes_a_cookie(gate: Console) -> None:
     """It leaves the address at once; the cookie is for this site alone, and no script may read it."""
-    for answer in (httpx.get(gate.url), httpx.post(gate.base + "login", data={"token": f" {gate.token}\n"})):
+    for answer in (
+        httpx.get(gate.url, timeout=PATIENCE),
+        httpx.post(gate.base + "login", data={"token": f" {gate.token}\n"}, timeout=PATIENCE),
+    ):
         assert (answer.status_code, answer.headers["location"]) == (303, "/")
         cookie = answer.headers["set-cookie"]
         assert "HttpOnly" in cookie
@@ -224,6 +229,7 @@ def test_a_form_from_elsewhere_ends_nothing(
     assert lease in client.get("apps/blog").text
 
 
+@pytest.mark.slow
 def test_kill(gate: Console, peer: peers.Peer) -> None:
     """A kill by the form ends that connection, with a reset, and says so; once more it says that none is open."""
     with gate.client() as client, Busy(gate, peer) as program:
@@ -249,6 +255,7 @@ def events(client: httpx.Client, path: str) -> Iterator[dict[str, Any]]:
                 yield json.loads(line.removeprefix("data: "))
 
 
+@pytest.mark.slow
 def test_what_changes_is_sent(gate: Console, client: httpx.Client, lease: str, peer: peers.Peer) -> None:
     """Open pages get figures, sockets and new lines of the log as they come."""
     overview, app, log = (events(client, path) for path in ("live", "apps/blog/live", "log/live?q=10.0.0.1"))
@@ -282,6 +289,7 @@ def test_what_is_not_there(client: httpx.Client) -> None:
         assert says in answer.text
 
 
+@pytest.mark.slow
 def test_a_console_that_is_killed_harms_nobody(tmp_path: Path, peer: peers.Peer) -> None:
     """The gate says that its console has ended, and goes on."""
     with console(tmp_path) as gate, Busy(gate, peer) as program:
@@ -295,6 +303,7 @@ def test_a_console_that_is_killed_harms_nobody(tmp_path: Path, peer: peers.Peer)
         program.tell()
 
 
+@pytest.mark.slow
 def test_a_console_that_hangs_harms_nobody(tmp_path: Path, peer: peers.Peer) -> None:
     """With its console stopped the gate answers, and ends when it is told to, and its console with it."""
     with console(tmp_path) as gate:
@@ -305,15 +314,17 @@ def test_a_console_that_hangs_harms_nobody(tmp_path: Path, peer: peers.Peer) -> 
         assert not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.slow
 def test_a_gate_that_is_killed_takes_its_console_along(tmp_path: Path) -> None:
     """Nothing is left behind that would serve pages of a gate that is no more."""
     with console(tmp_path) as gate:
         watched = os.pidfd_open(gate.console_pid)
         gate.stop(signal.SIGKILL)
-        assert select.select([watched], [], [], 30)[0]
+        assert select.select([watched], [], [], PATIENCE)[0]
         os.close(watched)
 
 
+@pytest.mark.slow
 def test_no_gate_is_said(tmp_path: Path) -> None:
     """While the gate does not answer pages say so in a sentence, and work again when it does."""
     with console(tmp_path) as gate, gate.client() as client:
@@ -326,13 +337,14 @@ def test_no_gate_is_said(tmp_path: Path) -> None:
         assert client.get("log").status_code == 200
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     """Without a ledger, and with a log that is no file, the pages say what to do."""
     gate = Served(tmp_path, "--console", "127.0.0.1:0", "--log", "-", env=environment())
     try:
         found = re.search(r"console at (\S+)", gate.line())
         assert found is not None
-        with httpx.Client(base_url=found[1].partition("?")[0], follow_redirects=True, timeout=30) as client:
+        with httpx.Client(base_url=found[1].partition("?")[0], follow_redirects=True, timeout=PATIENCE) as client:
             assert "standard output" in client.get(found[1]).text
             assert "standard output" in client.get("log").text
             page = client.get("apps/default").text
@@ -342,6 +354,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         gate.stop()
 
 
+@pytest.mark.slow
 def test_over_a_unix_socket(tmp_path: Path) -> None:
     """It can be had by a path, which is gone when the gate is."""
     path = tmp_path / "console.sock"
@@ -349,13 +362,14 @@ def test_over_a_unix_socket(tmp_path: Path) -> None:
     with console(tmp_path, where=f"unix:{path}") as gate:
         transport = httpx.HTTPTransport(uds=str(path))
         with httpx.Client(
-            transport=transport, base_url="http://localhost", follow_redirects=True, timeout=30
+            transport=transport, base_url="http://localhost", follow_redirects=True, timeout=PATIENCE
         ) as client:
             assert client.get("/", params={"token": gate.token}).status_code == 200
             assert client.get("/apps/blog").status_code == 200
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_takeover_has_its_console_follow(tmp_path: Path) -> None:
     """The next gate's console is to be had at the same port as soon as the one before has gone, with its own token."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -363,7 +377,7 @@ def test_a_takeover_has_its_console_follow(tmp_path: Path) -> None:
     with console(tmp_path, where=where) as gate:
         before = gate.token
         with console(tmp_path, "--takeover", where=where) as after:
-            assert gate.process.wait(30) == 0
+            assert gate.process.wait(PATIENCE) == 0
             assert after.base == f"http://{where}/"
             with after.client() as client:
                 assert client.get("apps/blog").status_code == 200
