@@ -87,7 +87,7 @@ class _Console:
             request,
             "overview.html",
             live=views.overview(figures, self._looking.history()),
-            counts=figures.counts,
+            apps=[row.name for row in figures.apps[: views.MOST_APPS]],
             hidden=max(0, len(figures.apps) - views.MOST_APPS),
             sort=sort,
             sorts={name: SORTS[key][0] for name, key in _SORTS.items()},

@@ -29,7 +29,7 @@ class Live(NamedTuple):
     :ivar text: name → what is to be read.
     :ivar bars: name → part of a bar that is full, from 0 to 1.
     :ivar paths: name → path of a line.
-    :ivar rows: what has a row of its own; where they change the page is made anew.
+    :ivar rows: what there is that has a row of its own; where that changes the page is made anew.
     """
 
     text: dict[str, str]
@@ -53,8 +53,7 @@ def overview(figures: Figures, history: Sequence[tuple[float, float]]) -> Live:
         "notice": " · ".join(_notices(counts)),
     }
     bars: dict[str, float] = {}
-    shown_apps = figures.apps[:MOST_APPS]
-    for each in shown_apps:
+    for each in figures.apps[:MOST_APPS]:
         at = f"{each.name}/"
         text |= {f"{at}{name}": value for name, value in _rates(each).items()}
         text |= {f"{at}processes": f"{each.processes:,}", f"{at}quota": _quota(each.quota)}
@@ -66,7 +65,7 @@ def overview(figures: Figures, history: Sequence[tuple[float, float]]) -> Live:
         name: charts.line([pair[way] for pair in history], most, *TRAFFIC)
         for way, name in enumerate(("sent", "received"))
     }
-    return Live(text, bars, paths, [each.name for each in shown_apps])
+    return Live(text, bars, paths, sorted(counts["apps"]))
 
 
 def app(row: AppRow, quotas: Sequence[Mapping[str, Any]]) -> Live:
@@ -86,7 +85,7 @@ def app(row: AppRow, quotas: Sequence[Mapping[str, Any]]) -> Live:
             f"{at}forecast": _forecast(quota["runs_out_in"]),
         }
         bars[at] = _part(quota["share"])
-    return Live(text, bars, {}, [str(quota["quota"]) for quota in quotas])
+    return Live(text, bars, {}, sorted(str(quota["quota"]) for quota in quotas))
 
 
 def _rates(row: AppRow) -> dict[str, str]:
