@@ -75,6 +75,8 @@ def lease(gate: Console, client: httpx.Client, peer: peers.Peer) -> Iterator[str
         assert program.said() == {"open": True}
         found = re.search(r'name="lease" data-value="lease" value="([^"]+)"', client.get("apps/blog").text)
         assert found is not None
+        while "10.0.0.1 (private)" not in client.get("").text:  # its line is written a moment after
+            pass
         yield found[1]
         client.post("apps/blog/kill", data={"lease": found[1], "proof": proof(client)})
         assert "ended" in program.said()

@@ -68,11 +68,13 @@ class Beside:
         with self._lock:
             if self._is_ending:
                 return
-            process = self._process = _spawn(listener.fileno())
+            fd = listener.fileno()
+            process = self._process = _spawn(fd)
+            listener.close()  # so that nobody listens any more when the console has ended
         say(f"console at {address}?token={self._token}")
         assert process.stdin is not None
         # Not as an argument, nor in the environment: others could read it there.
-        told = {"fd": listener.fileno(), "token": self._token, "gate": gate, "config": config}
+        told = {"fd": fd, "token": self._token, "gate": gate, "config": config}
         with contextlib.suppress(BrokenPipeError):  # it has ended already
             process.stdin.write(json.dumps(told).encode() + b"\n")
             process.stdin.flush()
@@ -105,12 +107,10 @@ class Beside:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        if self._bound is not None:
-            name = self._bound[0].getsockname()
-            self._bound[0].close()
-            if isinstance(name, str):
-                with contextlib.suppress(OSError):
-                    os.unlink(name)
+        path, port = listening.where(self._where)
+        if port < 0 and self._bound is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
 
 def _spawn(fd: int) -> subprocess.Popen[bytes]:
