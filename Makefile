@@ -92,7 +92,7 @@ $(READY): pyproject.toml constraints.txt
 	fi
 	@$(call requirements,$(DEV_GROUPS)) >$(VENV)/groups.txt
 	@echo "installing into $(VENV)"
-	@$(PIP) install --constraint $(CONSTRAINTS) --requirement $(VENV)/groups.txt --editable '.[gate,dev]'
+	@$(PIP) install --constraint $(CONSTRAINTS) --requirement $(VENV)/groups.txt --editable '.[gate,dev,console]'
 	@touch $@
 
 $(LIBRARIES): $(READY)

@@ -14,6 +14,7 @@ import socket
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from typing import Any
 
 from outgate.core import lease as life
@@ -73,25 +74,11 @@ def main(count: int, destinations: int) -> dict[str, Any]:
     """Open the connections, reload twice and return what was seen."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "outgate.toml")
-
-        def write(*rules: str) -> None:
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(_CONFIG.format(uid=os.getuid(), rules=", ".join(f'"{each}"' for each in rules)))
-
-        write(*_OTHERS, "127.0.0.0/8")
-        settings = config.load(path)
-        loop = new_loop()
-        log = DecisionLog(os.path.join(folder, "log"))
-        gate = Gate(settings, listen(os.path.join(folder, "gate.sock"), 0o600), log, loop)
-        gate.reloader = config.reload
-        gc.freeze()  # as outgate.gate.main does
-        gate._sweep.stop()  # it would find that no program has them
-        servers = [socket.create_server(("0.0.0.0", 0), backlog=_BACKLOG) for _ in range(_LISTENERS)]
-        process = Process(gate.registry.apps["blog"], "bench", os.getpid(), os.getuid(), os.getgid())
-        process.channels = 1
-        gate.registry.join(process)
+        gate, log, servers, process = set_up(folder, path)
+        loop = gate.loop
         for number in range(count):
-            _open(gate, process, servers[number % destinations % _LISTENERS].getsockname()[1], number % destinations)
+            port = servers[number % destinations % _LISTENERS].getsockname()[1]
+            open_connection(gate, process, port, number % destinations)
         found: dict[str, Any] = {"connections": count, "destinations": destinations, "other_rules": len(_OTHERS)}
 
         async def measure() -> None:
@@ -99,7 +86,7 @@ def main(count: int, destinations: int) -> dict[str, Any]:
             await asyncio.sleep(1.0)
             found["bare"] = ticker.take()
             for name, rules in (("allows", (*_OTHERS, "127.0.0.0/8")), ("denies", _OTHERS)):
-                write(*rules)
+                _write(path, *rules)
                 began, used = time.perf_counter(), time.thread_time()
                 gate.reload()
                 read = time.perf_counter()
@@ -125,7 +112,34 @@ def main(count: int, destinations: int) -> dict[str, Any]:
     return found
 
 
-def _open(gate: Gate, process: Process, port: int, number: int) -> None:
+def set_up(folder: str, path: str) -> tuple[Gate, DecisionLog, list[socket.socket], Process]:
+    """Make a gate in this process with an app ``blog``, its log, servers to connect to, and a process of the app.
+
+    :param path: where its configuration is written.
+    """
+    _write(path, *_OTHERS, "127.0.0.0/8")
+    loop = new_loop()
+    log = DecisionLog(os.path.join(folder, "log"))
+    settings = config.load(path)
+    settings = replace(settings, gate=replace(settings.gate, log=os.path.join(folder, "log")))
+    gate = Gate(settings, listen(os.path.join(folder, "gate.sock"), 0o600), log, loop)
+    gate.reloader = config.reload
+    gc.freeze()  # as outgate.gate.main does
+    gate._sweep.stop()  # it would find that no program has them
+    servers = [socket.create_server(("0.0.0.0", 0), backlog=_BACKLOG) for _ in range(_LISTENERS)]
+    process = Process(gate.registry.apps["blog"], "bench", os.getpid(), os.getuid(), os.getgid())
+    process.channels = 1
+    gate.registry.join(process)
+    return gate, log, servers, process
+
+
+def _write(path: str, *rules: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(_CONFIG.format(uid=os.getuid(), rules=", ".join(f'"{each}"' for each in rules)))
+
+
+def open_connection(gate: Gate, process: Process, port: int, number: int) -> None:
+    """Open one more, as a program would have."""
     address = f"127.{1 + number // 65536 % 250}.{number // 256 % 256}.{number % 256}"
     sock, cookie = births.make(4, None)
     lease = gate.registry.add(process, sock, cookie, 4)

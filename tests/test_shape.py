@@ -24,7 +24,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-ROOMS = ("errors", "core", "client", "gate", "guard", "dev", "cli", "testing")
+ROOMS = ("errors", "core", "client", "gate", "guard", "lookout", "console", "dev", "cli", "testing")
 #: The modules of the core that are loaded into other people's interpreters with the client.
 SHARED = (
     "core.foreign",
@@ -44,7 +44,9 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "client": ("errors", *SHARED),
     "gate": ("errors", "core"),
     "guard": ("errors", "core"),
-    "dev": ("errors", "core", "gate", "urlfetch"),
+    "lookout": ("errors", "core", "gate", "client"),
+    "console": ("errors", "core", "gate", "lookout"),
+    "dev": ("errors", "core", "gate", "lookout", "console", "urlfetch"),
     "cli": ROOMS,
     "testing": ROOMS,
 }

@@ -16,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outgate.cli.logline import Wanted, in_words, parse, since
+from outgate.cli.logline import in_words
 from outgate.cli.main import main
+from outgate.lookout.loglines import Wanted, parse, since
 from outgate.testing.running import RunningGate
 from support.commands import OUTGATE, environment, outgate, serving
 

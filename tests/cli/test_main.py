@@ -99,7 +99,7 @@ def test_options_are_not_abbreviated() -> None:
 def test_run_starts_without_what_it_does_not_need() -> None:
     """What ``outgate run`` imports before it starts a program has no library of the gate's, no argparse and no json."""
     source = str(Path(outgate_package.__file__).parents[1])
-    names = "outgate.cli.main, outgate.cli.run, outgate.cli.embedded, outgate.cli.ask, outgate.cli.isolated"
+    names = "outgate.cli.main, outgate.cli.run, outgate.cli.embedded, outgate.lookout.ask, outgate.cli.isolated"
     code = f"import sys; sys.path.append({source!r}); import {names}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-IS", "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())

@@ -66,23 +66,6 @@ def test_table_aligns() -> None:
     assert output.table(rows, right=[1]) == ["app    sent", "blog  1,234  x", "b         7"]
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (59.9, "59 s"),
-        (60, "1 min"),
-        (7384, "2 h 3 min"),
-        (86400, "1 d"),
-        (90061, "1 d 1 h"),
-        (86401, "1 d"),
-    ],
-)
-def test_span(seconds: float, text: str) -> None:
-    """A duration is said in its two largest neighbouring units."""
-    assert output.span(seconds) == text
-
-
 def test_failure_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
     """A failure prints nothing on standard output, which a program may read."""
     assert output.fail("check", "no", 2) == 2

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from gate.test_meter_close import Program
 from outgate.cli.main import main
-from outgate.cli.topframe import View, frame, plain, quantity
-from outgate.cli.toprates import SORTS, Look, figures
+from outgate.cli.topframe import View, frame, plain
+from outgate.lookout.rates import SORTS, Look, figures
 from outgate.testing.running import RunningGate
 from support import peers
 from support.commands import OUTGATE, environment, outgate
@@ -126,16 +126,6 @@ def test_one_app() -> None:
     seen = figures(None, now, app="a")
     assert ([app.name for app in seen.apps], seen.total.open) == (["a"], 1)
     assert [each.row["lease"] for each in seen.sockets] == ["1"]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(None, "-"), (0, "0 B"), (999, "999 B"), (1000, "1.00 kB"), (9_994, "9.99 kB"), (9_996, "10.0 kB"),
-     (123_456, "123 kB"), (999_499, "999 kB"), (999_500, "1.00 MB"), (20e9, "20.0 GB"), (3.2e18, "3200 PB")],
-)  # fmt: skip
-def test_quantities(value: float | None, text: str) -> None:
-    """Bytes are said in at most four digits, with the unit that fits."""
-    assert quantity(value) == text
 
 
 @given(st.integers(0, 40), st.integers(0, 200), st.integers(0, 30), st.integers(0, 40), st.integers(0, 60))

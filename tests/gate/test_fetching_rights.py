@@ -18,10 +18,10 @@ from typing import Any, Union
 import msgspec
 import pytest
 
-from outgate.cli import ask
 from outgate.core.formats import fetchline, messages
 from outgate.gate import wire
 from outgate.gate.fetching import fetches, threads
+from outgate.lookout import ask
 from outgate.testing.running import RunningGate, ThreadGate
 from support import peers, web
 from support.clocked import Clocked

@@ -18,7 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import outgate as package
-from outgate.cli.tailing import Tail
 from outgate.core import tenure
 from outgate.errors import ConfigError
 from outgate.gate.configuration import config
@@ -26,6 +25,7 @@ from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.metrics import gathering, serving, table
 from outgate.gate.metrics.histogram import LAG, LOOK_UP, REQUEST, Histogram
 from outgate.gate.travel.sharing import Loan
+from outgate.lookout.tailing import Tail
 from outgate.testing.running import RunningGate, ThreadGate
 from support import commands, peers
 from support.scraping import (

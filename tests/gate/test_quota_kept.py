@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from gate.test_takeover import Program
-from outgate.cli import ask
 from outgate.cli import quota as command
 from outgate.core.quota.account import Kept
 from outgate.errors import ConfigError
 from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.quota.store import NAME, Store
+from outgate.lookout import ask
 from outgate.testing.running import LogLines, RunningGate
 from support import peers
 from support.clocked import Clocked, refused

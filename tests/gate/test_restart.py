@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from outgate.cli import ask
 from outgate.core.formats import messages
 from outgate.gate.decisionlog import lines
 from outgate.gate.restart import records
+from outgate.lookout import ask
 from outgate.testing.running import RunningGate
 from support import peers
 from support.raw import RawChannel

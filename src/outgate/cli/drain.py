@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 
-from outgate.cli import ask, output
+from outgate.cli import output, parsing
 from outgate.core.formats import messages
+from outgate.lookout import ask
 
 _EPILOG = """\
 What is open goes on until its program closes it; whoever wants a new connection is refused meanwhile (GateUnavailable).
@@ -25,7 +26,7 @@ _INTERVAL = 0.5
 
 def main(argv: list[str]) -> int:
     """Ask the gate to drain, and wait for its end."""
-    parser = ask.parser("drain", "Have the gate open nothing new, wait for what is open, and stop it.", _EPILOG)
+    parser = parsing.parser("drain", "Have the gate open nothing new, wait for what is open, and stop it.", _EPILOG)
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="wait no longer; the gate drains on")
     parser.add_argument("--cancel", action="store_true", help="let the gate open connections again")
     options = parser.parse_args(argv)

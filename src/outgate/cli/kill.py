@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from outgate.cli import ask, output
+from outgate.cli import output, parsing
 from outgate.core.formats import messages
+from outgate.lookout import ask
 
 _EPILOG = """\
 The program gets ECONNRESET, its peer a reset, and the log says "killed". It may connect again: to stop that, deny it.
@@ -21,7 +22,7 @@ examples:
 
 def main(argv: list[str]) -> int:
     """Ask the gate to reset each connection that is named, and say what came of it."""
-    parser = ask.parser("kill", "Reset connections.", _EPILOG)
+    parser = parsing.parser("kill", "Reset connections.", _EPILOG)
     parser.add_argument("lease", nargs="+", metavar="LEASE", help='as "outgate ps" and the log name it')
     options = parser.parse_args(argv)
     answers: list[dict[str, Any]] = []

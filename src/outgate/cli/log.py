@@ -8,11 +8,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
-from outgate.cli import ask, output
-from outgate.cli.logline import Wanted, in_words, parse, since
-from outgate.cli.tailing import Tail
+from outgate.cli import output, parsing
+from outgate.cli.logline import in_words
 from outgate.core.formats import messages
 from outgate.errors import ConfigError
+from outgate.lookout import ask
+from outgate.lookout.loglines import Wanted, parse, since
+from outgate.lookout.tailing import Tail
 
 _EPILOG = """\
 Without FILE the gate that runs is asked where its log is. "-" is standard input. One line a decision: when (in the
@@ -146,7 +148,7 @@ def _parser() -> ArgumentParser:
     p.add_argument("--all", action="store_true", help="ends and events, too")
     p.add_argument("--json", action="store_true", help="print the lines as they are in the file")
     p.add_argument("--config", metavar="FILE", help="the log that this configuration names")
-    ask.add_socket_option(p)
+    parsing.add_socket_option(p)
     return p
 
 

@@ -11,7 +11,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TextIO
 
-__all__ = ["fail", "is_colourful", "paint", "print_json", "printable", "say", "span", "table", "warn"]
+from outgate.lookout.words import printable
+
+__all__ = ["fail", "is_colourful", "paint", "print_json", "printable", "say", "table", "warn"]
 
 #: Style → parameters of the SGR sequence (ECMA-48, 8.3.117).
 _STYLES: Mapping[str, str] = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
@@ -31,13 +33,6 @@ def paint(text: str, style: str, stream: TextIO | None = None) -> str:
     if not style or not is_colourful(stream or sys.stdout):
         return text
     return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
-
-
-def printable(text: str) -> str:
-    """Return text with what a terminal would obey written out: names in a policy or a gate's answer are data."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def say(text: str = "", stream: TextIO | None = None) -> None:
@@ -90,20 +85,3 @@ def table(rows: Iterable[Sequence[str]], right: Iterable[int] = (), gap: str = "
         gap.join(put(cell, width) for put, cell, width in zip(align, row, widths, strict=True)).rstrip()
         for row in cells
     ]
-
-
-def span(seconds: float) -> str:
-    """Return a duration as people say it, its two largest units.
-
-    >>> span(7384)
-    '2 h 3 min'
-    """
-    left = int(seconds)
-    parts: list[str] = []
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        count, left = divmod(left, size)
-        if count or (unit == "s" and not parts):
-            parts.append(f"{count} {unit}")
-        elif parts:
-            break
-    return " ".join(parts[:2])

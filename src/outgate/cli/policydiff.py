@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from outgate.cli import output
 from outgate.cli.learn import lines, opened
-from outgate.cli.logline import since
 from outgate.errors import ConfigError
+from outgate.lookout.loglines import since
 
 if TYPE_CHECKING:
     from outgate.core.learn.connections import Connections

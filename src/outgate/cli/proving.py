@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from outgate.cli import ask, nested
+from outgate.cli import nested
 from outgate.core import paths
 from outgate.core.formats import messages
 from outgate.guard import features, proof
@@ -15,6 +15,7 @@ from outgate.guard.judge import Judge
 from outgate.guard.proof import Outcome
 from outgate.guard.ways.table import WAYS
 from outgate.guard.ways.target import V4, V6
+from outgate.lookout import ask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from outgate.cli import ask, output
+from outgate.cli import output, parsing
 from outgate.core.formats import messages
+from outgate.lookout import ask
+from outgate.lookout.words import span
 
 _EPILOG = """\
   lease      what it is called in the log, and what "outgate kill" takes
@@ -29,7 +31,7 @@ _FIGURES = (2, 5, 6, 7, 8)
 
 def main(argv: list[str]) -> int:
     """Ask the gate for its open sockets, page by page, and print them."""
-    parser = ask.parser("ps", "Show the sockets that are open.", _EPILOG)
+    parser = parsing.parser("ps", "Show the sockets that are open.", _EPILOG)
     parser.add_argument("--app", default="", metavar="NAME", help="only those of this app")
     options = parser.parse_args(argv)
     sockets: list[dict[str, Any]] = []
@@ -69,8 +71,8 @@ def _row(socket: dict[str, Any]) -> tuple[str, ...]:
         str(socket["pid"]),
         peer,
         path,
-        output.span(socket["age"]),
-        "-" if socket["idle"] is None else output.span(socket["idle"]),
+        span(socket["age"]),
+        "-" if socket["idle"] is None else span(socket["idle"]),
         f"{socket['sent']:,}",
         f"{socket['received']:,}",
         " ".join(map(str, socket["holders"])) or "-",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from outgate.cli import ask, output
+from outgate.cli import output, parsing
 from outgate.core.formats import messages
+from outgate.lookout import ask
+from outgate.lookout.words import span
 
 _EPILOG = """\
   used       of the limit, in the calendar day or minute that runs (gate.zone)
@@ -29,7 +31,7 @@ _FIGURES = (2, 3, 4, 6)
 
 def main(argv: list[str]) -> int:
     """Ask the gate for the quotas, page by page, and print them."""
-    parser = ask.parser("quota", "Show how much of each quota is used, and when it resets.", _EPILOG)
+    parser = parsing.parser("quota", "Show how much of each quota is used, and when it resets.", _EPILOG)
     parser.add_argument("--app", default="", metavar="NAME", help="only those of this app")
     options = parser.parse_args(argv)
     quotas: list[dict[str, Any]] = []
@@ -68,5 +70,5 @@ def _row(quota: dict[str, Any]) -> tuple[str, ...]:
         f"{quota['share']:.0%}".replace("%", " %"),
         quota["over"],
         quota["resets"] or "-",
-        "-" if runs_out is None else "used up" if not runs_out else f"used up in {output.span(runs_out)}",
+        "-" if runs_out is None else "used up" if not runs_out else f"used up in {span(runs_out)}",
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from outgate.cli import ask, output
+from outgate.cli import output, parsing
 from outgate.core.formats import messages
+from outgate.lookout import ask
 
 _EPILOG = """\
 A file that cannot be used changes nothing: the old policy stays in force, and the reason is said here and in the log.
@@ -23,7 +24,7 @@ examples:
 
 def main(argv: list[str]) -> int:
     """Ask the gate to reload, and say what came of it."""
-    options = ask.parser("reload", "Have the gate read its configuration again.", _EPILOG).parse_args(argv)
+    options = parsing.parser("reload", "Have the gate read its configuration again.", _EPILOG).parse_args(argv)
     try:
         _, reply = ask.find({"op": messages.RELOAD}, options.socket)
     except (ask.NoGate, ask.Refused) as e:

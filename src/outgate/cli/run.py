@@ -103,7 +103,7 @@ def _check_file(path: str, replace: bool) -> None:
 def _gate_for(options: Options) -> Tuple[str, str]:
     """Return the socket of the gate to use, and what to say of its policy; starts a gate unless one is running."""
     if not _policy_options(options):
-        from outgate.cli import ask
+        from outgate.lookout import ask
 
         named = os.path.abspath(options.socket) if options.socket else os.environ.get(paths.SOCKET_VARIABLE)
         for path in (named,) if named else ask.candidates():
@@ -148,8 +148,8 @@ def _label(given: list[str]) -> None:
 
 def _narrow(rules: list[str], socket: str, environ: Dict[str, str]) -> None:
     """Have the gate narrow this process, which becomes the program, and what that starts."""
-    from outgate.cli import ask
     from outgate.core.formats import messages, quickjson
+    from outgate.lookout import ask
 
     one = {"allow": rules, "deny": [], "names": None}
     try:

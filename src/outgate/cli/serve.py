@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import socket
     from argparse import Namespace
 
+    from outgate.console.beside import Beside
     from outgate.gate.configuration.config import Settings
 
 _EPILOG = """\
@@ -31,6 +32,8 @@ examples:
   outgate serve --config /etc/outgate.toml
   outgate serve --config /etc/outgate.toml --takeover  # upgrade: the gate that runs hands over and ends
   outgate serve --socket /tmp/gate.sock --log -        # the decision log on standard output
+  outgate serve --console                              # and pages for a browser; their address is printed
+  outgate serve --console unix:/run/outgate/console.sock
   outgate check /etc/outgate.toml                      # say what would be in force
 """
 
@@ -53,6 +56,13 @@ def parser() -> ArgumentParser:
     )
     p.add_argument("--log", metavar="FILE", help="the decision log, in place of the configured one; - for stdout")
     p.add_argument(
+        "--console",
+        metavar="WHERE",
+        nargs="?",
+        const="127.0.0.1:0",
+        help="serve pages that show the gate: HOST:PORT of loopback (default: a free one) or unix:PATH",
+    )
+    p.add_argument(
         "--state", metavar="DIR", help="the folder for what outlives the gate, in place of the configured one"
     )
     return p
@@ -69,6 +79,7 @@ def main(argv: list[str]) -> int:
 
     try:
         settings = _settings(options)
+        console = _console(options)
         listener = notify.inherited_listener(os.environ, os.getpid())
         taken = None
         if options.takeover:
@@ -85,17 +96,35 @@ def main(argv: list[str]) -> int:
         status = gate_main.run(
             settings,
             listener=listener,
-            ready=lambda gate: output.say(_ready_line(settings, listener), sys.stderr),
+            ready=lambda gate: _ready(settings, listener, console),
             reloader=lambda previous: _reload(previous, options),
             taken=taken,
         )
     except ConfigError as e:
         return output.fail("serve", str(e), 2)
+    if console is not None:
+        console.stop()
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     finally:
         os._exit(status)  # threads in the C library's resolver end when it answers; nobody waits for them
+
+
+def _console(options: Namespace) -> Beside | None:
+    """Return the console that was asked for, which listens and is not started yet. Raises ``ConfigError``."""
+    if options.console is None:
+        return None
+    from outgate.console.beside import Beside
+
+    return Beside(options.console, follows=options.takeover)
+
+
+def _ready(settings: Settings, listener: socket.socket | None, console: Beside | None) -> None:
+    output.say(_ready_line(settings, listener), sys.stderr)
+    if console is not None:
+        path = settings.gate.socket if listener is None else str(listener.getsockname())
+        console.start(path, settings.path or "", lambda text: output.say(f"outgate: {text}", sys.stderr))
 
 
 def _settings(options: Namespace) -> Settings:

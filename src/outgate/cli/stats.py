@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from outgate.cli import ask, output
+from outgate.cli import output, parsing
 from outgate.core.formats import messages
+from outgate.lookout import ask
 
 _EPILOG = """\
 Counts begin with the gate. Bytes are those of connections that have ended.
@@ -27,7 +28,7 @@ _COLUMNS = ("processes", "sockets", "connects", "denied", "open", "held", "ended
 
 def main(argv: list[str]) -> int:
     """Ask the gate for its counts and print them."""
-    options = ask.parser("stats", "Show sockets, connects and bytes per app.", _EPILOG).parse_args(argv)
+    options = parsing.parser("stats", "Show sockets, connects and bytes per app.", _EPILOG).parse_args(argv)
     try:
         path, reply = ask.find({"op": messages.STAT}, options.socket)
     except (ask.NoGate, ask.Refused) as e:

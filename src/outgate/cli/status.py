@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from outgate.cli import ask, output
+from outgate.cli import output, parsing
 from outgate.core.formats import messages
+from outgate.lookout import ask
+from outgate.lookout.words import span
 
 _DESCRIPTION = "Say whether a gate answers, which policy it has, and which app you are to it."
 _EPILOG = """\
@@ -20,7 +22,7 @@ examples:
 
 def main(argv: list[str]) -> int:
     """Ask the gate how it is. Returns 0 if it answered at all, be it with a refusal of this user."""
-    options = ask.parser(
+    options = parsing.parser(
         "status", "Say whether a gate answers, which policy it has, and which app you are to it.", _EPILOG
     ).parse_args(argv)
     try:
@@ -50,7 +52,7 @@ def _lines(path: str, hello: dict[str, Any], answer: dict[str, Any]) -> list[str
         log += f" ({answer['log_dropped']} lines lost: it cannot be written)"
     rows = [
         ("socket", path),
-        ("pid", f"{answer['pid']}, up {output.span(answer['uptime'])}"),
+        ("pid", f"{answer['pid']}, up {span(answer['uptime'])}"),
         ("policy", f"{answer['policy']}, {answer['source']}"),
         ("log", log),
         ("in use", f"{answer['processes']} processes, {answer['channels']} channels"),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 from argparse import ArgumentTypeError
-from typing import Any
 
-from outgate.cli import ask, output
+from outgate.cli import output, parsing
 from outgate.cli.screen import Screen
 from outgate.cli.topframe import View, frame, plain
-from outgate.cli.toprates import SORTS, Figures, Look, figures
-from outgate.core.formats import messages
+from outgate.lookout import ask
+from outgate.lookout.rates import SORTS, Figures
+from outgate.lookout.watching import Watched
 
 _EPILOG = """\
 One line an app: processes, open sockets and how many it may have, connections opened and refused a second, bytes a
@@ -31,25 +31,18 @@ examples:
   outgate top --once --json | jq '.apps | map_values(.sent_per_s)'
 """
 
-#: Pages of open sockets that are asked for, of a hundred each: one costs the gate a look at all that are open, so of
-#: very many there is only one.
-_PAGES = 3
-_MANY = 1000
-#: Pages of quotas, and looks from one reading of them to the next.
-_QUOTA_PAGES = 5
-_QUOTA_EVERY = 5
 _STYLES = {"": "", "bold": "\x1b[1m", "dim": "\x1b[2m", "red": "\x1b[31m", "yellow": "\x1b[33m", "marked": "\x1b[7m"}
 
 
 def main(argv: list[str]) -> int:
     """Show the gate until somebody has seen enough."""
-    p = ask.parser("top", "Watch apps, sockets, rates, refusals and quotas.", _EPILOG)
+    p = parsing.parser("top", "Watch apps, sockets, rates, refusals and quotas.", _EPILOG)
     p.add_argument("--app", default="", metavar="NAME", help="only this app")
     p.add_argument("--sort", default="o", choices=list(SORTS), help="begin sorted by this (see keys)")
     p.add_argument("--interval", type=_seconds, default=1.0, metavar="S", help="seconds between looks (default: 1)")
     p.add_argument("--once", action="store_true", help="print one table and end")
     options = p.parse_args(argv)
-    watched = _Watched(options.socket, options.app)
+    watched = Watched(ask.Gate(options.socket).ask, options.app)
     view = View(options.sort, options.app)
     try:
         if not options.json and not options.once and sys.stdout.isatty():
@@ -70,68 +63,12 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-class _Watched:
-    """The gate that is looked at, and the last two looks."""
-
-    def __init__(self, socket: str, app: str) -> None:
-        self._socket = socket
-        self._app = app
-        self._looks = 0
-        self._quotas: dict[str, list[dict[str, Any]]] = {}
-        self._before: Look | None = None
-        self._now: Look | None = None
-
-    def look(self) -> None:
-        """Ask it. Raises ``NoGate`` or ``Refused``; the last look stays."""
-        self._socket, reply = ask.find({"op": messages.STAT}, self._socket)
-        if self._looks % _QUOTA_EVERY == 0:
-            self._quotas = self._ask_quotas()
-        self._looks += 1
-        are_many = sum(app["open"] for app in reply["answer"]["apps"].values()) > _MANY
-        sockets, more = self._ask_sockets(1 if are_many else _PAGES)
-        self._before, self._now = self._now, Look(reply["answer"], self._quotas, sockets, more)
-
-    def _ask_quotas(self) -> dict[str, list[dict[str, Any]]]:
-        found: dict[str, list[dict[str, Any]]] = {}
-        after: str | None = ""
-        for _ in range(_QUOTA_PAGES):
-            answer = self._ask({"op": messages.QUOTA, "after": after, "app": self._app})
-            found.update(answer["apps"])
-            after = answer["next"]
-            if after is None:
-                break
-        return found
-
-    def _ask_sockets(self, pages: int) -> tuple[list[dict[str, Any]], bool]:
-        found: list[dict[str, Any]] = []
-        after: int | None = -1
-        for _ in range(pages):
-            answer = self._ask({"op": messages.LIST, "after": after, "app": self._app, "holders": False})
-            found += answer["sockets"]
-            after = answer["next"]
-            if after is None:
-                return found, False
-        return found, True
-
-    def _ask(self, message: dict[str, Any]) -> Any:
-        return ask.request(self._socket, message)["answer"]
-
-    def only(self, app: str) -> None:
-        """Look at the sockets of this app alone from now on; ``""`` for all."""
-        self._app = app
-        self._looks = 0
-
-    def figures(self, view: View) -> Figures | None:
-        """Return what is to be shown; ``None`` before the first look."""
-        return None if self._now is None else figures(self._before, self._now, view.sort, view.app)
-
-
-def _printed(watched: _Watched, view: View, interval: float, once: bool, as_json: bool) -> None:
+def _printed(watched: Watched, view: View, interval: float, once: bool, as_json: bool) -> None:
     watched.look()
     while True:
         time.sleep(interval)
         watched.look()
-        seen = watched.figures(view)
+        seen = watched.figures(view.sort, view.app)
         assert seen is not None
         if as_json:
             output.print_json(seen.as_json(), indent=None)
@@ -145,7 +82,7 @@ def _printed(watched: _Watched, view: View, interval: float, once: bool, as_json
             output.say()
 
 
-def _live(watched: _Watched, view: View, interval: float) -> int:
+def _live(watched: Watched, view: View, interval: float) -> int:
     watched.look()  # who may not look is told so on the screen that is there
     encoding = sys.stdout.encoding or "ascii"
     bars = "█░" if encoding.lower().startswith("utf") else "#-"
@@ -154,7 +91,7 @@ def _live(watched: _Watched, view: View, interval: float) -> int:
     with Screen(keys, sys.stdout.fileno()) as screen:
         due = time.monotonic() + interval
         while True:
-            seen = watched.figures(view)
+            seen = watched.figures(view.sort, view.app)
             lines = frame(seen, view, *screen.size, bars)
             screen.draw([_bytes(line, encoding, colourful) for line in lines])
             for key in screen.wait(due - time.monotonic()):
@@ -170,7 +107,7 @@ def _live(watched: _Watched, view: View, interval: float) -> int:
                     view = view._replace(problem=f"{e}; it is tried again")
 
 
-def _after_key(view: View, key: str, seen: Figures | None, watched: _Watched) -> View:
+def _after_key(view: View, key: str, seen: Figures | None, watched: Watched) -> View:
     """Return the view that a key leads to."""
     apps = seen.apps if seen is not None else ()
     if key in SORTS:

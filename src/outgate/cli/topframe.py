@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from outgate.cli import output
-from outgate.cli.toprates import SORTS, AppRow, Figures, SocketRow
+from outgate.lookout.rates import SORTS, AppRow, Figures, SocketRow
+from outgate.lookout.words import peer, quantity, span
 
-__all__ = ["View", "frame", "plain", "quantity"]
+__all__ = ["View", "frame", "plain"]
 
 #: A piece of a line: its text, and a style of :mod:`outgate.cli.output`.
 _Piece = tuple[str, str]
@@ -19,13 +20,12 @@ _APPS_LEFT = (0, 10)
 _SOCKETS = ("lease", "app", "pid", "program", "peer", "path", "age", "idle", "sent/s", "recv/s", "sent", "received")
 _SOCKETS_LEFT = (0, 1, 3, 4, 5)
 _BAR = 10
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 
 class View(NamedTuple):
     """What the person at the terminal has chosen.
 
-    :ivar sort: key of :data:`~outgate.cli.toprates.SORTS`.
+    :ivar sort: key of :data:`~outgate.lookout.rates.SORTS`.
     :ivar app: only this app; ``""`` for all.
     :ivar selected: number of the app that is marked.
     :ivar problem: what went wrong at the last look; ``""`` for nothing.
@@ -74,28 +74,11 @@ def plain(figures: Figures, bars: str = "#-") -> list[str]:
     return lines
 
 
-def quantity(value: float | None, unit: bool = True) -> str:
-    """Return a figure in at most four digits: ``1.23 MB``, ``12.3``, ``-`` for none.
-
-    :param unit: whether it is of bytes.
-    """
-    if value is None:
-        return "-"
-    if not unit:
-        return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
-    number, power = float(value), 0
-    while number >= 999.5 and power < len(_UNITS) - 1:
-        number /= 1000
-        power += 1
-    digits = 0 if power == 0 or number >= 99.95 else 1 if number >= 9.995 else 2
-    return f"{number:.{digits}f} {_UNITS[power]}"
-
-
 def _head(figures: Figures, view: View) -> list[_Line]:
     counts, total = figures.counts, figures.total
     first: _Line = [
         (f"outgate {output.printable(str(counts['version']))}", "bold"),
-        (f"  up {output.span(counts['uptime'])}, policy {counts['policy']}, {counts['processes']} processes", ""),
+        (f"  up {span(counts['uptime'])}, policy {counts['policy']}, {counts['processes']} processes", ""),
     ]
     if counts.get("draining"):
         first.append(("  draining", "yellow"))
@@ -141,7 +124,7 @@ def _quota(app: AppRow, bars: str) -> str:
     per = f"/{quota['per']}" if quota.get("per") else ""
     text = f"{bars[0] * full}{bars[1] * (_BAR - full)} {app.share:4.0%} {quota['resource']}{per}"
     resets = quota.get("retry_after")
-    return text + (f", resets in {output.span(resets)}" if isinstance(resets, (int, float)) else "")
+    return text + (f", resets in {span(resets)}" if isinstance(resets, (int, float)) else "")
 
 
 def _sockets(sockets: Iterable[SocketRow]) -> list[str]:
@@ -159,20 +142,13 @@ def _socket(each: SocketRow) -> tuple[str, ...]:
         row["program"][:20],
         peer(row)[:48],
         row["path"],
-        output.span(row["age"]),
-        "-" if row["idle"] is None else output.span(row["idle"]),
+        span(row["age"]),
+        "-" if row["idle"] is None else span(row["idle"]),
         quantity(each.sent_per_s),
         quantity(each.received_per_s),
         quantity(row["sent"]),
         quantity(row["received"]),
     )
-
-
-def peer(row: Any) -> str:
-    """Return where a socket leads, by the name that was asked for."""
-    host = row["host"] or row["address"]
-    text = f"[{host}]:{row['port']}" if ":" in host else f"{host}:{row['port']}"
-    return f"{text} udp" if row["transport"] == "udp" else text
 
 
 def _style(app: AppRow, marked: bool) -> str:

@@ -12,9 +12,9 @@ from outgate.errors import ConfigError
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from outgate.cli.ledger import Place
     from outgate.core.bill.statement import Statement
-    from outgate.gate.ledger.reading import Extent, Gap
+    from outgate.lookout.ledger import Place
+    from outgate.lookout.usage import Usage
 
 _EPILOG = """\
 The ledger is read where it is kept, whether the gate runs or not: that of --config, or --ledger FILE, or of the gate
@@ -71,7 +71,7 @@ def parser() -> ArgumentParser:
 def main(argv: list[str]) -> int:
     """Read the ledger and print a statement."""
     options = parser().parse_args(argv)
-    from outgate.cli import ledger
+    from outgate.lookout import ledger
 
     try:
         place = ledger.find(options.ledger, options.config, options.socket, options.zone)
@@ -86,24 +86,22 @@ def main(argv: list[str]) -> int:
 
 def _show(options: Namespace, place: Place) -> int:
     from outgate.core.bill import statement
-    from outgate.core.bill.windows import moment, slices
-    from outgate.gate.ledger.reading import Reader
+    from outgate.core.bill.windows import moment
+    from outgate.lookout.usage import read
 
     by = _groups(options.by)
     calendar = next((each for each in by if each in _CALENDAR), "")
-    with Reader.open(place.url) as reader:
-        extent = reader.extent()
-        since = moment(options.since, place.zone) if options.since else extent.first
-        until = moment(options.until, place.zone) if options.until else max(extent.last, since)
-        used = reader.used(slices(since, until, calendar, place.zone, tiered=place.prices.are_tiered), options.app)
-        gaps = reader.gaps(since, until)
-    made = statement.make(statement.of_label(used, options.label) if options.label else used, by, place.prices)
+    since = moment(options.since, place.zone) if options.since else None
+    until = moment(options.until, place.zone) if options.until else None
+    usage = read(place, since, until, calendar, options.app)
+    used = statement.of_label(usage.used, options.label) if options.label else usage.used
+    made = statement.make(used, by, place.prices)
     if options.json:
-        output.print_json(_plain(made, place, since, until, extent, gaps))
+        output.print_json(_plain(made, place, usage))
     elif options.csv:
         _print_csv(made)
     else:
-        _print(made, place, since, until, extent, gaps)
+        _print(made, place, usage)
     return 0
 
 
@@ -117,19 +115,19 @@ def _groups(text: str) -> tuple[str, ...]:
     return by
 
 
-def _plain(made: Statement, place: Place, since: int, until: int, extent: Extent, gaps: list[Gap]) -> dict[str, object]:
+def _plain(made: Statement, place: Place, usage: Usage) -> dict[str, object]:
     def row(line: object) -> dict[str, object]:
         return {**line.counts._asdict(), "amount": str(line.amount)}  # type: ignore[attr-defined]
 
     return {
         "ok": True,
-        "from": place.stamp(since),
-        "to": place.stamp(until),
+        "from": place.stamp(usage.since),
+        "to": place.stamp(usage.until),
         "currency": made.currency,
         "lines": [{**dict(zip(made.groups, line.key, strict=True)), **row(line)} for line in made.lines],
         "total": row(made.total),
-        "sealed": place.stamp(extent.sealed),
-        "final": until <= extent.sealed,
+        "sealed": place.stamp(usage.extent.sealed),
+        "final": usage.until <= usage.extent.sealed,
         "incomplete": [
             {
                 "gate": gap.gate,
@@ -138,7 +136,7 @@ def _plain(made: Statement, place: Place, since: int, until: int, extent: Extent
                 "how": gap.how,
                 "sockets": gap.sockets,
             }
-            for gap in gaps
+            for gap in usage.gaps
         ],
     }
 
@@ -162,7 +160,7 @@ def _defused(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
-def _print(made: Statement, place: Place, since: int, until: int, extent: Extent, gaps: list[Gap]) -> None:
+def _print(made: Statement, place: Place, usage: Usage) -> None:
     heads = [*made.groups, "sent", "received", "wire sent", "wire received"]
     heads += [made.currency] if made.currency else []
     rows = [heads]
@@ -175,10 +173,11 @@ def _print(made: Statement, place: Place, since: int, until: int, extent: Extent
     for text in lines:
         output.say(text)
     output.say()
-    output.say(f"from {place.stamp(since)} to {place.stamp(until)}; bytes on the wire are an estimate")
-    if until > extent.sealed:
-        output.say(f"final up to {place.stamp(extent.sealed)}; what is later was written by {place.stamp(extent.seen)}")
-    for gap in gaps:
+    output.say(f"from {place.stamp(usage.since)} to {place.stamp(usage.until)}; bytes on the wire are an estimate")
+    if usage.until > usage.extent.sealed:
+        final, seen = place.stamp(usage.extent.sealed), place.stamp(usage.extent.seen)
+        output.say(f"final up to {final}; what is later was written by {seen}")
+    for gap in usage.gaps:
         output.say(
             f"incomplete: gate {gap.gate} was away ({gap.how}) from {place.stamp(gap.since)} to "
             f"{place.stamp(gap.until)}, with {gap.sockets} sockets open"

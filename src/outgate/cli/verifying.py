@@ -6,12 +6,13 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
-from outgate.cli import ask, output
+from outgate.cli import output
 from outgate.core.formats import messages
 from outgate.errors import ConfigError
+from outgate.lookout import ask
 
 if TYPE_CHECKING:
-    from outgate.cli.ledger import Place
+    from outgate.lookout.ledger import Place
 
 #: Seconds that a run may have begun before its gate says it started.
 _SLACK = 60.0

@@ -6,10 +6,11 @@ import os
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING, Any
 
-from outgate.cli import ask, output
+from outgate.cli import output, parsing
 from outgate.core.address.destination import destination
 from outgate.core.formats import messages
 from outgate.errors import ConfigError
+from outgate.lookout import ask
 
 if TYPE_CHECKING:
     from outgate.gate.configuration.config import AppSettings
@@ -52,7 +53,7 @@ def parser() -> ArgumentParser:
     p.add_argument("--app", metavar="NAME", default="", help="decide for this app (default: the one you are)")
     p.add_argument("--udp", action="store_true", help="decide for UDP (default: TCP); udp:// in front does the same")
     p.add_argument("--config", metavar="FILE", help="decide by this configuration, without a gate")
-    ask.add_socket_option(p)
+    parsing.add_socket_option(p)
     p.add_argument("--json", action="store_true", help="print one JSON object")
     return p
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
 from outgate.core.policy.decide import ALLOW
-from outgate.gate import listing, wire
+from outgate.gate import inforce, listing, wire
 from outgate.gate.datagram import reaching
 from outgate.gate.explain import before_lookup, explain, unknown
 from outgate.gate.fetching.fetches import fetch
@@ -297,6 +297,7 @@ HANDLERS: dict[type, Any] = {
     wire.Why: why,
     wire.Stat: stat,
     wire.Quota: showing.show,
+    wire.Policy: inforce.show,
     wire.Narrow: narrow_process,
     wire.Reload: reload,
     wire.Drain: drain,

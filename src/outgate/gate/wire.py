@@ -260,6 +260,14 @@ class Quota(msgspec.Struct, frozen=True, tag_field="op", tag=messages.QUOTA):
     hello: Greeting | None = None
 
 
+class Policy(msgspec.Struct, frozen=True, tag_field="op", tag=messages.POLICY):
+    """Ask which rules are in force for an app, from one of them on."""
+
+    app: Annotated[str, Meta(max_length=64)] = ""
+    after: Annotated[int, Meta(ge=0)] = 0
+    hello: Greeting | None = None
+
+
 class Reload(msgspec.Struct, frozen=True, tag_field="op", tag=messages.RELOAD):
     """Ask the gate to read its configuration again."""
 
@@ -305,6 +313,7 @@ Request = Union[
     Why,
     Stat,
     Quota,
+    Policy,
     Narrow,
     Reload,
     Drain,
@@ -315,7 +324,7 @@ Request = Union[
 BRINGS_FDS = (Hand, Give)
 
 #: What the gate's operator may ask without being an app.
-ABOUT_THE_GATE = (Why, Stat, Quota, Reload, List, Kill, Drain, TakeOver)
+ABOUT_THE_GATE = (Why, Stat, Quota, Policy, Reload, List, Kill, Drain, TakeOver)
 
 _decoder = msgspec.json.Decoder(Request)
 _encoder = msgspec.json.Encoder()

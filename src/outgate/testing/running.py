@@ -26,7 +26,6 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
-from outgate.cli import ask
 from outgate.core.formats import messages
 from outgate.gate import main as gate_main
 from outgate.gate.configuration import config
@@ -35,6 +34,7 @@ from outgate.gate.kernel.listening import listen
 from outgate.gate.names import resolver
 from outgate.gate.server import Gate
 from outgate.guard import launch
+from outgate.lookout import ask
 from outgate.testing.loglines import PATIENCE, LogLines, has
 from outgate.testing.names import FixedNames
 

@@ -45,6 +45,7 @@ narrow       allow [str] or null, deny [str], names as allow  {}; or invalid (wh
 why          host, port, transport, app                       decision
 stat                                                          stats
 quota        app, after (app)                                 apps, next (app or null)
+policy       app, after (rows seen)                           what is in force for it: rules, next (rows or null), …
 drain        on (bool)                                        draining, open
 takeover     version                                          fds (int) and that many fds, in several packets
 reload                                                        policy (number), warnings [str]
@@ -117,6 +118,7 @@ NARROW = "narrow"
 WHY = "why"
 STAT = "stat"
 QUOTA = "quota"
+POLICY = "policy"
 RELOAD = "reload"
 DRAIN = "drain"
 TAKE_OVER = "takeover"
@@ -148,6 +150,7 @@ LIMITS = {
     WHY: 60.0,
     STAT: 10.0,
     QUOTA: 10.0,
+    POLICY: 10.0,
     RELOAD: 30.0,
     DRAIN: 10.0,
     TAKE_OVER: 30.0,

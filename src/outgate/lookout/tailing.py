@@ -56,6 +56,11 @@ class Tail:
         """Whether it is a file that may be appended to, and not a pipe that ends."""
         return stat.S_ISREG(os.fstat(self._fd).st_mode)
 
+    @property
+    def place(self) -> int:
+        """Offset in the file of what :meth:`lines` has not given yet."""
+        return os.lseek(self._fd, 0, os.SEEK_CUR) - len(self._piece)
+
     def lines(self) -> Iterator[bytes]:
         """Give the whole lines from here to the end of the file as it is now, without their line ends."""
         while chunk := os.read(self._fd, _CHUNK):
@@ -89,6 +94,12 @@ class Tail:
             yield None
             self._watch.wait()
 
+    def come(self) -> Iterator[bytes]:
+        """Give the lines that have come by now, of this file and those that came in its place, and wait for none."""
+        yield from self.lines()
+        while self._next():
+            yield from self.lines()
+
     def _next(self) -> bool:
         """Go on with the file that is there now, if it is another one or begins anew; tell whether it is."""
         here = os.fstat(self._fd)
@@ -112,8 +123,8 @@ class Tail:
                 return False  # gone again, or not for us
             os.close(self._fd)
             self._fd = fd
-            assert self._watch is not None
-            self._watch.add(fd)
+            if self._watch is not None:
+                self._watch.add(fd)
         self._drop_piece()
         self._skipping = False
         return True

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from outgate.cli import ask
 from outgate.core.bill.prices import Prices, read
 from outgate.core.formats import messages
 from outgate.errors import ConfigError
+from outgate.lookout import ask
 
 if TYPE_CHECKING:
     from outgate.gate.configuration.config import Settings

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outgate.cli import tailing
-from outgate.cli.tailing import Tail
+from outgate.lookout import tailing
+from outgate.lookout.tailing import Tail
 
 
 @pytest.fixture

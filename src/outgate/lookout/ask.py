@@ -1,4 +1,4 @@
-"""Ask a running gate, from the command line: one channel, one request."""
+"""Ask a running gate as its operator: one channel, one request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from outgate.core.formats import messages, quickjson
 
 TYPE_CHECKING = False  # typing costs "outgate run" more than all of this
 if TYPE_CHECKING:
-    from argparse import ArgumentParser
     from typing import Any, Dict, List, Tuple
 
 
@@ -29,32 +28,6 @@ class Refused(Exception):
     def __init__(self, text: str, path: str) -> None:
         super().__init__(text)
         self.path = path
-
-
-def add_socket_option(parser: ArgumentParser) -> None:
-    """Give a command that asks a gate its ``--socket``."""
-    parser.add_argument(
-        "--socket",
-        metavar="PATH",
-        default="",
-        help=f"the gate's socket (default: {paths.SOCKET_VARIABLE}, else the host's gate, else your own)",
-    )
-
-
-def parser(command: str, description: str, epilog: str) -> ArgumentParser:
-    """Return the options of a command that asks a gate one thing: ``--socket`` and ``--json``."""
-    from argparse import ArgumentParser, RawDescriptionHelpFormatter
-
-    p = ArgumentParser(
-        prog=f"outgate {command}",
-        description=description,
-        epilog=epilog,
-        formatter_class=RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add_socket_option(p)
-    p.add_argument("--json", action="store_true", help="print one JSON object")
-    return p
 
 
 def request(path: str, message: Dict[str, Any]) -> Dict[str, Any]:
@@ -154,3 +127,19 @@ def find(message: Dict[str, Any], socket: str = "") -> Tuple[str, Dict[str, Any]
         except NoGate as e:
             tried.append(str(e))
     raise NoGate("; ".join(tried) + "; start one with: outgate serve")
+
+
+class Gate:
+    """The gate that is asked: the one at a path, or the first that answers, and from then on that one.
+
+    :param path: of its socket; "" for the first that answers, as :func:`find` looks for it.
+    :ivar path: the same; what it was found to be, once it has answered.
+    """
+
+    def __init__(self, path: str = "") -> None:
+        self.path = path
+
+    def ask(self, message: Dict[str, Any]) -> Any:
+        """Send one request and return the answer. Raises :class:`NoGate` or :class:`Refused`."""
+        self.path, reply = find(message, self.path)
+        return reply["answer"]

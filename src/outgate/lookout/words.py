@@ -1,0 +1,61 @@
+"""Say things as people read them: quantities, durations, where a socket leads, text that somebody else chose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["peer", "printable", "quantity", "span"]
+
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
+
+
+def printable(text: str) -> str:
+    """Return text with what a terminal would obey, or a page show in another order, written out.
+
+    Names in a policy or a gate's answer are data.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def quantity(value: float | None, unit: bool = True) -> str:
+    """Return a figure in at most four digits: ``1.23 MB``, ``12.3``, ``-`` for none.
+
+    :param unit: whether it is of bytes.
+    """
+    if value is None:
+        return "-"
+    if not unit:
+        return f"{value:,.1f}" if value < 1000 else f"{value:,.0f}"
+    number, power = float(value), 0
+    while number >= 999.5 and power < len(_UNITS) - 1:
+        number /= 1000
+        power += 1
+    digits = 0 if power == 0 or number >= 99.95 else 1 if number >= 9.995 else 2
+    return f"{number:.{digits}f} {_UNITS[power]}"
+
+
+def span(seconds: float) -> str:
+    """Return a duration as people say it, its two largest units.
+
+    >>> span(7384)
+    '2 h 3 min'
+    """
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+        elif parts:
+            break
+    return " ".join(parts[:2])
+
+
+def peer(row: Mapping[str, Any]) -> str:
+    """Return where a socket leads, by the name that was asked for."""
+    host = row["host"] or row["address"]
+    text = f"[{host}]:{row['port']}" if ":" in host else f"{host}:{row['port']}"
+    return f"{text} udp" if row["transport"] == "udp" else text

@@ -1,0 +1,34 @@
+"""Figures are said as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from outgate.lookout.words import quantity, span
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0, "0 B"), (999, "999 B"), (1000, "1.00 kB"), (9_994, "9.99 kB"), (9_996, "10.0 kB"),
+     (123_456, "123 kB"), (999_499, "999 kB"), (999_500, "1.00 MB"), (20e9, "20.0 GB"), (3.2e18, "3200 PB")],
+)  # fmt: skip
+def test_quantities(value: float | None, text: str) -> None:
+    """Bytes are said in at most four digits, with the unit that fits."""
+    assert quantity(value) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59.9, "59 s"),
+        (60, "1 min"),
+        (7384, "2 h 3 min"),
+        (86400, "1 d"),
+        (90061, "1 d 1 h"),
+        (86401, "1 d"),
+    ],
+)
+def test_span(seconds: float, text: str) -> None:
+    """A duration is said in its two largest neighbouring units."""
+    assert span(seconds) == text
