@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 import trustme
 
-from outgate.gate.server import Gate
+from outgate.core.profiles import APP_ENGINE
+from outgate.gate.configuration import config
 from outgate.testing.running import RunningGate, ThreadGate
 from support import web
 from support.driven import Driven, Refused
@@ -63,11 +67,11 @@ def agent_of(gate: RunningGate | ThreadGate, before: str = "", **environ: str) -
 
 
 @contextlib.contextmanager
-def app_engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadGate]:
-    """A gate that says that its app has chosen App Engine's rules."""
-    greeting = Gate.greeting
-    monkeypatch.setattr(Gate, "greeting", lambda self, process: {**greeting(self, process), "profile": "app-engine"})
-    with ThreadGate() as running:
+def app_engine() -> Iterator[ThreadGate]:
+    """A gate whose app has App Engine's rules."""
+    settings = config.default_settings(os.getuid(), dev=True)
+    app = replace(settings.apps["default"], profile=APP_ENGINE)
+    with ThreadGate(replace(settings, apps=MappingProxyType({"default": app}))) as running:
         yield running
         assert running.faults == []
 
@@ -78,9 +82,9 @@ def test_sockets_are_the_default(gate: RunningGate) -> None:
     assert agent_of(gate, OUTGATE_HTTP="urlfetch") == FETCHED
 
 
-def test_the_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_profile() -> None:
     """With it all goes through URL Fetch, from the first contact on; either word in the environment says sockets."""
-    with app_engine(monkeypatch) as gate:
+    with app_engine() as gate:
         assert agent_of(gate) == FETCHED
         assert agent_of(gate, "import socket; socket.socket().close()") == FETCHED
         assert agent_of(gate, OUTGATE_HTTP="sockets") == OVER_SOCKETS

@@ -6,6 +6,7 @@ means in depth is tested elsewhere; here it is shown, end to end, for programs t
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import socket
@@ -24,7 +25,7 @@ from outgate.core.profiles import APP_ENGINE
 from outgate.core.quota import quotas
 from outgate.gate.configuration import keys
 from outgate.gate.ledger import schema
-from support import peers
+from support import peers, web
 from support.commands import outgate
 from support.devserver import DevServer
 from support.newsreader import Reader, copy, news
@@ -389,6 +390,38 @@ print(json.dumps(outgate.descriptor(sock)))
         assert foreign == gate.run(adopts, forged)
         assert foreign["code"] == "unknown-descriptor"
         assert gate.run(adopts, text) == {"value": peer.port}
+
+
+def test_s16_http_goes_over_sockets_or_url_fetch(gate: Gate, profile: str, tmp_path: Path) -> None:
+    """Sockets; by the profile URL Fetch, but for a copy of http/client.py in the app, and where a switch says sockets.
+
+    What goes through URL Fetch says so to the server, as it did, and has its limits: here those of a URL.
+    """
+    code = (
+        ENDING
+        + """
+import importlib, urllib.request
+sys.path.insert(0, sys.argv[2])
+def get(module, path="/"):
+    connection = importlib.import_module(module).HTTPConnection("127.0.0.1", int(sys.argv[1]))
+    connection.request("GET", path, headers={"User-Agent": "news"})
+    return connection.getresponse().read().decode()
+say([ending(get, "http.client"), ending(get, "copied"), ending(get, "http.client", "/" + "x" * 20000)])
+"""
+    )
+    (tmp_path / "copied.py").write_bytes(Path(http.client.__file__).read_bytes())
+
+    def agent(connection: peers.Connection, request: web.Request) -> None:
+        connection.send(web.ok(request["User-Agent"].encode()))
+
+    through = profile == APP_ENGINE
+    with web.server({"/": agent, "/" + "x" * 20_000: agent}) as server:
+        client, copied, long = gate.run(code, server.peer.port, tmp_path)
+        assert client == {"value": "news outgate (app blog)" if through else "news"}
+        assert copied == {"value": "news"}
+        assert ("InvalidURL" in str(long.get("is"))) is through
+        for name, value in (("OUTGATE_HTTP", "sockets"), ("GAE_USE_SOCKETS_HTTPLIB", "")):
+            assert gate.run(code, server.peer.port, tmp_path, **{name: value})[0] == {"value": "news"}
 
 
 def test_s17_the_development_server_needs_no_flags(profile: str, tmp_path: Path) -> None:
