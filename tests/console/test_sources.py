@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from outgate.console import sources
-from outgate.console.sources import GateLog, Missing
+from outgate.console.sources import FileLog, Missing, log_of
 from outgate.lookout.loglines import Wanted, parse
 
 DENIED = {"event": "decision", "verdict": "deny", "app": "blog", "host": "db.corp", "time": "2026-03-01T12:00:00.000Z"}
@@ -19,9 +19,9 @@ ALLOWED = {**DENIED, "verdict": "allow", "app": "shop", "host": "example.com"}
 ENDED = {**ALLOWED, "event": "end", "how": "closed"}
 
 
-def log_at(path: Path | str) -> GateLog:
+def log_at(path: Path | str) -> FileLog:
     """Return the log of a gate that says it is there."""
-    return GateLog(lambda message: {"log": str(path)})
+    return log_of(lambda message: {"log": str(path)})
 
 
 def whole(path: Path, wanted: Wanted) -> list[dict[str, Any]]:

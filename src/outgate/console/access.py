@@ -45,7 +45,9 @@ def is_local(host: str) -> bool:
     if match is None:
         return False
     name = match[1].lower().removesuffix(".")
-    return name in _LOCAL or (name.startswith("127.") and re.fullmatch(r"127(\.[0-9]{1,3}){3}", name) is not None)
+    if name in _LOCAL or name.endswith(".localhost"):  # the latter cannot be made to mean another (RFC 6761, 6.3)
+        return True
+    return name.startswith("127.") and re.fullmatch(r"127(\.[0-9]{1,3}){3}", name) is not None
 
 
 class Access:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from anyio import to_thread
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp
 from outgate.console import live, usage, views
 from outgate.console.access import Access
 from outgate.console.door import Door, form
+from outgate.console.extras import Extra
 from outgate.console.looking import Looking
 from outgate.console.rendering import STATIC, Rendering
 from outgate.console.sources import Missing, Sources
@@ -44,13 +46,14 @@ _SORTS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
-def make(sources: Sources, token: str) -> ASGIApp:
+def make(sources: Sources, token: str, extras: Sequence[Extra] = ()) -> ASGIApp:
     """Return the application. It can be mounted anywhere: its links begin with ``root_path``.
 
     :param token: what it is opened by.
+    :param extras: pages of who mounts it.
     """
     access = Access(token)
-    rendering = Rendering(access)
+    rendering = Rendering(access, [(extra.path, extra.name) for extra in extras])
     console = _Console(sources, rendering)
     routes = [
         Route("/", console.overview),
@@ -63,6 +66,11 @@ def make(sources: Sources, token: str) -> ASGIApp:
         Route("/policy", console.policy),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
+    for extra in extras:
+        routes += [
+            Route(extra.path, partial(console.extra, extra)),
+            Route(f"{extra.path}/live", partial(console.extra_live, extra)),
+        ]
     problems: Any = {NoGate: console.no_gate, Refused: console.no_gate, HTTPException: console.wrong}
     return Door(Starlette(routes=routes, exception_handlers=problems), access, rendering)
 
@@ -228,6 +236,19 @@ class _Console:
             why=why,
             problem=problem or ("" if answer.get("ok", True) else answer["error"]),
         )
+
+    async def extra(self, extra: Extra, request: Request) -> Response:
+        """Show a page of who mounts the console."""
+        tables = await to_thread.run_sync(extra.tables)
+        return self._page(request, "extra.html", title=extra.name, tables=tables)
+
+    async def extra_live(self, extra: Extra, request: Request) -> Response:
+        """Stream what changes on it."""
+
+        def look() -> dict[str, Any]:
+            return {"tables": {table.name: table.rows for table in extra.tables()}}
+
+        return self._stream(request, look, Wanted(denied=True))
 
     def _rules(self, name: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         rules: list[dict[str, Any]] = []

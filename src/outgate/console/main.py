@@ -15,7 +15,7 @@ from typing import Any, Final
 import uvicorn
 
 from outgate.console.app import make
-from outgate.console.sources import GateLog, Sources
+from outgate.console.sources import Sources, log_of
 from outgate.lookout import ask, ledger
 
 __all__ = ["serve"]
@@ -46,7 +46,7 @@ def serve() -> None:
         signal.signal(number, signal.SIG_IGN)
     gate = ask.Gate(said["gate"])
     find = partial(ledger.find, "", said["config"], said["gate"], "")
-    app = make(Sources(gate.ask, GateLog(gate.ask), find), said["token"])
+    app = make(Sources(gate.ask, log_of(gate.ask), find), said["token"])
     asyncio.run(_serve(app, socket.socket(fileno=said["fd"])))
 
 

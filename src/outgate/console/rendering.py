@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ from outgate.console.access import Access
 __all__ = ["STATIC", "Rendering"]
 
 _HERE: Final = Path(__file__).parent
+#: Path and name of the pages that one goes to.
+_PAGES: Final = (("/", "Overview"), ("/log", "Log"), ("/policy", "Policy"))
 #: Where style and script are.
 STATIC: Final = _HERE / "static"
 
@@ -24,10 +27,12 @@ class Rendering:
     """The templates, and what every page is given.
 
     :param access: whose proof forms carry.
+    :param extras: path and name of pages beside the console's own.
     """
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, extras: Iterable[tuple[str, str]] = ()) -> None:
         self._access = access
+        self._pages = (*_PAGES, *extras)
         self._templates = Environment(
             loader=FileSystemLoader(_HERE / "templates"),
             autoescape=True,
@@ -51,6 +56,7 @@ class Rendering:
         text = self._templates.get_template(template).render(
             root=request.scope.get("root_path", ""),
             here=request.scope["path"].removeprefix(request.scope.get("root_path", "")),
+            pages=self._pages,
             proof=self._access.proof,
             edition=self._edition,
             version=__version__,

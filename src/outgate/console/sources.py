@@ -12,7 +12,7 @@ from outgate.lookout.ledger import Place
 from outgate.lookout.loglines import Wanted, parse
 from outgate.lookout.tailing import LONGEST, Tail
 
-__all__ = ["Ask", "Found", "GateLog", "Log", "Missing", "News", "Sources"]
+__all__ = ["Ask", "FileLog", "Found", "Log", "Missing", "News", "Sources", "log_of"]
 
 #: Sends a request and returns the answer; raises :class:`~outgate.lookout.ask.NoGate` or ``Refused``.
 Ask = Callable[[dict[str, Any]], Any]
@@ -84,29 +84,18 @@ class Sources:
     ledger: Callable[[], Place]
 
 
-class GateLog:
-    """The log of the gate that is asked, wherever it says that this is.
+class FileLog:
+    """A log that is a file.
 
-    :param ask: asks the gate.
+    :param path: returns where it is; raises :class:`Missing` where it is no file.
     """
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
-
-    def path(self) -> str:
-        """Return where it is. Raises :class:`Missing` where it is no file."""
-        path = str(self._ask({"op": messages.STAT})["log"])
-        if path == "-":
-            raise Missing(
-                "the gate writes its log to its standard output; give it a file: gate.log in its configuration"
-            )
-        if path == "journald":
-            raise Missing("the gate writes its log to the journal; read it by: journalctl -t outgate --follow")
-        return path
+    def __init__(self, path: Callable[[], str]) -> None:
+        self._path = path
 
     def last(self, wanted: Wanted, count: int, before: int | None = None, limit: int = LIMIT) -> Found:
         """Return the last lines that are wanted; see :class:`Log`."""
-        path = self.path()
+        path = self._path()
         try:
             with open(path, "rb", buffering=0) as file:
                 return _last(file.fileno(), wanted, count, before, limit)
@@ -115,11 +104,27 @@ class GateLog:
 
     def news(self, begin: int | None) -> News:
         """Return what is appended, over rotations; see :class:`Log`."""
-        path = self.path()
+        path = self._path()
         try:
             return Tail(path, 0 if begin is None else max(0, os.stat(path).st_size - begin))
         except OSError as e:
             raise _unreadable(path, e) from None
+
+
+def log_of(ask: Ask) -> FileLog:
+    """Return the log of the gate that is asked, wherever it says that this is."""
+
+    def path() -> str:
+        path = str(ask({"op": messages.STAT})["log"])
+        if path == "-":
+            raise Missing(
+                "the gate writes its log to its standard output; give it a file: gate.log in its configuration"
+            )
+        if path == "journald":
+            raise Missing("the gate writes its log to the journal; read it by: journalctl -t outgate --follow")
+        return path
+
+    return FileLog(path)
 
 
 def _unreadable(path: str, error: OSError) -> Missing:

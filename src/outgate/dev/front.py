@@ -16,13 +16,14 @@ from outgate.dev import instances, tasks
 from outgate.dev.instances import Instance, Pool
 from outgate.dev.journal import Journal, Request
 from outgate.dev.output import Printer
-from outgate.dev.plan import Plan, Refusal, route
+from outgate.dev.plan import Plan, Refusal, is_console, route
 
 __all__ = ["Front"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 #: Of one connection only (RFC 9110, 7.6.1); and what the front says itself.
@@ -70,19 +71,26 @@ class Front:
     """The ASGI app of the server.
 
     :param journal: is told of every request.
+    :param console: what answers where :func:`.plan.is_console` says so, ``None`` for nothing.
     :param local: whether only this machine can reach it.
     """
 
-    def __init__(self, plan: Plan, pool: Pool, printer: Printer, journal: Journal, *, local: bool) -> None:
+    def __init__(
+        self, plan: Plan, pool: Pool, printer: Printer, journal: Journal, console: App | None = None, *, local: bool
+    ) -> None:
         self.plan = plan
         self._pool = pool
         self._printer = printer
         self._journal = journal
+        self._console = console
         self._local = local
         self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            return
+        if self._console is not None and is_console(dict(scope["headers"]).get(b"host", b"").decode("latin-1")):
+            await self._console(scope, receive, send)
             return
         at, began = time.time(), time.monotonic()
         status = 0

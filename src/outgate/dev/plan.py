@@ -18,7 +18,7 @@ from outgate.dev.appyaml import AppYaml
 from outgate.errors import ConfigError
 from outgate.gate.configuration.places import Place, convert
 
-__all__ = ["Dispatch", "Plan", "Refusal", "Target", "read", "route"]
+__all__ = ["CONSOLE", "Dispatch", "Plan", "Refusal", "Target", "is_console", "read", "route"]
 
 _FILES: Final = ("app.yaml", "app.yml")
 #: Host names of this machine: requests under any other came by somebody else's (DNS rebinding).
@@ -184,6 +184,15 @@ def _check(plan: Plan, places: Sequence[tuple[Place, str]]) -> None:
                 raise here.error(f"{first[1]} gives this queue to {first[0]}", "a queue's tasks go to one service")
             if target not in {each.service for each in plan.of_app(service.application)}:
                 raise here.error(f'"{target}" is of another app', "an app's tasks are run by its own services")
+
+
+#: The name among the hosts that is the server's own, unless a service has it.
+CONSOLE: Final = "console"
+
+
+def is_console(host: str) -> bool:
+    """Tell whether a Host header names the console of the server: ``console.localhost``, by whatever port."""
+    return _without_port(host.lower()).removesuffix(".") == f"{CONSOLE}.localhost"
 
 
 class Target(NamedTuple):

@@ -21,8 +21,9 @@ import httpx
 from huey import SqliteHuey  # type: ignore[import-untyped]
 from huey.consumer import Consumer  # type: ignore[import-untyped]
 
-from outgate.dev import instances, sockets, tasks
+from outgate.dev import instances, journal, sockets, tasks
 from outgate.dev.instances import Instance, Pool
+from outgate.dev.journal import Journal, Task
 from outgate.dev.output import Printer
 from outgate.dev.plan import Plan
 
@@ -49,13 +50,15 @@ class Queue:
     """The queue of one server.
 
     :param folder: for its file and its sockets, which only this user may enter.
+    :param noted: is told of every task.
     """
 
-    def __init__(self, plan: Plan, pool: Pool, folder: str, printer: Printer) -> None:
+    def __init__(self, plan: Plan, pool: Pool, folder: str, printer: Printer, noted: Journal) -> None:
         self._plan = plan
         self._pool = pool
         self._folder = folder
         self._printer = printer
+        self._noted = noted
         self._loop = asyncio.get_running_loop()
         self._servers: list[asyncio.Server] = []
         self._stopping = False
@@ -121,6 +124,7 @@ class Queue:
         if not self._huey.storage.put_if_empty(f"name {application} {task['queue']} {name}", b"1"):
             raise tasks.TaskAlreadyExistsError(f"the queue {task['queue']} has or had a task {name}")
         stored = {
+            "application": application,
             **{key: task[key] for key in ("url", "queue", "method", "headers")},
             "name": name,
             "service": service,
@@ -134,7 +138,12 @@ class Queue:
         self._store(stored, task["countdown"])
         return str(name)
 
-    def _store(self, task: dict[str, Any], delay: float) -> None:
+    def _store(self, task: dict[str, Any], delay: float, said: str = "") -> None:
+        """Have a task called after so many seconds.
+
+        :param said: why the last attempt failed, "" for the first.
+        """
+        self._note(task, journal.FAILED if said else journal.WAITING, said, after=delay)
         if delay:
             self._call.schedule((task,), delay=delay)
         else:
@@ -142,8 +151,12 @@ class Queue:
 
     def _run(self, task: dict[str, Any]) -> None:
         """Make one attempt, in a thread of the consumer's; store the next one where it fails."""
+        self._note(task, journal.RUNNING)
         status, text = self._attempt(task)
-        if self._stopping or 200 <= status <= 299:
+        if 200 <= status <= 299:
+            self._note(task, journal.GIVEN_UP if text else journal.DONE, text, attempts=1)
+            return
+        if self._stopping:
             return
         wait = tasks.backoff(task["retries"])
         answered = task["answered"] + (status > 0)
@@ -153,10 +166,23 @@ class Queue:
             f"retry {task['retries'] + 1} in {wait:g} s",
             bad=True,
         )
-        self._store({**task, "retries": task["retries"] + 1, "answered": answered, "previous": status}, wait)
+        self._store({**task, "retries": task["retries"] + 1, "answered": answered, "previous": status}, wait, said)
+
+    def _note(self, task: dict[str, Any], state: str, said: str = "", *, after: float = 0.0, attempts: int = 0) -> None:
+        """Note how a task stands, from now on or since then; ``attempts`` of it are beside those before."""
+        self._noted.task(
+            Task(
+                **{key: task[key] for key in ("name", "application", "queue", "service", "url")},
+                adder=str(task["adder"]),
+                state=state,
+                at=time.time() + after,
+                attempts=task["retries"] + attempts,
+                said=said,
+            )
+        )
 
     def _attempt(self, task: dict[str, Any]) -> tuple[int, str]:
-        """Call the handler; return the status of its answer, or 0 and why there was none."""
+        """Call the handler; return the status of its answer and why it failed for good, or 0 and why none came."""
         try:
             instance = self._instance(task["service"])
         except (RuntimeError, TimeoutError):
@@ -178,7 +204,7 @@ class Queue:
         if failed:
             self._printer.say(f"task {task['name']} of queue {task['queue']} has failed for good: {failed}", bad=True)
             self._tell(task, failed)
-        return answer.status_code, ""
+        return answer.status_code, failed or ""
 
     def _tell(self, task: dict[str, Any], failed: str) -> None:
         """Have the app told why a task has failed for good, where it wants to know: by a task of its own."""

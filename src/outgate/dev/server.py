@@ -18,13 +18,15 @@ from typing import BinaryIO
 import uvicorn
 from watchfiles import Change, DefaultFilter, awatch
 
+from outgate.console.access import new_token
 from outgate.core import paths
 from outgate.dev import descendants, gating, instances, output, plan, policies, queue, sockets, taskqueue
+from outgate.dev.console import Console, KeptLog
 from outgate.dev.front import Front
 from outgate.dev.instances import Instance, Pool
 from outgate.dev.journal import Journal
 from outgate.dev.output import Printer
-from outgate.dev.plan import Plan
+from outgate.dev.plan import CONSOLE, Plan
 from outgate.errors import ConfigError
 
 __all__ = ["Options", "run"]
@@ -79,12 +81,13 @@ def run(options: Options, listener: socket.socket, printer: Printer) -> int:
     :raises ConfigError: the files cannot be used, or the gate refuses what they say.
     """
     descendants.adopt()
+    token = new_token()
     with listener:
         while True:
             found = plan.read(options.files)
             folder = _private_folder()
             try:
-                status = asyncio.run(_serve(options, found, folder, listener.dup(), printer))
+                status = asyncio.run(_serve(options, found, folder, listener.dup(), token, printer))
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
             if status != _AGAIN:
@@ -99,8 +102,13 @@ def _private_folder() -> str:
     return tempfile.mkdtemp(prefix="dev-", dir=base if len(os.fsencode(base)) <= _LONGEST_BASE else "/tmp")
 
 
-async def _serve(options: Options, found: Plan, folder: str, listener: socket.socket, printer: Printer) -> int:
-    """Serve one plan; return the exit status, or :data:`_AGAIN` to go on with the plan that its files hold by now."""
+async def _serve(
+    options: Options, found: Plan, folder: str, listener: socket.socket, token: str, printer: Printer
+) -> int:
+    """Serve one plan; return the exit status, or :data:`_AGAIN` to go on with the plan that its files hold by now.
+
+    :param token: what the console is opened by, as long as this server runs.
+    """
     loop = asyncio.get_running_loop()
     ending = asyncio.Event()
     again = False
@@ -114,20 +122,27 @@ async def _serve(options: Options, found: Plan, folder: str, listener: socket.so
         lost.set()
         ending.set()
 
-    arguments = (gate, options.log, printer, ending, lambda: loop.call_soon_threadsafe(lose))
+    kept = KeptLog(folder)
+    arguments = (gate, kept, options.log, printer, ending, lambda: loop.call_soon_threadsafe(lose))
     following = threading.Thread(target=_follow_log, args=arguments, name="gate-log", daemon=True)
     following.start()
     pool = Pool(_instances(options, found, folder, printer))
-    tasks = queue.Queue(found, pool, folder, printer)
     journal = Journal()
-    front = Front(found, pool, printer, journal, local=options.is_local)
+    tasks = queue.Queue(found, pool, folder, printer, journal)
+    console = None
+    if has_console(options, found):
+        console = Console(sockets.gate(folder), kept.path, pool.instances, journal, token).app
+    front = Front(found, pool, printer, journal, console, local=options.is_local)
     config = uvicorn.Config(
         front, lifespan="off", log_level="critical", access_log=False, proxy_headers=False, ws="none",
         server_header=False, date_header=False, timeout_graceful_shutdown=_GRACE, loop="asyncio",
     )  # fmt: skip
     server = _Server(config)
     printer.width = max(len(output.OWN), *(len(each.name) for each in pool.instances))
-    _say_start(options, found, folder, gate, listener.getsockname()[1], printer)
+    port = listener.getsockname()[1]
+    _say_start(options, found, folder, gate, port, printer)
+    if console is not None:
+        printer.say(f"console: http://{CONSOLE}.localhost:{port}/?token={token}")
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     watching = None
     try:
@@ -149,9 +164,15 @@ async def _serve(options: Options, found: Plan, folder: str, listener: socket.so
         await front.close()
         await asyncio.to_thread(gate.stop)
         await asyncio.to_thread(following.join, _GRACE)
+        kept.close()
         if left:
             printer.say(f"{left} tasks were not run")
     return _AGAIN if again else 1 if lost.is_set() else 0
+
+
+def has_console(options: Options, found: Plan) -> bool:
+    """Whether the server has a console: where only this machine can reach it, and no service has its name."""
+    return options.is_local and found.find(CONSOLE) is None
 
 
 def _instances(options: Options, found: Plan, folder: str, printer: Printer) -> Iterator[Instance]:
@@ -190,6 +211,7 @@ def _say_start(
 
 def _follow_log(
     gate: gating.EmbeddedGate,
+    kept: KeptLog,
     copy: BinaryIO | None,
     printer: Printer,
     ending: asyncio.Event,
@@ -197,9 +219,11 @@ def _follow_log(
 ) -> None:
     """Print what the gate's log tells of refusals. When it ends unasked there is nothing left to serve with.
 
+    :param kept: what the console reads.
     :param copy: gets every line as it is. When it takes no more, that is said once.
     """
     for text in gate.log:
+        kept.write(text)
         try:
             if copy is not None:
                 copy.write(text)

@@ -86,6 +86,31 @@ function showSockets(sockets) {
   document.querySelector("[data-no-sockets]").hidden = sockets.length > 0;
 }
 
+// Rows are told apart by their key, and are put into the order in which they came.
+function showTables(tables) {
+  for (const table of document.querySelectorAll("[data-table]")) {
+    const name = table.dataset.table;
+    const rows = tables[name];
+    if (rows === undefined) continue;
+    const body = table.tBodies[0];
+    const template = document.querySelector(`template[data-row="${name}"]`);
+    const known = new Map(Array.from(body.rows, (row) => [row.dataset.key, row]));
+    rows.forEach((values, index) => {
+      let row = known.get(values.key);
+      if (row === undefined) {
+        row = template.content.firstElementChild.cloneNode(true);
+        row.dataset.key = values.key;
+      }
+      known.delete(values.key);
+      row.dataset.kind = values.kind || "";
+      fill(row, values);
+      if (body.rows[index] !== row) body.insertBefore(row, body.rows[index] || null);
+    });
+    for (const row of known.values()) row.remove();
+    document.querySelector(`[data-none="${name}"]`).hidden = rows.length > 0;
+  }
+}
+
 function show(event) {
   const said = JSON.parse(event.data);
   place = event.lastEventId;
@@ -103,6 +128,7 @@ function show(event) {
     showNow(said.live);
   }
   if (said.sockets) showSockets(said.sockets);
+  if (said.tables) showTables(said.tables);
   showLines(said.lines);
 }
 
