@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("fast", max_examples=100, derandomize=True, deadline=None, database=None)
 settings.register_profile(
     "deep",
-    max_examples=5000,
+    max_examples=1000,
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -28,7 +28,7 @@ HEAD = """\
 # How each part of `make check-full` ended when it was last run: written by tests/full.py.
 """
 #: What pytest ends with, and what the harness of CPython's tests does.
-CLOSING = re.compile(r"(\d+ (?:passed|failed|error).* in [0-9.]+s.*|[0-9.]+ % of .*)")
+CLOSING = re.compile(r"(\d+ (?:passed|failed|error).* in [0-9.]+s.*|[0-9.]+ ?% of .*)")
 
 
 class Part(NamedTuple):
