@@ -6,8 +6,10 @@ means in depth is tested elsewhere; here it is shown, end to end, for programs t
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -24,7 +26,7 @@ from outgate.core.profiles import APP_ENGINE
 from outgate.core.quota import quotas
 from outgate.gate.configuration import keys
 from outgate.gate.ledger import schema
-from support import peers
+from support import peers, web
 from support.commands import outgate
 from support.devserver import DevServer
 from support.newsreader import Reader, copy, news
@@ -389,6 +391,28 @@ print(json.dumps(outgate.descriptor(sock)))
         assert foreign == gate.run(adopts, forged)
         assert foreign["code"] == "unknown-descriptor"
         assert gate.run(adopts, text) == {"value": peer.port}
+
+
+def test_s16_httplib_goes_through_url_fetch_unless_one_brings_ones_own(
+    gate: Gate, profile: str, tmp_path: Path
+) -> None:
+    """By the profile http.client is URL Fetch, but for a copy of it and by a switch; by default it is sockets."""
+    package = tmp_path / "mine"
+    shutil.copytree(Path(http.client.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    code = """
+import importlib, json, sys
+sys.path.insert(0, sys.argv[2])
+connection = importlib.import_module(sys.argv[3]).HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=10)
+connection.request("GET", "/", headers={"User-Agent": "seed"})
+print(json.dumps(connection.getresponse().read().decode()))
+"""
+    with web.server({"/": web.ok(b"hello")}) as server:
+        assert gate.run(code, server.peer.port, tmp_path, "http.client") == "hello"
+        assert gate.run(code, server.peer.port, tmp_path, "mine.client") == "hello"
+        assert gate.run(code, server.peer.port, tmp_path, "http.client", OUTGATE_HTTP="sockets") == "hello"
+        agents = [request["User-Agent"] for request in server.requests]
+    fetched = "seed outgate (app blog)" if profile == APP_ENGINE else "seed"
+    assert agents == [fetched, "seed", "seed"]
 
 
 def test_s17_the_development_server_needs_no_flags(profile: str, tmp_path: Path) -> None:
