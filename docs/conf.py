@@ -25,6 +25,7 @@ include_patterns = ["docs/**.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTI
 exclude_patterns = [".venv*", "build"]
 
 myst_heading_anchors = 3
+myst_enable_extensions = ["html_image"]
 myst_fence_as_directive = ["mermaid"]
 
 html_theme = "furo"

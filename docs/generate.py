@@ -6,6 +6,7 @@ this makes.
 
 import errno
 import importlib.util
+import re
 import socket
 import sys
 import textwrap
@@ -28,7 +29,7 @@ _ERRORS = """\
 
 A refusal by the gate is an `OSError` with a true errno, so code that was written for `socket` keeps working. The
 precise class is one `except` deeper. Errors of the far end (refused, unreachable, timed out) are the kernel's own and
-are never wrapped.
+are never wrapped, but for those of a [URL Fetch](urlfetch.md#errors), which have classes of their own.
 
 <!-- before
 import socket
@@ -275,6 +276,12 @@ def _verbatim(text: str) -> str:
     return f"```text\n{text}\n```"
 
 
+def _summary(cls: type) -> str:
+    """Return the first line of a docstring, its markup as a page has it."""
+    line = (cls.__doc__ or "").splitlines()[0]
+    return re.sub(r":class:(`[^`]+`)", r"\1", line).replace("``", "`")
+
+
 def _native(cls: type) -> str:
     """Return the name of the nearest class of Python's own."""
     if issubclass(cls, socket.gaierror):
@@ -303,7 +310,7 @@ def errors_page() -> str:
     return _ERRORS.format(
         classes=_table(
             ("class", "is also", "means"),
-            [(f"`{cls.__name__}`", f"`{_native(cls)}`", (cls.__doc__ or "").splitlines()[0]) for cls in classes],
+            [(f"`{cls.__name__}`", f"`{_native(cls)}`", _summary(cls)) for cls in classes],
         ),
         codes="\n\n".join(codes),
     )

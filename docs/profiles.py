@@ -45,11 +45,27 @@ module understood, time-outs that were `EAGAIN`, refusals without a reason.
 What comes along is Google's own list of {date}, less the large blocks of its cloud customers, which App Engine did not
 count as Google's: {count} ranges. A newer one:
 
-    curl -O {source}
-    curl -O https://www.gstatic.com/ipranges/cloud.json
-    outgate ranges goog.json --customers cloud.json
+<!-- not run: needs the internet -->
+```console
+$ curl -O {source}
+$ curl -O https://www.gstatic.com/ipranges/cloud.json
+```
 
-prints `[groups] google = [...]` for the configuration, where it takes the place of the one that came along.
+<!-- file: goog.json
+{{"creationTime": "2026-11-20", "prefixes": [{{"ipv4Prefix": "8.8.4.0/24"}}, {{"ipv4Prefix": "34.80.0.0/15"}}]}}
+-->
+<!-- file: cloud.json
+{{"prefixes": [{{"ipv4Prefix": "34.80.0.0/15"}}]}}
+-->
+```console
+$ outgate ranges goog.json --customers cloud.json
+...
+[groups]
+google = [
+...
+```
+
+The group goes into the configuration, where it takes the place of the one that came along.
 """
 
 

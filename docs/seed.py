@@ -46,8 +46,6 @@ def page(table: Callable[..., str]) -> str:
     known = tests()
     lines = []
     for row in rows():
-        names = "<br>".join(f"`{name}`" for name in known.get(row["number"], ()))
-        lines.append(
-            (f"S{row['number']}", row["seed"], row["default"], row.get("original", "the same"), names or "none yet")
-        )
+        names = "<br>".join(f"`{name}`" for name in known[row["number"]])
+        lines.append((f"S{row['number']}", row["seed"], row["default"], row.get("original", "the same"), names))
     return _PAGE.format(table=table(("", "the original", "by default", "app-engine", "tests in tests/seed"), lines))

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from outgate.core import paths
+from support import pages
 
 ROOT = Path(__file__).parents[1]
 _SPEC = importlib.util.spec_from_file_location("outgate_docs_generate", ROOT / "docs" / "generate.py")
@@ -43,13 +44,20 @@ def test_units_agree_with_the_defaults():
 
 
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
-def test_systemd_accepts_the_units(tmp_path):
-    """systemd-analyze verify has nothing to say about the units."""
-    for name in ("outgate.service", "outgate.socket"):
-        text = (ROOT / "etc" / name).read_text().replace("/usr/bin/outgate", sys.executable)
-        (tmp_path / name).write_text(text)
+@pytest.mark.parametrize("with_console", [False, True])
+def test_systemd_accepts_the_units(tmp_path, with_console):
+    """systemd-analyze verify has nothing to say about the units, nor about what the console's page puts beside them."""
+    files = {name: (ROOT / "etc" / name).read_text() for name in ("outgate.service", "outgate.socket")}
+    units = [str(tmp_path / name) for name in files]
+    if with_console:
+        notes = [(block.notes.get("file", ""), block.text) for block in pages.blocks(ROOT / "docs/console.md")]
+        ((path, text),) = [(path, text) for path, text in notes if path.startswith("/etc/systemd/system/")]
+        files[path.removeprefix("/etc/systemd/system/")] = text
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text.replace("/usr/bin/outgate", sys.executable))
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", *(str(unit) for unit in tmp_path.iterdir())],
+        ["systemd-analyze", "verify", "--man=no", *units],
         capture_output=True,
         text=True,
         timeout=30,

@@ -55,11 +55,12 @@ def test_excuses_are_a_closed_set() -> None:
 
 
 def test_most_blocks_are_run() -> None:
-    """What is excused is the exception: less than a quarter of the examples that somebody wrote."""
+    """What nothing runs is the exception: less than a quarter of the examples that somebody wrote."""
     written = [block for block in BLOCKS if block.page != "docs/commands.md"]
     examples = [block for block in written if block.language not in ("text", "mermaid", "{toctree}")]
     assert len(examples) > 60
-    assert sum(block.excuse is not None for block in examples) * 4 < len(examples)
+    idle = [block for block in examples if block.excuse not in (None, "a test of its own runs it")]
+    assert len(idle) * 4 < len(examples)
 
 
 def _completed(raw: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from support import pages
 
 SITE = {path.stem: path.read_text(encoding="utf-8") for path in pages.paths() if path.parent == pages.ROOT / "docs"}
 INDEX = SITE["index"]
+#: Of a picture that has a size, or one for each of light and dark.
+_PICTURE = re.compile(r'<(?:img\s+src|source [^>]*srcset)="([^"]+)"')
 
 
 @pytest.mark.parametrize("name", keys.KEYS)
@@ -67,6 +69,13 @@ def test_every_page_has_its_place() -> None:
 def test_links_lead_somewhere(path: Path) -> None:
     """What a page links to in the tree is there; the site's build says so too, but not of the README."""
     text = re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.S)
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text) + _PICTURE.findall(text):
         if not target.startswith("https://"):
             assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("picture", sorted((pages.ROOT / "docs/images").iterdir()), ids=lambda path: path.name)
+def test_a_picture_is_shown_and_small(picture: Path) -> None:
+    """Every picture is on a page, and none keeps its reader waiting."""
+    assert any(f"images/{picture.name}" in path.read_text(encoding="utf-8") for path in pages.paths())
+    assert picture.stat().st_size < 200_000

@@ -1,6 +1,6 @@
 """The console in a browser, as an operator uses it; and, where it is asked for, the pictures of docs/console.md.
 
-``OUTGATE_PICTURES=1 pytest tests/integration/test_console_browser.py -k pictures`` makes the pictures anew.
+``OUTGATE_PICTURES=docs/images pytest tests/integration/test_console_browser.py -k pictures`` makes the pictures anew.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from support.browser import Browser
 from support.consoles import HOSTILE, Console, console
 from support.ledger import HandWriter
 
-IMAGES = Path(__file__).parents[2] / "docs" / "images"
 PAGES = ("", "apps/blog", "apps/blog?range=month", "log", "log?show=all", "policy?app=blog&to=10.0.0.1:5432")
 
 #: Opens a socket that stays, and does what it reads: has a host refused, moves bytes there and back, or waits for the
@@ -280,8 +279,8 @@ def test_without_scripts(page: Browser, gate: Console, peer: peers.Peer) -> None
 
 
 def test_pictures(page: Browser, gate: Console, peer: peers.Peer, tmp_path: Path) -> None:
-    """Each page that docs/console.md shows can be taken as a picture; into the docs where somebody asks for that."""
-    folder = IMAGES if os.environ.get("OUTGATE_PICTURES") else tmp_path
+    """Each page that docs/console.md shows can be taken as a picture, into the folder that somebody asks for."""
+    folder = Path(os.environ.get("OUTGATE_PICTURES", tmp_path))
     names = ("agent.py", "feed.py", "report.py")
     programs = [Asking(gate, peer, name) for name in names] + [Asking(gate, peer, "checkout.py", shop=True)]
     for program, host in zip(programs, ("10.0.0.5", "169.254.169.254", "192.168.7.20", "172.16.3.4"), strict=True):

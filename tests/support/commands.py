@@ -174,6 +174,7 @@ class Served:
             stderr=subprocess.PIPE,
             text=True,
             env=environment() if env is None else env,
+            cwd=folder,
         )
         self.said = ""
         while "outgate: ready" not in self.said:

@@ -60,7 +60,8 @@ class Console(Served):
         if not token.exists():
             token.touch(0o600)
             token.write_text(new_token())
-        super().__init__(folder, "--config", str(config), "--console", where, *options, env=environment(TZ="UTC"))
+        # Not its path: a page shows it, and a picture should be the same on every machine.
+        super().__init__(folder, "--config", config.name, "--console", where, *options, env=environment(TZ="UTC"))
         self.url = self.wait_for(r"console at (\S+)")
         self.base, _, self.token = self.url.partition("?token=")
 

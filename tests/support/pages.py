@@ -44,6 +44,8 @@ KINDS = {
 EXCUSES = (
     "needs systemd",
     "needs a container runtime",
+    "needs another host",
+    "needs the internet",
     "takes minutes",
     "installs something",
     "runs inside of outgate dev",

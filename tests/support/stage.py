@@ -32,6 +32,7 @@ NAMES = {
     "api.example": "93.184.215.14",
     "www.example.com": "93.184.215.14",
     "news.example.com": "93.184.215.11",
+    "api.example.com": "93.184.215.11",  # where nobody answers on the web's ports
     "cdn.example": "93.184.215.15",
     "db.corp": "10.0.0.5",
 }

@@ -20,7 +20,8 @@ A gate that runs on this host is used. Without one, or with options that say wha
 this program alone, with the app "default": public destinations allowed, everything else refused. The program sees an
 empty network (the fence) where the host allows that.
 
-A RULE is [tcp://|udp://](address | CIDR | [IPv6] | group | *)[:ports], as in 10.2.0.0/16:5432 or loopback:8000-8100.
+A RULE is [tcp://|udp://](name | *.suffix | address | CIDR | [IPv6] | group | *)[:ports], as in db.corp:5432,
+10.2.0.0/16:5432 or loopback:8000-8100.
 
 The decision log is JSON lines; --log names the file. Programs that do not load the client (python -I, C libraries,
 other languages) reach nothing inside the fence: they see ENETUNREACH.
