@@ -18,10 +18,15 @@ _VERSION = 1
 
 
 class Spooled(NamedTuple):
-    """What a run of a gate has left."""
+    """What a run of a gate has left.
+
+    :ivar ledger: which it is for, by its URL without the password. In another one the numbers of its batches are not
+        known, and what the first had taken would be counted twice.
+    """
 
     gate: str
     run: str
+    ledger: str
     began: float
     batches: list[Batch]
 
