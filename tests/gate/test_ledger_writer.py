@@ -236,10 +236,31 @@ def test_a_spool_is_taken_to_its_own_ledger_alone(start: Callable[..., Writer], 
     assert second.close("stopped", 20)
     assert (held(url), held(other)) == (7, 0)
     (kept,) = [fields["reason"] for name, fields in told.lines if name == "ledger-spool-kept"]
-    assert kept.startswith(f"{path} has bytes for the ledger {url}, and this gate's is {other}; ")
+    assert kept.startswith(f"{path} has bytes for the ledger {url}, and this gate's is {other}: they are not booked")
     start("three", told).wait(20)
     told.wait_for("ledger-spool-taken")
     assert (held(url), os.path.exists(path)) == (7, False)
+
+
+def test_a_spool_that_comes_too_late_is_put_aside(start: Callable[..., Writer], url: str, tmp_path: Path) -> None:
+    """Where another run has begun since, it has counted what was open itself: the file is not booked, and said."""
+    writer = start()
+    put(writer, 7)
+    assert writer.close("stopped", 20)
+    writer = start("two")
+    put(writer, 1)
+    assert writer.close("stopped", 20)
+    path = spool.path_of(str(tmp_path), "one")
+    late = batch(2, T0 + 2, {T0: {A: [1, 0, 0, 0]}}, open={Key(1, 1): Totals(8, 0, 0, 0)})
+    spool.save(path, spool.Spooled("gate", "one", url, T0, [late]))
+    told = Told()
+    writer = start("three", told)
+    put(writer, 10)
+    assert writer.close("stopped", 20)
+    reason = f"{path} is not booked: run one of gate gate is over; it is now {path}.late"
+    assert told.lines == [("ledger-spool-late", {"reason": reason})]
+    assert held(url) == 18
+    assert [file.name for file in tmp_path.glob("*.spool*")] == ["ledger-one.spool.late"]
 
 
 def test_what_is_put_while_the_spool_is_written_is_not_half_in_it(

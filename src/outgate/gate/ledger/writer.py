@@ -201,7 +201,7 @@ class Writer:
             left = spool.load(path)
         except ValueError as error:
             self._tell("ledger-spool-damaged", reason=str(error))
-            spool.put_aside(path)
+            spool.put_aside(path, "damaged")
             return
         if left is None or left.gate != self._who.gate:
             return
@@ -211,9 +211,14 @@ class Writer:
                 self._tell("ledger-spool-kept", reason=_of_another_ledger(path, left.ledger, self._who.ledger))
             return
         earlier = store.Store(engine, left.gate, left.run)
-        earlier.begin(left.began)
-        for batch in left.batches:
-            earlier.write(batch)
+        try:
+            earlier.begin(left.began)
+            for batch in left.batches:
+                earlier.write(batch)
+        except store.Fenced as error:  # the run after it has counted what was open from where the ledger had it
+            self._tell("ledger-spool-late", reason=f"{path} is not booked: {error}; it is now {path}.late")
+            spool.put_aside(path, "late")
+            return
         earlier.end(left.batches[-1].at if left.batches else left.began, "spooled")
         spool.remove(path)
         self._tell("ledger-spool-taken", reason=path)
@@ -288,8 +293,8 @@ class Writer:
 
 def _of_another_ledger(path: str, its: str, ours: str) -> str:
     return (
-        f"{path} has bytes for the ledger {its}, and this gate's is {ours}; start it once with that one, or, where it "
-        'has only got another name, write that in the file, as "ledger"'
+        f"{path} has bytes for the ledger {its}, and this gate's is {ours}: they are not booked here; "
+        "start this gate once with that ledger, or take the file away"
     )
 
 
