@@ -102,8 +102,10 @@ def start(url: str, tmp_path: Path) -> Iterator[Callable[..., Writer]]:
     """What starts writers, which are ended with the test."""
     made: list[Writer] = []
 
-    def start(run: str = "one", told: Callable[..., None] = lambda *_, **__: None, **more: Any) -> Writer:
-        made.append(Writer(url, Identity("gate", run), str(tmp_path), told, lambda: T0, **more))
+    def start(
+        run: str = "one", told: Callable[..., None] = lambda *_, **__: None, url: str = url, **more: Any
+    ) -> Writer:
+        made.append(Writer(url, Identity("gate", run, url), str(tmp_path), told, lambda: T0, **more))
         return made[-1]
 
     yield start
@@ -155,7 +157,7 @@ def test_a_database_that_was_away_gets_everything(start: Callable[..., Writer], 
     writer.wait(20)
     away.mode = "away"
     put(writer, 1)
-    assert told.wait_for("ledger-failed")["reason"] == "database or disk is full"
+    assert told.wait_for("ledger-failed") == {"reason": "database or disk is full", "ledger": url}
     for _ in range(100):
         put(writer, 1)
     for _ in range(3):  # at the third attempt what failed before is in the spool
@@ -211,9 +213,88 @@ def test_a_spool_that_was_taken_already_counts_once(start: Callable[..., Writer]
     put(writer, 3)
     writer.close("stopped", 20)
     again = batch(1, T0 + 1, {T0: {A: [3, 0, 0, 0]}})
-    spool.save(spool.path_of(str(tmp_path), "one"), spool.Spooled("gate", "one", T0, [again]))
+    spool.save(spool.path_of(str(tmp_path), "one"), spool.Spooled("gate", "one", url, T0, [again]))
     start("two").wait(20)
     assert held(url) == 3
+
+
+def test_a_spool_is_taken_to_its_own_ledger_alone(start: Callable[..., Writer], url: str, tmp_path: Path) -> None:
+    """Its bytes are not counted in another one: what the first has taken of them nobody knows there."""
+    writer = start()
+    put(writer, 7)
+    assert writer.close("stopped", 20)
+    path = spool.path_of(str(tmp_path), "one")
+    left = batch(1, T0 + 1, {T0: {A: [7, 0, 0, 0]}})
+    spool.save(path, spool.Spooled("gate", "one", url, T0, [left]))  # as of one that was killed before it heard of that
+    other, told, away = f"sqlite:///{tmp_path / 'other.sqlite'}", Told(), Away()
+    away.mode = "away"
+    second = start("two", told, url=other, connect=away)
+    for _ in range(3):
+        away.tried.acquire()
+    away.mode = ""
+    told.wait_for("ledger-back")
+    assert second.close("stopped", 20)
+    assert (held(url), held(other)) == (7, 0)
+    (kept,) = [fields["reason"] for name, fields in told.lines if name == "ledger-spool-kept"]
+    assert kept.startswith(f"{path} has bytes for the ledger {url}, and this gate's is {other}: they are not booked")
+    start("three", told).wait(20)
+    told.wait_for("ledger-spool-taken")
+    assert (held(url), os.path.exists(path)) == (7, False)
+
+
+def test_a_spool_that_comes_too_late_is_put_aside(start: Callable[..., Writer], url: str, tmp_path: Path) -> None:
+    """Where another run has begun since, it has counted what was open itself: the file is not booked, and said."""
+    writer = start()
+    put(writer, 7)
+    assert writer.close("stopped", 20)
+    writer = start("two")
+    put(writer, 1)
+    assert writer.close("stopped", 20)
+    path = spool.path_of(str(tmp_path), "one")
+    late = batch(2, T0 + 2, {T0: {A: [1, 0, 0, 0]}}, open={Key(1, 1): Totals(8, 0, 0, 0)})
+    spool.save(path, spool.Spooled("gate", "one", url, T0, [late]))
+    told = Told()
+    writer = start("three", told)
+    put(writer, 10)
+    assert writer.close("stopped", 20)
+    reason = f"{path} is not booked: run one of gate gate is over; it is now {path}.late"
+    assert told.lines == [("ledger-spool-late", {"reason": reason})]
+    assert held(url) == 18
+    assert [file.name for file in tmp_path.glob("*.spool*")] == ["ledger-one.spool.late"]
+
+
+def test_what_is_put_while_the_spool_is_written_is_not_half_in_it(
+    start: Callable[..., Writer], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows and totals in the spool are of one moment: were they not, the next gate would count bytes twice."""
+    away, save, written = Away(), spool.save, threading.Semaphore(0)
+    writer = start(connect=away)
+    writer.wait(20)
+    total = 0
+    seen: list[tuple[int, int]] = []
+
+    def put_one() -> None:
+        nonlocal total
+        total += 1
+        writer.put(T0 + 1, T0, {T0: {A: [1, 0, 0, 0]}}, {Key(1, 1): Totals(total, 0, 0, 0)}, set(), set())
+
+    def save_slowly(path: str, left: spool.Spooled) -> None:
+        put_one()  # the loop does not wait for the disk
+        save(path, left)
+        found = spool.load(path)
+        assert found is not None
+        seen.append((sum(each.rows[T0][A][0] for each in found.batches), found.batches[-1].open[Key(1, 1)].sent))
+        written.release()
+
+    monkeypatch.setattr(spool, "save", save_slowly)
+    away.mode = "away"
+    put_one()
+    for _ in range(3):
+        assert written.acquire(timeout=20)
+    away.mode = ""
+    assert writer.close("stopped", 20)
+    assert seen[:3] == [(1, 1), (2, 2), (3, 3)]
+    assert held(url) == total
 
 
 def test_a_damaged_spool_is_put_aside(start: Callable[..., Writer], tmp_path: Path) -> None:
@@ -238,7 +319,7 @@ def test_a_spool_comes_back_as_it_was(tmp_path: Path) -> None:
         ended=frozenset({Key(3, 1)}),
         forget=frozenset({Key(3, 1)}),
     )
-    left = spool.Spooled("gate", "one", 1.5, [full, batch(5, 6)])
+    left = spool.Spooled("gate", "one", "sqlite:////l", 1.5, [full, batch(5, 6)])
     spool.save(path, left)
     assert spool.load(path) == left
     assert os.stat(path).st_mode & 0o777 == 0o600

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
+from outgate.gate.ledger import spool
 from outgate.testing.names import FixedNames
 from outgate.testing.running import RunningGate
 from support import peers
@@ -42,6 +44,34 @@ def test_reload() -> None:
             assert gate.wait_for(event="reload")["policy"] == 2
             assert "lease" in channel.connect(id, peer.address)
             assert gate.wait_for(event="decision", verdict="allow")["policy"] == 2
+
+
+def test_its_ledger_is_its_own() -> None:
+    """What its ledger does not take stays in its own folder, where no other gate finds it, after a reload too."""
+    text = f"""
+version = 1
+[ledger]
+url = "missing/ledger.sqlite"
+[apps.blog]
+uid = [{os.getuid()}]
+billing = true
+trusted = true
+except = ["127.0.0.1"]
+"""
+    with RunningGate(config=text) as gate, peers.echo() as peer:
+        assert gate.reload(text + "quotas = { connect = { day = 9 } }\n")["warnings"] == []
+        with RawChannel(gate.socket) as channel:
+            ((id, sock),) = channel.new()
+            with sock:
+                channel.connect(id, peer.address)
+                sock.sendall(b"word")
+                assert sock.recv(4, socket.MSG_WAITALL) == b"word"
+            gate.wait_for(event="end")
+        assert gate.stop() == 0
+        (path,) = Path(gate.folder, "state").glob("ledger-*.spool")
+        left = spool.load(str(path))
+        assert left is not None
+        assert [sum(counts[0] for of in each.rows.values() for counts in of.values()) for each in left.batches] == [4]
 
 
 def test_wait_says_what_there_is() -> None:

@@ -205,7 +205,7 @@ def test_a_server_that_goes_away_gets_everything(
     """Bytes that are counted while the server is away are booked when it is back, once."""
     monkeypatch.setattr(writing, "RETRY", 0.05)
     told = Told()
-    writer = Writer(url, Identity("gate", "one"), str(tmp_path), told)
+    writer = Writer(url, Identity("gate", "one", url), str(tmp_path), told)
     writer.wait(30)
     writer.put(T0, 0, {T0: {account(): [1, 0, 0, 0]}}, {}, set(), set())
     server.stop()

@@ -313,15 +313,19 @@ def _main(argv: Sequence[str]) -> int:
         app = replace(app, uid=tuple(spec["users"]), open_sockets=spec["open_sockets"] or app.open_sockets)
         settings = replace(settings, apps=MappingProxyType({"default": app}))
     own = {"socket": spec["socket"], "socket_mode": 0o666, "log": "-", "state": spec["state"]}
-    mine = replace(settings.gate, **own)
+
+    def placed(of_file: config.Settings) -> config.Settings:
+        ledger = replace(of_file.ledger, spool=spec["state"]) if of_file.ledger is not None else None
+        return replace(of_file, gate=replace(of_file.gate, **own), ledger=ledger)
 
     def reload(previous: config.Settings) -> config.Settings:
-        fresh = config.reload(replace(previous, gate=settings.gate))  # what is ours here is no change of the file's
-        return replace(fresh, gate=replace(fresh.gate, **own))
+        ledger = replace(previous.ledger, spool=settings.ledger.spool) if previous.ledger and settings.ledger else None
+        # What is ours here is no change of the file's.
+        return placed(config.reload(replace(previous, gate=settings.gate, ledger=ledger)))
 
     if spec["uid"] is not None and spec["uid"] != os.getuid():  # last: Python's own files may be out of its reach
         _become(spec["uid"])
-    return gate_main.run(replace(settings, gate=mine), reloader=reload, while_running=parent)
+    return gate_main.run(placed(settings), reloader=reload, while_running=parent)
 
 
 if __name__ == "__main__":

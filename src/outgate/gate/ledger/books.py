@@ -42,7 +42,7 @@ class Books(NoBooks):
             self._log.event("ledger-gap", seconds=round(begun.lost, 1), sockets=len(begun.open))
 
     def _writer(self) -> Writer:
-        who = Identity(self._settings.gate, secrets.token_hex(8))
+        who = Identity(self._settings.gate, secrets.token_hex(8), self._settings.shown_url)
         return Writer(self._settings.url, who, self._settings.spool, self._log.event)
 
     @property

@@ -18,10 +18,15 @@ _VERSION = 1
 
 
 class Spooled(NamedTuple):
-    """What a run of a gate has left."""
+    """What a run of a gate has left.
+
+    :ivar ledger: which it is for, by its URL without the password. In another one the numbers of its batches are not
+        known, and what the first had taken would be counted twice.
+    """
 
     gate: str
     run: str
+    ledger: str
     began: float
     batches: list[Batch]
 
@@ -41,9 +46,12 @@ def leftovers(folder: str, run: str) -> list[str]:
     return sorted((path for path in paths if path != path_of(folder, run)), key=os.path.getmtime)
 
 
-def put_aside(path: str) -> None:
-    """Take a damaged file out of the way, and leave it for people to look at."""
-    os.replace(path, f"{path}.damaged")
+def put_aside(path: str, why: str) -> None:
+    """Take a file that cannot be booked out of the way, and leave it for people to look at.
+
+    :param why: one word, which its name ends in.
+    """
+    os.replace(path, f"{path}.{why}")
 
 
 def save(path: str, left: Spooled) -> None:

@@ -143,6 +143,7 @@ class Store:
         """Begin the run: make or migrate the tables, end the run before, note a gap if that one did not end itself.
 
         :raises ConfigError: the ledger is newer than this outgate reads.
+        :raises Fenced: it had begun, and another run of this gate has since.
         """
         with self._transaction() as connection:
             self._lock(connection)
@@ -166,6 +167,8 @@ class Store:
             if last is not None and last.name == self._run_name:  # the answer to an earlier try was lost
                 self._run = last.id
                 return Begun(sealed, open, frozenset(), 0.0)
+            if connection.scalar(select(RUNS.c.id).where(of_gate, RUNS.c.name == self._run_name)) is not None:
+                raise self._is_over()
             lost = self._end_last(connection, now, len(open), last) if last is not None else 0.0
             # A run that dies before its first batch leaves the next one to know what ended in the last batch there was.
             closed = last.closed if last is not None else ""
@@ -236,9 +239,7 @@ class Store:
                 row = connection.execute(select(RUNS.c.batch, RUNS.c.ended).where(RUNS.c.id == self._run)).one()
                 if row.batch >= batch.number:
                     return False
-                raise Fenced(
-                    f"run {self._run_name} of gate {self._name} is over" if row.ended else "a batch is missing"
-                )
+                raise self._is_over() if row.ended else Fenced("a batch is missing")
             sealed = connection.scalar(select(GATES.c.sealed).where(GATES.c.id == self._gate)) or 0
             self._draft(connection, batch, sealed)
             self._forget(connection, batch.forget)
@@ -246,6 +247,9 @@ class Store:
             if batch.seal > sealed:
                 self._seal(connection, batch.seal, batch.at)
             return True
+
+    def _is_over(self) -> Fenced:
+        return Fenced(f"run {self._run_name} of gate {self._name} is over")
 
     def _upsert(self, connection: Connection, table: Table, rows: list[dict[str, Any]], *, add: bool) -> None:
         """Insert rows; to those that are there already add the counts, or put them in their place."""

@@ -31,10 +31,11 @@ SPOOL: Final = 10.0
 
 
 class Identity(NamedTuple):
-    """Who writes: the gate's name, and this run of it."""
+    """Who writes: the gate's name, this run of it, and the ledger's URL without its password."""
 
     gate: str
     run: str
+    ledger: str
 
 
 class Writer:
@@ -79,6 +80,8 @@ class Writer:
         self._store: Store | None = None
         self._is_spooled = False
         self._spooled_at = float("-inf")
+        #: Files for another ledger, which have been told of.
+        self._let_lie: set[str] = set()
         self._wake = threading.Event()
         self._settled = threading.Event()
         self._end: str | None = None
@@ -198,14 +201,24 @@ class Writer:
             left = spool.load(path)
         except ValueError as error:
             self._tell("ledger-spool-damaged", reason=str(error))
-            spool.put_aside(path)
+            spool.put_aside(path, "damaged")
             return
         if left is None or left.gate != self._who.gate:
             return
+        if left.ledger != self._who.ledger:
+            if path not in self._let_lie:
+                self._let_lie.add(path)
+                self._tell("ledger-spool-kept", reason=_of_another_ledger(path, left.ledger, self._who.ledger))
+            return
         earlier = store.Store(engine, left.gate, left.run)
-        earlier.begin(left.began)
-        for batch in left.batches:
-            earlier.write(batch)
+        try:
+            earlier.begin(left.began)
+            for batch in left.batches:
+                earlier.write(batch)
+        except store.Fenced as error:  # the run after it has counted what was open from where the ledger had it
+            self._tell("ledger-spool-late", reason=f"{path} is not booked: {error}; it is now {path}.late")
+            spool.put_aside(path, "late")
+            return
         earlier.end(left.batches[-1].at if left.batches else left.began, "spooled")
         spool.remove(path)
         self._tell("ledger-spool-taken", reason=path)
@@ -241,7 +254,7 @@ class Writer:
     def _fail(self, why: str) -> None:
         if self.failing is None:
             self.failing = time.monotonic()
-            self._tell("ledger-failed", reason=why)
+            self._tell("ledger-failed", reason=why, ledger=self._who.ledger)
         self.why = why
         if time.monotonic() - self._spooled_at >= SPOOL or self._end is not None:
             self._save()
@@ -252,7 +265,9 @@ class Writer:
             flight, gathered = self._flight, self._gathered
             batches = [batch for batch in (flight,) if batch is not None]
             if gathered is not None:
-                batches.append(gathered._replace(number=(flight.number if flight else self._number) + 1))
+                # A copy: while the file is written put() adds to these rows, and the totals would not be theirs.
+                rows = {window: dict(of) for window, of in gathered.rows.items()}
+                batches.append(gathered._replace(number=(flight.number if flight else self._number) + 1, rows=rows))
         if not batches:
             return
         self._spooled_at = time.monotonic()
@@ -274,6 +289,13 @@ class Writer:
             self._store.end(self._now(), self._end or "stopped")
         except errors as error:
             self._fail(_reason(error))
+
+
+def _of_another_ledger(path: str, its: str, ours: str) -> str:
+    return (
+        f"{path} has bytes for the ledger {its}, and this gate's is {ours}: they are not booked here; "
+        "start this gate once with that ledger, or take the file away"
+    )
 
 
 def _reason(error: Exception) -> str:
