@@ -25,7 +25,10 @@ _PREFIX: Final = "OUTGATE_"
 #: syslog(3): what somebody should look at, and what is as it should be.
 _NOTICE, _INFO, _ERROR = "5", "6", "3"
 _ERRORS: Final = frozenset(
-    ("fault", "log-dropped", "log-rotate", "reload-failed", "state-failed", "quota-store-failed", "quota-store-refused")
+    (
+        *("fault", "ledger-failed", "log-dropped", "log-rotate", "quota-store-failed", "quota-store-refused"),
+        *("reload-failed", "state-failed"),
+    )
 )
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
 #: Characters of a field's name (systemd: journal_field_valid()).
