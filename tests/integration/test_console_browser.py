@@ -13,16 +13,12 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("selenium", reason="needs the libraries group: make .venv/.libraries")
-
-from selenium.webdriver.common.keys import Keys
-
 from gate.test_meter_close import PREAMBLE, Program
 from outgate.core.bill.tally import Counts, Destination
 from outgate.core.bill.windows import WINDOW, start_of
 from support import browser as chrome
 from support import peers
-from support.browser import Browser
+from support.browser import Browser, Keys
 from support.consoles import HOSTILE, Console, console
 from support.ledger import HandWriter
 

@@ -8,14 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from selenium import webdriver
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.wait import WebDriverWait
+try:  # it is of the integration tests' libraries, and the fast suite reads these files too
+    from selenium import webdriver
+    from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+    from selenium.webdriver.chrome.service import Service
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.remote.webelement import WebElement
+    from selenium.webdriver.support.wait import WebDriverWait
+except ModuleNotFoundError:
+    webdriver = Keys = None
 
-__all__ = ["PATIENCE", "Browser", "chromium", "missing"]
+__all__ = ["PATIENCE", "Browser", "Keys", "chromium", "missing"]
 
 #: Seconds after which a wait is taken for a hang. Nothing is asserted on it.
 PATIENCE = 30.0
@@ -38,6 +42,8 @@ _T = TypeVar("_T")
 
 def missing() -> str:
     """Return what this host lacks to run it, "" where it has all."""
+    if webdriver is None:
+        return "no selenium: make .venv/.libraries"
     lacking = [name for name in (_BROWSER, _DRIVER) if shutil.which(name) is None]
     return f"no {' and no '.join(lacking)}: apt-get install chromium chromium-driver" if lacking else ""
 
