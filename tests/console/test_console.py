@@ -261,7 +261,8 @@ def events(client: httpx.Client, path: str) -> Iterator[dict[str, Any]]:
 def test_what_changes_is_sent(gate: Console, client: httpx.Client, lease: str, peer: peers.Peer) -> None:
     """Open pages get figures, sockets and new lines of the log as they come."""
     overview, app, log = (events(client, path) for path in ("live", "apps/blog/live", "log/live?q=10.0.0.1"))
-    assert int(next(overview)["live"]["text"]["blog/open"]) >= 1
+    while int(next(overview)["live"]["text"]["blog/open"]) < 1:
+        pass  # a look of just before is good for a second
     assert next(app)["sockets"][0]["lease"] == lease
     assert next(log)["lines"] == []
     with Busy(gate, peer) as program:

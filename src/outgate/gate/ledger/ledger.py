@@ -223,8 +223,11 @@ class Ledger:
         self._tally.waiting = self._writer.waiting
 
     def keep_only(self, keys: Iterable[Key]) -> None:
-        """Forget what gates before this one had open, but for these: the others have ended."""
-        kept = frozenset(keys)
+        """Forget what gates before this one had open, but for these: the others have ended.
+
+        What has ended since is forgotten with the batch that says so. Until then another start may have to ask again.
+        """
+        kept = frozenset(keys) | self._ended
         if self._found is not None:
             self._found = {key: totals for key, totals in self._found.items() if key in kept}
         self._writer.keep_only(kept)
