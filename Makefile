@@ -42,7 +42,7 @@ lint: $(READY) ## style and types
 .PHONY: integration
 integration: $(LIBRARIES) ## real servers in namespaces, other Pythons, slow tests (root, Debian packages)
 	$(PYTEST) -m '(pythons or slow) and not integration and not full' --numprocesses auto --dist worksteal
-	$(PYTEST) -m 'integration and not full' --numprocesses 2 --dist loadfile
+	$(PYTEST) -m 'integration and not full' --numprocesses 3 --dist loadfile
 
 .PHONY: cpython
 cpython: $(READY) ## CPython's own tests through a gate, on 3.11 to 3.13, into docs/data (no root, minutes)
