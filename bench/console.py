@@ -18,7 +18,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from bench.reloading import Ticker, open_connection, set_up
+from bench.reloading import Ticker, open_connection, set_up, tear_down
 from outgate.console.beside import Beside
 
 _PAGES = {"overview": "/", "app": "/apps/blog", "log": "/log", "policy": "/policy"}
@@ -66,11 +66,7 @@ def main(count: int, requests: int) -> dict[str, Any]:
 
         loop.run_until_complete(measure())
         console.stop()
-        gate.stop()
-        log.close()
-        loop.close()
-        for server in servers:
-            server.close()
+        tear_down(gate, log, servers)
     return found
 
 

@@ -104,11 +104,7 @@ def main(count: int, destinations: int) -> dict[str, Any]:
 
         loop.run_until_complete(measure())
         found["log_dropped"] = log.dropped
-        gate.stop()
-        log.close()
-        loop.close()
-        for server in servers:
-            server.close()
+        tear_down(gate, log, servers)
     return found
 
 
@@ -131,6 +127,15 @@ def set_up(folder: str, path: str) -> tuple[Gate, DecisionLog, list[socket.socke
     process.channels = 1
     gate.registry.join(process)
     return gate, log, servers, process
+
+
+def tear_down(gate: Gate, log: DecisionLog, servers: list[socket.socket]) -> None:
+    """End what :func:`set_up` made."""
+    gate.stop()
+    log.close()
+    gate.loop.close()
+    for server in servers:
+        server.close()
 
 
 def _write(path: str, *rules: str) -> None:

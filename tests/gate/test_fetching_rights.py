@@ -113,16 +113,21 @@ def test_billing() -> None:
         assert refused(program, "urlfetch.fetch('http://127.0.0.1:8080/')").name == "BillingDisabled"
 
 
-def test_draining() -> None:
-    """A gate that is being drained opens nothing new, and what is being fetched goes on."""
-    go_on = threading.Event()
+def held(go_on: threading.Event) -> web.Answer:
+    """Return an answer that comes when it may."""
 
     def wait(connection: peers.Connection, request: web.Request) -> None:
         go_on.wait(peers.PATIENCE)
         connection.send(web.ok(b"hello"))
 
+    return wait
+
+
+def test_draining() -> None:
+    """A gate that is being drained opens nothing new, and what is being fetched goes on."""
+    go_on = threading.Event()
     with (
-        web.server({"/": wait}) as server,
+        web.server({"/": held(go_on)}) as server,
         RunningGate() as gate,
         fetching(gate) as program,
         fetching(gate) as other,
@@ -326,13 +331,8 @@ def test_more_lines_than_an_app_may_have(monkeypatch: pytest.MonkeyPatch) -> Non
     """One more is refused, and when another has ended there is room again."""
     monkeypatch.setattr(fetches, "MOST", 1)
     go_on = threading.Event()
-
-    def wait(connection: peers.Connection, request: web.Request) -> None:
-        go_on.wait(peers.PATIENCE)
-        connection.send(web.ok(b"hello"))
-
     with (
-        web.server({"/": wait}) as server,
+        web.server({"/": held(go_on)}) as server,
         ThreadGate() as gate,
         fetching(gate) as program,
         fetching(gate) as other,

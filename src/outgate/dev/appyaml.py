@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import msgspec
 
+from outgate.core.profiles import APP_ENGINE
 from outgate.dev import tasks, yamlfile
 from outgate.errors import ConfigError
 from outgate.gate.configuration.places import Place, convert
@@ -135,8 +136,8 @@ class AppYaml:
     @property
     def has_original_rules(self) -> bool:
         """Whether it asks for the rules of App Engine itself: by ``profile``, or by the runtime that had them."""
-        profile: object = self.policy.get("profile", "app-engine" if self.runtime == "python27" else "")
-        return profile == "app-engine"
+        profile: object = self.policy.get("profile", APP_ENGINE if self.runtime == "python27" else "")
+        return profile == APP_ENGINE
 
     @property
     def has_ssl(self) -> bool:

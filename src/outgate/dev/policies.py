@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from outgate.core.profiles import APP_ENGINE
 from outgate.dev import sockets
 from outgate.dev.plan import Plan
 from outgate.errors import ConfigError
@@ -49,7 +50,7 @@ def raw(plan: Plan, folder: str) -> dict[str, Any]:
 
 def profile(plan: Plan, application: str) -> str:
     """Return the profile that an app's runtimes ask for, "" for none."""
-    return "app-engine" if any(each.has_original_rules for each in plan.of_app(application)) else ""
+    return APP_ENGINE if any(each.has_original_rules for each in plan.of_app(application)) else ""
 
 
 def settings(table: Mapping[str, Any], source: str, host: Sequence[str] = ()) -> Settings:

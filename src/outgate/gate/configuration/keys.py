@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from outgate.core.profiles import PROFILES
+
 __all__ = [
     "CHOICES",
     "KEYS",
@@ -255,7 +257,7 @@ CHOICES: Final[Mapping[str, Mapping[str, str]]] = {
     "idle_reclaim": {"pressure": "", "always": ""},
     "listen": {"none": "", "loopback": "listening on loopback comes with a later version"},
     "on_reload": {"cut": "", "report": ""},
-    "profile": {"default": "", "app-engine": ""},
+    "profile": dict.fromkeys(PROFILES, ""),
 }
 
 
