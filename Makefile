@@ -39,9 +39,12 @@ lint: $(READY) ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-.PHONY: integration
-integration: $(LIBRARIES) ## real servers in namespaces, other Pythons, slow tests (root, Debian packages)
+.PHONY: programs
+programs: $(LIBRARIES) ## whole programs as users start them, other Pythons, slow tests (no root, minutes)
 	$(PYTEST) -m '(pythons or slow) and not integration and not full' --numprocesses auto --dist worksteal
+
+.PHONY: integration
+integration: $(LIBRARIES) ## real servers in namespaces (root, Debian packages)
 	$(PYTEST) -m 'integration and not full' --numprocesses 3 --dist loadfile
 
 .PHONY: cpython
@@ -52,7 +55,7 @@ cpython: $(READY) ## CPython's own tests through a gate, on 3.11 to 3.13, into d
 	$(BIN)/python docs/generate.py --write
 
 .PHONY: check
-check: lint test integration docs ## what CI runs: lint, types, fast and integration tests, the site
+check: lint test programs integration docs ## what CI runs: lint, types, all tests but check-full's, the site
 
 .PHONY: check-full
 check-full: $(LIBRARIES) ## check, and other Pythons, CPython's tests, more examples per property, the benchmark; or PARTS="deep"

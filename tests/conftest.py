@@ -26,7 +26,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 #: Set by CI: a test marked ``integration`` that skips is then a failure, since nobody would notice otherwise.
 REQUIRE_INTEGRATION = "OUTGATE_REQUIRE_INTEGRATION"
-_INTEGRATION = Path(__file__).parent / "integration"
+_TESTS = Path(__file__).parent
+_INTEGRATION = _TESTS / "integration"
 
 
 def is_integration_required() -> bool:
@@ -38,11 +39,17 @@ def is_integration_required() -> bool:
 _ENDS = ("3.9", "3.13")
 
 
+#: Folders whose tests start programs as users do, each a new interpreter: a minute would not do for them.
+_PROGRAMS = frozenset(("cli", "client", "cpython", "dev", "examples", "guard", "seed"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark everything below ``tests/integration`` as such, so that no file can forget it, and what is ``full``."""
+    """Mark what a folder says of its tests, so that no file can forget it, and what is ``full``."""
     for item in items:
         if _INTEGRATION in item.path.parents:
             item.add_marker(pytest.mark.integration)
+        elif item.path.relative_to(_TESTS).parts[0] in _PROGRAMS:
+            item.add_marker(pytest.mark.slow)
         version = getattr(item, "callspec", None) and item.callspec.params.get("version")  # type: ignore[attr-defined]
         if version is not None and version not in _ENDS and item.get_closest_marker("pythons"):
             item.add_marker(pytest.mark.full)

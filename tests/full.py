@@ -39,9 +39,9 @@ class Part(NamedTuple):
     environment: Mapping[str, str] = MappingProxyType({})
 
 
-def make(word: str, *variables: str) -> tuple[str, ...]:
-    """Return the command for a word of the Makefile."""
-    return ("make", "--no-print-directory", word, *variables)
+def make(*words: str) -> tuple[str, ...]:
+    """Return the command for words of the Makefile, and variables."""
+    return ("make", "--no-print-directory", *words)
 
 
 def parts() -> dict[str, Part]:
@@ -51,13 +51,14 @@ def parts() -> dict[str, Part]:
     found = {
         "lint": Part("style and types", make("lint")),
         "test": Part("the fast suite", make("test")),
-        "integration": Part("real servers, other Pythons, slow tests", make("integration")),
+        "programs": Part("whole programs, other Pythons, slow tests", make("programs")),
+        "integration": Part("real servers", make("integration")),
     }
     known = interpreters()
     for version in ("3.12", "3.13"):
         if version in known:
-            words = make("test", f"PYTHON={known[version]}", f"VENV=.venv-{version}")
-            found[f"test-{version}"] = Part(f"the fast suite on Python {version}", words)
+            words = make("test", "programs", f"PYTHON={known[version]}", f"VENV=.venv-{version}")
+            found[f"test-{version}"] = Part(f"the fast suite and whole programs on Python {version}", words)
     found["cpython"] = Part("CPython's own tests", make("cpython"))
     found["full"] = Part("every Python between, every moment of a client's end", (*pytest, "-m", "full", *spread))
     deep = (*pytest, "-m", "hypothesis and not integration and not pythons", "--timeout", "3000", *spread)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,15 @@ PAGE = ROOT / "docs/evasions.md"
 ROWS = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if re.match(r"\| (?!evasion )", line)]
 
 
-def _tests(pattern: str) -> set[str]:
+@cache
+def _tests(pattern: str) -> frozenset[str]:
     """Return the names of the test functions in these files of the integration tests."""
     found: set[str] = set()
     for path in sorted((ROOT / "tests/integration").glob(pattern)):
         body = ast.parse(path.read_text(encoding="utf-8")).body
         functions = (each for each in body if isinstance(each, ast.FunctionDef))
         found |= {each.name for each in functions if each.name.startswith("test_")}
-    return found
+    return frozenset(found)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.split("|")[1].strip()[:40] for row in ROWS])

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 import warnings
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -135,22 +136,22 @@ def is_loaded_into_programs(module: str) -> bool:
     return room_of(module) in ("client", "errors", "front") or inner in (*SHARED, "core", "core.formats")
 
 
-def imports_of(module: str) -> set[str]:
+@cache
+def imports_of(module: str) -> frozenset[str]:
     """Return the full names of what a module imports, wherever in it the import stands."""
-    path = MODULES[module]
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
-                package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+                package = module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
                 parts = package.split(".")
                 base = ".".join([*parts[: len(parts) - node.level + 1], *([base] if base else [])])
             names = [f"{base}.{alias.name}" for alias in node.names]
             found.update(name if name in MODULES else base for name in names)
-    return found
+    return frozenset(found)
 
 
 def own_imports_of(module: str) -> set[str]:
@@ -246,5 +247,6 @@ def test_warnings_are_errors() -> None:
         warnings.warn("noticed", UserWarning, stacklevel=1)
 
 
+@cache
 def _tree(module: str) -> ast.Module:
     return ast.parse(MODULES[module].read_text(encoding="utf-8"))

@@ -115,6 +115,7 @@ def is_meant(place: Place, seen: Place) -> bool:
 
 @at_least(200)
 @given(st.sets(st.sampled_from(WORLD), min_size=1, max_size=12))
+@pytest.mark.slow
 def test_permits_what_was_seen_and_nothing_else(seen: set[Place]) -> None:
     """Of a world of destinations the learned policy permits those that were seen, by name and by address, alone."""
     _, policy, _ = learned(*(logged(place) for place in sorted(seen)))

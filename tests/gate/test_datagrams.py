@@ -15,6 +15,8 @@ from outgate.core.formats import frames
 from outgate.testing.running import RunningGate, ThreadGate
 from support.raw import PATIENCE, RawChannel
 
+pytestmark = pytest.mark.slow
+
 LOOPBACK = socket.inet_aton("127.0.0.1")
 
 

@@ -16,6 +16,8 @@ from outgate.testing.running import RunningGate
 from support import peers, web
 from support.driven import Driven, Refused
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 
 

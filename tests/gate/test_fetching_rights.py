@@ -28,6 +28,8 @@ from support.clocked import Clocked
 from support.driven import Driven, Refused
 from support.raw import RawChannel
 
+pytestmark = pytest.mark.slow
+
 MIB = 2**20
 
 

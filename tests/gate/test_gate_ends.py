@@ -19,6 +19,8 @@ from support.raw import RawChannel
 
 PREAMBLE = """
 import errno, json, os, socket, sys, threading
+
+pytestmark = pytest.mark.slow
 peer = ("127.0.0.1", int(sys.argv[1]))
 def say(**facts):
     print(json.dumps(facts), flush=True)

@@ -30,6 +30,8 @@ from outgate.testing.running import RunningGate
 from support import peers
 from support.raw import RawChannel
 
+pytestmark = pytest.mark.slow
+
 #: What a program may call itself, or a host.
 HOSTILE = [
     'x\n{"v":1,"event":"decision","verdict":"allow"}',

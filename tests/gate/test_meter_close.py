@@ -17,6 +17,8 @@ from support import peers
 #: What every program here begins with: a connection ``s``, and ways to say and to be told something.
 PREAMBLE = """
 import json, os, signal, socket, struct, subprocess, sys, threading
+
+pytestmark = pytest.mark.slow
 def say(**facts):
     os.write(2, json.dumps(facts).encode() + b"\\n")
 def told():

@@ -411,14 +411,14 @@ def test_misses_are_not_a_storm_of_look_ups(world: Callable[..., World]) -> None
 
 
 def test_a_miss_asks_a_bounded_number_of_names(world: Callable[..., World]) -> None:
-    """Of a hundred names that could permit it a miss asks no more than its bound, the program's own latest first."""
+    """Of a hundred names that could permit it a miss asks no more than its bound, and the program's own first."""
     rules = ", ".join(f'"n{number}.corp:5432"' for number in range(100))
     zone = Zone(n99__corp=[DB])
     w = world(f"except = [{rules}]", zone)
     assert w.addresses("n99.corp") == [DB]
     assert w.refused(w.connect(INSIDE, 5432)) == "policy-denied"
     assert len(zone.asked) == 1 + relearn.NAMES
-    assert "n99.corp" in zone.asked[1:3]
+    assert zone.asked.count("n99.corp") == 2, "though a hundred rules stand before its own"
 
 
 def test_without_rules_by_name_a_miss_asks_nobody(world: Callable[..., World]) -> None:

@@ -24,6 +24,8 @@ from outgate.testing.running import RunningGate
 from support import peers
 from support.raw import RawChannel
 
+pytestmark = pytest.mark.slow
+
 NAMES = {"api.example": ["127.0.0.1"], "both.example": ["127.0.0.1", "127.0.0.2"], "evil.example": ["127.0.0.2"]}
 PATIENCE = 20.0
 

@@ -12,6 +12,8 @@ from support import peers
 from support.clocked import Clocked, refused
 from support.driven import Driven
 
+pytestmark = pytest.mark.slow
+
 PATHS = pytest.mark.parametrize("path", ["direct", "relay"])
 #: Bytes that a direct socket may send above its quota: what waits in the kernel, and two packets (docs/quotas.md).
 OVERSHOOT = 3 * 65536

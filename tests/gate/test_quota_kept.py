@@ -26,6 +26,8 @@ from support.clocked import Clocked, refused
 from support.commands import serving
 from support.driven import Driven
 
+pytestmark = pytest.mark.slow
+
 CONFIG = f"""
 version = 1
 [apps.blog]

@@ -23,6 +23,8 @@ from support import peers
 from support.commands import outgate
 from support.raw import RawChannel
 
+pytestmark = pytest.mark.slow
+
 UID = os.getuid()
 PATHS = ("direct", "relay")
 HOST = "127.0.0.1"

@@ -28,6 +28,8 @@ NOBODY = 65534
 OTHERS = pytest.param(NOBODY, marks=pytest.mark.integration)
 PREAMBLE = """
 import json, os, socket, sys
+
+pytestmark = pytest.mark.slow
 peer = ("127.0.0.1", int(sys.argv[1]))
 def say(**facts):
     print(json.dumps(facts), flush=True)

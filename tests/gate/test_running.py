@@ -15,6 +15,8 @@ from outgate.testing.running import RunningGate
 from support import peers
 from support.raw import RawChannel
 
+pytestmark = pytest.mark.slow
+
 
 def test_bad_configuration() -> None:
     """A gate that cannot start raises with what it said on standard error."""

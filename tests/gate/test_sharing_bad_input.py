@@ -19,6 +19,8 @@ from support import peers
 from support.raw import RawChannel
 from support.victims import victim
 
+pytestmark = pytest.mark.slow
+
 NOBODY = 65534
 GAMES = 60
 needs_root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be a second user")

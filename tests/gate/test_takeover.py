@@ -36,6 +36,8 @@ except = ["127.0.0.1"]
 PROGRAM = """
 import hashlib, json, os, pickle, socket, sys, threading
 import outgate
+
+pytestmark = pytest.mark.slow
 peer = ("127.0.0.1", int(sys.argv[1]))
 def say(value):
     print(json.dumps(value), flush=True)
