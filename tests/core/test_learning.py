@@ -113,9 +113,9 @@ def is_meant(place: Place, seen: Place) -> bool:
     return target in addresses.judge(place.address).target_keys and (is_plain(place) or not is_plain(seen))
 
 
+@pytest.mark.slow
 @at_least(200)
 @given(st.sets(st.sampled_from(WORLD), min_size=1, max_size=12))
-@pytest.mark.slow
 def test_permits_what_was_seen_and_nothing_else(seen: set[Place]) -> None:
     """Of a world of destinations the learned policy permits those that were seen, by name and by address, alone."""
     _, policy, _ = learned(*(logged(place) for place in sorted(seen)))
