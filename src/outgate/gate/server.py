@@ -31,6 +31,7 @@ from outgate.gate.kernel import dial, meter
 from outgate.gate.kernel.closer import Closer
 from outgate.gate.ledger.nobooks import NOTHING as NO_BOOKS
 from outgate.gate.ledger.nobooks import NoBooks
+from outgate.gate.listing import Listing
 from outgate.gate.live.rejudging import Rejudging
 from outgate.gate.metering.meters import Meters
 from outgate.gate.metering.rounds import Rounds
@@ -105,6 +106,7 @@ class Gate:
         #: Held by who reads the configuration again.
         self.reloading = asyncio.Lock()
         self.rejudging = Rejudging(self)
+        self.listing = Listing(self)
         self.adopt(settings)
         self.reception = Reception(self, listener)
 
@@ -326,6 +328,7 @@ class Gate:
         self.keeping.stop()
         self.store.stop()
         self.rejudging.stop()
+        self.listing.stop()
         self.orphans.stop()
         self._sweep.stop()
         self._idle.stop()
