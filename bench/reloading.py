@@ -2,8 +2,8 @@
 
 Run by hand, ``python -m bench.reloading [COUNT [DESTINATIONS]]``: prints one JSON object. A gate in this process has
 the connections as a direct app's, to so many addresses of this host; a ticker that is called every turn of the loop
-sees the longest turn, before the reload and while the connections are judged. Two reloads: one that denies nothing, one
-that denies all.
+sees the longest turn, before the reload and while the connections are judged, and the longest time that the loop waited
+for the thread that reads the configuration. Two reloads: one that denies nothing, one that denies all.
 """
 
 import asyncio
@@ -14,15 +14,18 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from outgate.core import lease as life
 from outgate.core.policy.again import Opened, again
 from outgate.gate.configuration import config
+from outgate.gate.configuration.settings import Settings
 from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.kernel import births
 from outgate.gate.kernel.listening import listen
+from outgate.gate.live import reloading
 from outgate.gate.main import new_loop
 from outgate.gate.registry import Process
 from outgate.gate.server import Gate
@@ -45,16 +48,20 @@ _OTHERS = [f"10.{number}.0.0/16:5432" for number in range(50)]
 
 
 class Ticker:
-    """Sees how long turns of the loop are, in processor time of its thread: of what else runs it knows nothing."""
+    """Sees how long turns of the loop are, in processor time of its thread: of what else runs it knows nothing.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    :param clock: another clock, for what it has to wait for.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Callable[[], float] = time.thread_time) -> None:
         self._loop = loop
+        self._clock = clock
         self.turns: list[float] = []
-        self._last = time.thread_time()
+        self._last = clock()
         self._handle = loop.call_soon(self._tick)
 
     def _tick(self) -> None:
-        now = time.thread_time()
+        now = self._clock()
         self.turns.append(now - self._last)
         self._last = now
         self._handle = self._loop.call_soon(self._tick)
@@ -62,7 +69,7 @@ class Ticker:
     def begin(self) -> None:
         """Forget what was seen so far."""
         self.turns = []
-        self._last = time.thread_time()
+        self._last = self._clock()
 
     def take(self) -> dict[str, float]:
         """Return the longest turn and the median so far, in milliseconds, and begin anew."""
@@ -81,24 +88,38 @@ def main(count: int, destinations: int) -> dict[str, Any]:
             open_connection(gate, process, port, number % destinations)
         found: dict[str, Any] = {"connections": count, "destinations": destinations, "other_rules": len(_OTHERS)}
 
+        reads: list[float] = []
+
+        def read(before: Settings) -> Settings:
+            began = time.thread_time()
+            settings = config.reload(before)
+            reads.append(time.thread_time() - began)
+            return settings
+
+        gate.reloader = read
+        gate._rounds.stop()  # what they take each second is not the reload's
+
         async def measure() -> None:
-            ticker = Ticker(loop)
+            ticker, waits = Ticker(loop), Ticker(loop, time.perf_counter)
             await asyncio.sleep(1.0)
             found["bare"] = ticker.take()
             for name, rules in (("allows", (*_OTHERS, "127.0.0.0/8")), ("denies", _OTHERS)):
                 _write(path, *rules)
+                waits.begin()
+                answer = await reloading.reload(gate)
+                assert answer["ok"], answer
+                longest_wait = waits.take()["longest"]
                 began, used = time.perf_counter(), time.thread_time()
-                gate.reload()
-                read = time.perf_counter()
                 ticker.begin()
                 counts = await gate.rejudging.finished()
-                done = time.perf_counter()
+                judged, used = time.perf_counter() - began, time.thread_time() - used
                 assert counts is not None
                 assert counts.cut == (count if name == "denies" else 0), counts
                 found[name] = {
-                    "read_ms": round((read - began) * 1000, 3),
-                    "judge_ms": round((done - read) * 1000, 3),
-                    "processor_ms": round((time.thread_time() - used) * 1000, 3),
+                    "read_processor_ms": round(reads[-1] * 1000, 3),
+                    "read_longest_wait_ms": longest_wait,
+                    "judge_ms": round(judged * 1000, 3),
+                    "processor_ms": round((reads[-1] + used) * 1000, 3),
                     "turn_ms": ticker.take(),
                 }
 
@@ -119,7 +140,6 @@ def set_up(folder: str, path: str) -> tuple[Gate, DecisionLog, list[socket.socke
     settings = config.load(path)
     settings = replace(settings, gate=replace(settings.gate, log=os.path.join(folder, "log")))
     gate = Gate(settings, listen(os.path.join(folder, "gate.sock"), 0o600), log, loop)
-    gate.reloader = config.reload
     gc.freeze()  # as outgate.gate.main does
     gate._sweep.stop()  # it would find that no program has them
     servers = [socket.create_server(("0.0.0.0", 0), backlog=_BACKLOG) for _ in range(_LISTENERS)]

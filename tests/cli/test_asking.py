@@ -18,6 +18,7 @@ from outgate.cli.main import main
 from outgate.core.formats import messages
 from support import peers
 from support.commands import Served, environment, outgate, python, serving
+from support.raw import RawChannel
 
 Capture = pytest.CaptureFixture[str]
 
@@ -50,7 +51,12 @@ def test_status(gate: Served, capsys: Capture) -> None:
     assert text.startswith("answers, outgate ")
     assert f"pid      {gate.process.pid}, up " in text
     assert "you are  app blog" in text
-    assert "in use   0 processes" in text, "the one that asks is not counted"
+    assert "in use   0 processes, 0 channels" in text, "the one that asks is not counted"
+    with RawChannel(gate.socket) as channel:
+        channel.ask("stat")
+        capsys.readouterr()
+        assert main(["status", "--socket", gate.socket]) == 0
+        assert "in use   1 process, 1 channel\n" in capsys.readouterr().out
 
 
 def test_status_in_json(gate: Served, capsys: Capture) -> None:

@@ -85,6 +85,24 @@ def usage(capsys: Capture, *words: str, status: int = 0) -> str:
     return done.out or done.err
 
 
+def test_an_empty_ledger(tmp_path: Path, capsys: Capture) -> None:
+    """Of a ledger in which nothing is booked no times are told, and where nothing is sealed nothing is called final."""
+    path = str(tmp_path / "ledger.sqlite")
+    store = Store(quick(connect(f"sqlite:///{path}")), "web-1", "one")
+    first = moment("2026-10-01", BERLIN)
+    store.begin(first)
+    for words in ([], ["--from", "2026-10"], ["--to", "2026-11"]):
+        assert usage(capsys, "--ledger", path, *words).endswith("the ledger is empty: nothing has been booked yet\n")
+    found = json.loads(usage(capsys, "--ledger", path, "--json"))
+    assert (found["from"], found["to"], found["sealed"], found["lines"]) == (None, None, None, [])
+    store.write(batch(1, first + 5, {first: {account("blog", "", WEB): [1, 2, 3, 4]}}))
+    store.close()
+    text = usage(capsys, "--ledger", path)
+    assert "nothing is final yet; what is here was written by" in text
+    assert "1970" not in text
+    assert json.loads(usage(capsys, "--ledger", path, "--json"))["sealed"] is None
+
+
 def test_the_page_shows_an_invoice_of_a_real_ledger(config: str, capsys: Capture) -> None:
     """What docs/billing.md shows is what the commands above it print."""
     found = re.findall(r"```console\n\$ outgate usage (.*?)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)

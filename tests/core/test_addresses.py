@@ -118,6 +118,12 @@ def test_same_host_has_the_same_class(address: IPv4Address, prefix: str) -> None
     assert classify(f"{prefix}{address}") == classify(address)
 
 
+@given(st.ip_addresses(v=4))
+def test_ipv4_is_written_as_the_library_does(address: IPv4Address) -> None:
+    """The text of an IPv4 address is the standard library's."""
+    assert addresses.judge(address).text == str(address)
+
+
 @pytest.mark.parametrize("form", [str, lambda text: ip_address(text).packed, ip_address])
 def test_forms_of_an_address(form: object) -> None:
     """Text, packed bytes and ipaddress objects are judged alike."""

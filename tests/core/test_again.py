@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from outgate.core.learn import connections
 from outgate.core.learn.connections import Connections
 from outgate.core.learn.observations import Observations, TooMany
-from outgate.core.policy.again import Opened, again, is_overruled
+from outgate.core.policy.again import Again, Opened, again, is_overruled
 from outgate.core.policy.decide import Ask, Policy, could_resolve, decide
 from outgate.core.policy.difference import DIRECTIONS, Withheld, compare
 from support.examples import at_least
@@ -60,6 +60,29 @@ def test_a_name_is_judged_as_a_connect_by_it(policy, to, name, spelling) -> None
     assert found.denied == (first.denied or then.denied)
     if "deny" not in (first.verdict, then.verdict):
         assert found.verdict == max(first.verdict, then.verdict), "report comes after allow"
+
+
+OPENINGS = st.tuples(st.sampled_from([PUBLIC, PRIVATE, *NAMES]), st.sampled_from([53, 443, 5432]),
+                     st.sampled_from([PUBLIC, PRIVATE]), st.sampled_from(["", *NAMES]))  # fmt: skip
+BOUND = st.dictionaries(st.sampled_from([PUBLIC, PRIVATE]), st.lists(st.sampled_from(NAMES), max_size=2).map(tuple))
+
+
+@given(policies(), st.lists(OPENINGS, max_size=30), BOUND)
+@at_least(200)
+def test_shared_answers_are_those_of_each(policy, openings, bound) -> None:
+    """What many connections share is what each would have been answered alone, and each question is put once."""
+    asked: list[str] = []
+
+    def names_for(address: str) -> tuple[str, ...]:
+        asked.append(address)
+        return bound.get(address, ())
+
+    shared = Again(policy, names_for)
+    for host, port, address, name in openings:
+        alone = again(policy, Opened("tcp", host, address, port, name), bound.get(address, ()))
+        found = shared[(host, port), address, name]
+        assert found is None if alone.verdict == "allow" else found == alone
+    assert len(asked) == len(shared) == len(set(openings))
 
 
 def test_what_is_bound_now_counts_too() -> None:

@@ -450,7 +450,7 @@ def test_only_who_was_told_loses_sockets() -> None:
     with gate_with("direct", 0.1, "pressure") as gate, peers.silent() as peer, _opened(gate, peer, 1) as (_, (early,)):
         app = gate.gate.settings.apps["default"]
         changed = replace(gate.gate.settings, apps=MappingProxyType({"default": replace(app, idle_reclaim="always")}))
-        gate.call(lambda: gate.gate._adopt(changed))
+        gate.call(lambda: gate.gate.adopt(changed))
         with _opened(gate, peer, 1):
             line = gate.log.wait_for(event="end", how="idle")
             assert line["lease"] != gate.call(lambda: gate.gate.lease_name(gate.gate.registry.leases[early]))

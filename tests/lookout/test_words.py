@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from outgate.lookout.words import quantity, span
+from outgate.lookout.words import counted, quantity, span
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,12 @@ def test_quantities(value: float | None, text: str) -> None:
 def test_span(seconds: float, text: str) -> None:
     """A duration is said in its two largest neighbouring units."""
     assert span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 processes"), (1, "1 process"), (2, "2 processes"), (1200, "1,200 processes")]
+)
+def test_counted(number: int, text: str) -> None:
+    """One thing is one, and everything else is several."""
+    assert counted(number, "process", "processes") == text
+    assert counted(number, "line") == text.replace("processes", "lines").replace("process", "line")

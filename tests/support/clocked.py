@@ -75,7 +75,7 @@ class Clocked(ThreadGate):
 
     def reload(self, **limits: Any) -> None:
         """Go on with other quotas, as a reload does."""
-        self.call(lambda: self.gate._adopt(replace(self._made(**limits), number=2)))
+        self.call(lambda: self.gate.adopt(replace(self._made(**limits), number=2)))
 
     def used(self, quota: str) -> int:
         """Return how much of a quota is used."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from outgate.cli import output
 from outgate.errors import ConfigError
+from outgate.lookout.words import counted
 
 if TYPE_CHECKING:
     from outgate.gate.configuration.config import Settings
@@ -89,9 +90,5 @@ def _print(settings: Settings) -> None:
     for warning in settings.warnings:
         output.warn(str(warning))
     apps, warnings = len(settings.apps), len(settings.warnings)
-    summary = f"{settings.source}: {_count(apps, 'app')}, {_count(warnings, 'warning')}"
+    summary = f"{settings.source}: {counted(apps, 'app')}, {counted(warnings, 'warning')}"
     output.say("\n" + output.paint(output.printable(summary), "yellow" if warnings else "green"))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from outgate.cli import output
 from outgate.errors import ConfigError
+from outgate.lookout.words import counted
 
 if TYPE_CHECKING:
     from outgate.core.learn.learning import Learned, Wishes
@@ -256,7 +257,7 @@ def summary(policies: Iterable[Learned], seen: Observations) -> str:
     """Return in one line what was learned and what is doubtful about it."""
     parts = []
     for policy in policies:
-        text = f"{_count(policy.destinations, 'destination')} of app {policy.app}"
+        text = f"{counted(policy.destinations, 'destination')} of app {policy.app}"
         notes = []
         if policy.reported:
             notes.append(f"{policy.reported} would have been denied")
@@ -269,14 +270,10 @@ def summary(policies: Iterable[Learned], seen: Observations) -> str:
 def _doubts(seen: Observations) -> list[str]:
     doubts = []
     if seen.misread:
-        doubts.append(f"{_count(seen.misread, 'line')} not understood")
+        doubts.append(f"{counted(seen.misread, 'line')} not understood")
     if seen.lost:
-        doubts.append(f"the log lost {_count(seen.lost, 'line')}, so something may be missing")
+        doubts.append(f"the log lost {counted(seen.lost, 'line')}, so something may be missing")
     return doubts
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _as_json(policies: Iterable[Learned], seen: Observations, file: str) -> dict[str, Any]:

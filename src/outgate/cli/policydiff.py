@@ -11,6 +11,7 @@ from outgate.cli import output
 from outgate.cli.learn import lines, opened
 from outgate.errors import ConfigError
 from outgate.lookout.loglines import since
+from outgate.lookout.words import counted
 
 if TYPE_CHECKING:
     from outgate.core.learn.connections import Connections
@@ -168,7 +169,7 @@ def _print(changes: list[Change], seen: Connections) -> None:
         if not these:
             continue
         total = sum(change.times for change in these)
-        title = f"{words}: {_count(len(these), 'destination')}, {_count(total, 'connection')}"
+        title = f"{words}: {counted(len(these), 'destination')}, {counted(total, 'connection')}"
         output.say(output.paint(title, style))
         rows = [(f"{change.times:,}", change.app, _where(change), _by(change)) for change in these]
         for change, line in zip(these, output.table(rows, right=(0,)), strict=True):
@@ -176,11 +177,11 @@ def _print(changes: list[Change], seen: Connections) -> None:
             if direction != "newly-allowed" and change.after.cure:
                 output.say(f"  {output.printable(change.after.cure)}")
     if not changes:
-        output.say(f"no verdict changes: {_count(seen.count, 'connection')}, {_count(len(seen), 'destination')}")
+        output.say(f"no verdict changes: {counted(seen.count, 'connection')}, {counted(len(seen), 'destination')}")
     if seen.misread:
-        output.warn(f"{_count(seen.misread, 'line')} not understood")
+        output.warn(f"{counted(seen.misread, 'line')} not understood")
     if seen.lost:
-        output.warn(f"{_count(seen.lost, 'line')} not in the log: it could not be written, or they were folded")
+        output.warn(f"{counted(seen.lost, 'line')} not in the log: it could not be written, or they were folded")
 
 
 def _where(change: Change) -> str:
@@ -196,7 +197,3 @@ def _by(change: Change) -> str:
     before, after = change.before, change.after
     place = f" ({after.place})" if after.place else ""
     return f'{before.verdict} by "{before.rule}" → {after.verdict} by "{after.rule}"{place}'
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -7,7 +7,7 @@ from typing import Any
 from outgate.cli import output, parsing
 from outgate.core.formats import messages
 from outgate.lookout import ask
-from outgate.lookout.words import span
+from outgate.lookout.words import counted, span
 
 _DESCRIPTION = "Say whether a gate answers, which policy it has, and which app you are to it."
 _EPILOG = """\
@@ -55,7 +55,7 @@ def _lines(path: str, hello: dict[str, Any], answer: dict[str, Any]) -> list[str
         ("pid", f"{answer['pid']}, up {span(answer['uptime'])}"),
         ("policy", f"{answer['policy']}, {answer['source']}"),
         ("log", log),
-        ("in use", f"{answer['processes']} processes, {answer['channels']} channels"),
+        ("in use", f"{counted(answer['processes'], 'process', 'processes')}, {counted(answer['channels'], 'channel')}"),
         ("you are", f"app {hello['app']}" if hello["app"] else "no app; you may ask because the gate is yours to run"),
     ]
     return [f"{output.paint('answers', 'green')}, outgate {answer['version']}", *output.table(rows)]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from outgate.cli import output
 from outgate.lookout.rates import SORTS, AppRow, Figures, SocketRow
-from outgate.lookout.words import peer, quantity, span
+from outgate.lookout.words import counted, peer, quantity, span
 
 __all__ = ["View", "frame", "plain"]
 
@@ -76,9 +76,10 @@ def plain(figures: Figures, bars: str = "#-") -> list[str]:
 
 def _head(figures: Figures, view: View) -> list[_Line]:
     counts, total = figures.counts, figures.total
+    processes = counted(counts["processes"], "process", "processes")
     first: _Line = [
         (f"outgate {output.printable(str(counts['version']))}", "bold"),
-        (f"  up {span(counts['uptime'])}, policy {counts['policy']}, {counts['processes']} processes", ""),
+        (f"  up {span(counts['uptime'])}, policy {counts['policy']}, {processes}", ""),
     ]
     if counts.get("draining"):
         first.append(("  draining", "yellow"))

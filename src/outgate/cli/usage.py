@@ -119,14 +119,17 @@ def _plain(made: Statement, place: Place, usage: Usage) -> dict[str, object]:
     def row(line: object) -> dict[str, object]:
         return {**line.counts._asdict(), "amount": str(line.amount)}  # type: ignore[attr-defined]
 
+    def stamp(moment: int) -> str | None:
+        return place.stamp(moment) if moment else None
+
     return {
         "ok": True,
-        "from": place.stamp(usage.since),
-        "to": place.stamp(usage.until),
+        "from": stamp(usage.since),
+        "to": stamp(usage.until),
         "currency": made.currency,
         "lines": [{**dict(zip(made.groups, line.key, strict=True)), **row(line)} for line in made.lines],
         "total": row(made.total),
-        "sealed": place.stamp(usage.extent.sealed),
+        "sealed": stamp(usage.extent.sealed),
         "final": usage.until <= usage.extent.sealed,
         "incomplete": [
             {
@@ -173,10 +176,15 @@ def _print(made: Statement, place: Place, usage: Usage) -> None:
     for text in lines:
         output.say(text)
     output.say()
+    if not usage.extent.last:
+        output.say("the ledger is empty: nothing has been booked yet")
+        return
     output.say(f"from {place.stamp(usage.since)} to {place.stamp(usage.until)}; bytes on the wire are an estimate")
-    if usage.until > usage.extent.sealed:
-        final, seen = place.stamp(usage.extent.sealed), place.stamp(usage.extent.seen)
-        output.say(f"final up to {final}; what is later was written by {seen}")
+    sealed, seen = usage.extent.sealed, place.stamp(usage.extent.seen)
+    if not sealed:
+        output.say(f"nothing is final yet; what is here was written by {seen}")
+    elif usage.until > sealed:
+        output.say(f"final up to {place.stamp(sealed)}; what is later was written by {seen}")
     for gap in usage.gaps:
         output.say(
             f"incomplete: gate {gap.gate} was away ({gap.how}) from {place.stamp(gap.since)} to "

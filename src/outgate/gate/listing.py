@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
+import asyncio
 import time
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any, Final
 
 from outgate.core import lease as life
 from outgate.core import tenure
@@ -19,50 +19,127 @@ from outgate.gate.restart.orphans import Orphan
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
     from outgate.gate.datagram.datagrams import Datagrams
+    from outgate.gate.registry import App
     from outgate.gate.server import Gate
 
 #: Sockets in one reply: some 300 bytes each.
-PAGE = 100
+PAGE: Final = 100
+#: Seconds of the loop that one slice of a page takes. A row is made in some 8 µs.
+BUDGET: Final = 0.001
+#: Seconds for which it is known who holds the sockets of the pages after the first.
+FRESH: Final = 1.0
 #: States of a lease that has something to show.
 _SHOWN = (life.DIALLED, life.OPEN)
 
 
+class Listing:
+    """Makes the pages. One is made at a time, a slice each turn of the loop: many who look hold it no longer than one.
+
+    :param gate: whose sockets.
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._turn = asyncio.Lock()
+        #: Inode → pids, of the sockets that were open when a first page was asked for; empty after :data:`FRESH`.
+        self._holders: dict[int, set[int]] = {}
+        self._expiry: asyncio.TimerHandle | None = None
+
+    async def page(self, app: App | None, after: int) -> list[tuple[int, int, dict[str, Any]]]:
+        """Return (id, inode, row) of the sockets behind the last one shown, in the order of their ids: their age.
+
+        :param app: whose, ``None`` for all.
+        :param after: id of that last one.
+        """
+        found: list[tuple[int, int, dict[str, Any]]] = []
+        gate = self._gate
+        async with self._turn:
+            orphans = {orphan.id: orphan for orphan in gate.orphans.known.values()}
+            until = time.perf_counter() + BUDGET
+            for id in self._ids(app, after, orphans):
+                if time.perf_counter() >= until:
+                    await asyncio.sleep(0)
+                    until = time.perf_counter() + BUDGET
+                row = self._row(id, orphans)
+                if row is not None:
+                    found.append((id, row.pop("inode"), row))
+                    if len(found) == PAGE:
+                        break
+            await asyncio.sleep(0)  # whose turn it is next begins with a turn of the loop of its own
+        return found
+
+    def _ids(self, app: App | None, after: int, orphans: dict[int, Orphan]) -> list[int]:
+        registry, sockets = self._gate.registry, self._gate.udp.sockets
+        if app is None:
+            ids = [*registry.leases, *sockets, *orphans]
+        else:
+            ids = [id for process in registry.processes.values() if process.app is app for id in process.leases]
+            ids += [id for id, made in sockets.items() if made.process.app is app]
+            ids += [id for id, orphan in orphans.items() if orphan.process.app is app]
+        ids.sort()
+        return ids[bisect_right(ids, after) :]
+
+    def _row(self, id: int, orphans: dict[int, Orphan]) -> dict[str, Any] | None:
+        """Return what is shown of a socket; ``None`` where it has ended meanwhile, or was not put to use yet."""
+        gate = self._gate
+        now = time.monotonic()
+        lease = gate.registry.leases.get(id)
+        if lease is not None:
+            return _row_of_tcp(gate, lease, now) if lease.state in _SHOWN else None
+        made = gate.udp.sockets.get(id)
+        if made is not None:
+            return _row_of_udp(gate, made, now) if made.name else None
+        orphan = orphans.get(id)
+        return _row_of_orphan(gate, orphan, now) if orphan is not None and orphan.state in _SHOWN else None
+
+    async def holders(self, inodes: frozenset[int], is_first: bool, is_last: bool) -> dict[int, set[int]]:
+        """Return inode → pids of the processes that have it open, for one page.
+
+        To look through ``/proc`` costs the same for one socket as for all. So where more pages follow the first, it is
+        looked for all, and that is good for the pages that are asked for within :data:`FRESH`.
+        """
+        if not is_first and inodes <= self._holders.keys():
+            return self._holders
+        if not is_last:
+            inodes |= {lease.inode for lease in self._gate.registry.leases.values()}
+        loop = self._gate.loop
+        found = await loop.run_in_executor(None, holders.find, inodes)
+        if not is_last:
+            self.stop()
+            self._holders = found
+            self._expiry = loop.call_later(FRESH, self.stop)
+        return found
+
+    def stop(self) -> None:
+        """Forget who holds what."""
+        self._holders = {}
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+
+
 async def list_sockets(gate: Gate, channel: Channel, process: Process, request: wire.List) -> Reply:
     """Return one page of the sockets that are open: all for the gate's operator, else those of the asker's app."""
-    everything = gate.reception.is_operator(process.uid)
-    page = list(itertools.islice(_shown(gate, request, None if everything else process), PAGE))
-    inodes = {id: inode for id, inode, _ in page if inode}
+    is_operator = gate.reception.is_operator(process.uid)
+    app = gate.registry.apps.get(request.app) if request.app else None if is_operator else process.app
+    may_see = app is process.app or (is_operator and (app is not None or not request.app))
+    page = await gate.listing.page(app, request.after) if may_see else []
+    inodes = frozenset(inode for _, inode, _ in page if inode)
+    last = page[-1][0] if len(page) == PAGE else None
     found: dict[int, set[int]] = {}
     if inodes and request.holders:
-        find = partial(holders.find, frozenset(inodes.values()))
-        found = await gate.loop.run_in_executor(None, find)
-    for id, _, row in page:
-        row["holders"] = sorted(found.get(inodes.get(id, 0), ()))
-    last = page[-1][0] if len(page) == PAGE else None
+        found = await gate.listing.holders(inodes, is_first=request.after < 0, is_last=last is None)
+    for _, inode, row in page:
+        row["holders"] = sorted(found.get(inode, ()))
     return {"answer": {"sockets": [row for _, _, row in page], "next": last}}
 
 
-def _shown(gate: Gate, request: wire.List, asker: Process | None) -> Any:
-    """Give (id, inode, row) of the sockets behind the last one shown, in the order of their ids, which is their age."""
-    now = time.monotonic()
-    items: list[Lease | Datagrams] = [
-        lease for id, lease in gate.registry.leases.items() if id > request.after and lease.state in _SHOWN
-    ]
-    items += [made for id, made in gate.udp.sockets.items() if id > request.after and made.name]
-    items += [orphan for orphan in gate.orphans.known.values() if orphan.id > request.after]
-    for item in sorted(items, key=lambda item: item.id):
-        app = item.process.app
-        if (asker is None or app is asker.app) and request.app in ("", app.name):
-            row = _row_of_tcp(gate, item, now) if isinstance(item, Lease) else _row_of_udp(gate, item, now)
-            yield item.id, row.pop("inode"), row
-
-
 def _row_of_tcp(gate: Gate, lease: Lease, now: float) -> dict[str, Any]:
-    if isinstance(lease, Orphan):
-        return _row_of_orphan(gate, lease, now)
     side = lease.side
-    counted = meter.read(lease.sock) if side is None else reading(side)
-    idle = meter.idle(lease.sock) if side is None else now - side.relayed.active
+    if side is None:
+        counted, idle = meter.look(lease.sock)
+    else:
+        counted, idle = reading(side), now - side.relayed.active
     row = _row(gate, lease, now - lease.begun, min(idle, now - lease.begun), counted.sent, counted.received)
     host, port = lease.asked
     row.update(lease=gate.lease_name(lease), transport="tcp", host=host, address=lease.address, port=port)

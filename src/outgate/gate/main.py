@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from outgate.errors import ConfigError
 from outgate.gate.configuration import config
 from outgate.gate.decisionlog.log import DecisionLog
-from outgate.gate.kernel import notify, users
+from outgate.gate.kernel import eager, notify, users
 from outgate.gate.kernel.listening import listen
+from outgate.gate.live import reloading
 from outgate.gate.restart import starting as restart
 from outgate.gate.server import Gate
 from outgate.gate.takeover import taking
@@ -148,9 +149,9 @@ def _leave(log: DecisionLog) -> NoReturn:
 
 
 def _answer_signals(gate: Gate, notifier: notify.Notifier) -> None:
-    def reload() -> None:
+    async def reload() -> None:
         notifier.reloading()
-        outcome = gate.reload()
+        outcome = await reloading.reload(gate)
         if not outcome["ok"]:
             print(f"outgate: reload failed, the old policy stays in force: {outcome['error']}", file=sys.stderr)  # noqa: T201
         notifier.ready(f"policy {gate.settings.number}")
@@ -159,7 +160,7 @@ def _answer_signals(gate: Gate, notifier: notify.Notifier) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     for number in (signal.SIGTERM, signal.SIGINT):
         gate.loop.add_signal_handler(number, gate.loop.stop)
-    gate.loop.add_signal_handler(signal.SIGHUP, reload)
+    gate.loop.add_signal_handler(signal.SIGHUP, lambda: eager.run(reload(), gate.loop, gate.tasks))
 
 
 def _end_with(gate: Gate, pidfd: int) -> None:

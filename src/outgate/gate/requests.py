@@ -24,6 +24,7 @@ from outgate.gate.explain import before_lookup, explain, unknown
 from outgate.gate.fetching.fetches import fetch
 from outgate.gate.judging import judge, may_hold, may_open
 from outgate.gate.kernel import births, dial
+from outgate.gate.live import reloading
 from outgate.gate.names import lookup, relearn
 from outgate.gate.names.resolver import numbers
 from outgate.gate.narrowing import narrow_process
@@ -260,7 +261,7 @@ async def reload(gate: Gate, channel: Channel, process: Process, request: wire.R
     """Read the configuration again, for the gate's own user or root."""
     if not gate.reception.is_operator(process.uid):
         return refusal("no-app", uid=process.uid)
-    answer = gate.reload()
+    answer = await reloading.reload(gate)
     counts = await gate.rejudging.finished() if answer["ok"] else None
     return {"answer": answer if counts is None else {**answer, **counts.fields()}}
 

@@ -12,7 +12,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, NoReturn
 
 from outgate import __version__
@@ -20,7 +19,6 @@ from outgate.core import idle
 from outgate.core import lease as life
 from outgate.core.formats import messages
 from outgate.core.policy.decide import Decision
-from outgate.errors import ConfigError
 from outgate.gate import requests
 from outgate.gate.configuration import config, outputs
 from outgate.gate.datagram.datagrams import Datagrams
@@ -33,6 +31,7 @@ from outgate.gate.kernel import dial, meter
 from outgate.gate.kernel.closer import Closer
 from outgate.gate.ledger.nobooks import NOTHING as NO_BOOKS
 from outgate.gate.ledger.nobooks import NoBooks
+from outgate.gate.listing import Listing
 from outgate.gate.live.rejudging import Rejudging
 from outgate.gate.metering.meters import Meters
 from outgate.gate.metering.rounds import Rounds
@@ -104,8 +103,11 @@ class Gate:
         self.orphans = Orphans(self)
         self.store = Store()
         self.quotas = Quotas(self)
+        #: Held by who reads the configuration again.
+        self.reloading = asyncio.Lock()
         self.rejudging = Rejudging(self)
-        self._adopt(settings)
+        self.listing = Listing(self)
+        self.adopt(settings)
         self.reception = Reception(self, listener)
 
     # --- processes ---------------------------------------------------------------------------------------------------
@@ -269,7 +271,8 @@ class Gate:
 
     # --- the gate as a whole ------------------------------------------------------------------------------------------
 
-    def _adopt(self, settings: config.Settings) -> None:
+    def adopt(self, settings: config.Settings) -> None:
+        """Put settings into force for whatever is opened from now on."""
         self.settings = settings
         self._share = life.share(self.descriptors, len(settings.apps))
         for name, app in settings.apps.items():
@@ -284,24 +287,6 @@ class Gate:
         keys = settings.gate
         self.log.configure(outputs.size(keys.log_rotate), keys.log_keep, keys.log_rate)
         self.quotas.adopt(settings)
-
-    def reload(self) -> dict[str, Any]:
-        """Read the configuration again, and open the log again. A bad configuration changes nothing and says why."""
-        self.log.reopen()
-        if self.reloader is None:
-            return {"ok": False, "error": "this gate was started without a configuration file"}
-        try:
-            settings = self.reloader(self.settings)
-            self.reception.follow(settings.apps, settings.gate.socket_mode)
-        except ConfigError as e:
-            self.counts.reloaded(applied=False)
-            self.log.event("reload-failed", reason=str(e), policy=self.settings.number)
-            return {"ok": False, "error": str(e), "policy": self.settings.number}
-        self._adopt(settings)
-        self.counts.reloaded(applied=True)
-        event = partial(self.log.event, "reload", policy=settings.number, source=settings.source)
-        self.rejudging.begin(lambda counts: event(**counts.fields()))
-        return {"ok": True, "policy": settings.number, "warnings": [str(w) for w in settings.warnings]}
 
     def drain(self, on: bool) -> None:
         """Open nothing new, and stop when nothing is open any more; or take that back."""
@@ -343,6 +328,7 @@ class Gate:
         self.keeping.stop()
         self.store.stop()
         self.rejudging.stop()
+        self.listing.stop()
         self.orphans.stop()
         self._sweep.stop()
         self._idle.stop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["peer", "printable", "quantity", "span"]
+__all__ = ["counted", "peer", "printable", "quantity", "span"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -18,6 +18,17 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number of things in words.
+
+    :param plural: of a noun that takes more than an "s".
+
+    >>> counted(1, "process", "processes"), counted(2, "process", "processes"), counted(1200, "line")
+    ('1 process', '2 processes', '1,200 lines')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
 
 
 def quantity(value: float | None, unit: bool = True) -> str:

@@ -175,7 +175,7 @@ def to_text(key: Key) -> str:
     """Return the canonical text of an address (RFC 5952; a v4-mapped one ends in dotted form on every Python)."""
     version, value = key
     if version == 4:
-        return str(IPv4Address(value))
+        return f"{value >> 24}.{value >> 16 & 255}.{value >> 8 & 255}.{value & 255}"
     if value >> 32 == _MAPPED_PREFIX:
         return f"::ffff:{IPv4Address(value & _LOW32)}"
     return str(IPv6Address(value))

@@ -6,13 +6,18 @@ host that was asked for, the address that was dialled, and the name that opened 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Optional
 
 from outgate.core.name import names
 from outgate.core.policy.decide import ALLOW, REPORT, Ask, Decision, Policy, Transport, could_resolve, decide
 
-__all__ = ["Opened", "again", "is_overruled"]
+__all__ = ["Again", "Opened", "Question", "again", "is_overruled"]
+
+#: The facts of an opening over TCP that a decision depends on: (host, port) asked for, address, name; see
+#: :class:`Opened`.
+Question = tuple[tuple[str, int], str, str]
 
 
 class Opened(NamedTuple):
@@ -57,6 +62,30 @@ def again(policy: Policy, opened: Opened, bound: tuple[str, ...] = ()) -> Decisi
         bound = (name, *bound)
     ask = Ask(policy.app, opened.transport, opened.host, opened.address, opened.port, None, opened.scope, bound)
     return decide(policy, ask)
+
+
+class Again(dict[Question, Optional[Decision]]):
+    """What one policy says of connections over TCP, each question judged once: many connections are few questions.
+
+    Asked as a dict is, ``found[question]``. The answer is that of :func:`again`, or ``None`` where it lets through
+    without a word, for that is most of them and the same for all. It holds as of when the question was first put, so
+    an object is for one round.
+
+    :param bound: returns the canonical names that are bound to an address now.
+    """
+
+    __slots__ = ("_bound", "_policy")
+
+    def __init__(self, policy: Policy, bound: Callable[[str], tuple[str, ...]]) -> None:
+        super().__init__()
+        self._policy = policy
+        self._bound = bound
+
+    def __missing__(self, question: Question) -> Decision | None:
+        (host, port), address, name = question
+        decision = again(self._policy, Opened("tcp", host, address, port, name), self._bound(address))
+        answer = self[question] = None if decision.verdict == ALLOW else decision
+        return answer
 
 
 def is_overruled(before: str, now: str) -> bool:

@@ -141,7 +141,7 @@ class Policy:
         known = parse_groups(groups or {})
         own_texts = (*own, *(groups or {}).get("own", ()))
         try:
-            own_set = NetworkSet(own_texts)
+            own_set = _network_set(own_texts)
         except ValueError as error:
             raise config_error("own", str(error)) from None
         known.pop("own", None)  # as a rule it is the address class
@@ -176,7 +176,7 @@ class Policy:
 
         @lru_cache(maxsize=_REMEMBERED)
         def locate(address: Address) -> Located:
-            judged = addresses.judge(address, own_set)
+            judged = _judge(address, own_set)
             return Located(judged, Matches(*(index.matching(judged) for index in indexes)))
 
         @lru_cache(maxsize=_REMEMBERED)
@@ -220,6 +220,12 @@ class Policy:
             reach=Reach(permits, refusals, allows, own_set),
             limits=None if limiting is None else NameSet(limiting),
         )
+
+
+#: What an address is follows from it and from ``own``, whoever asks; so a policy that is read again finds it known, as
+#: long as it has the same set.
+_judge = lru_cache(maxsize=_REMEMBERED)(addresses.judge)
+_network_set = lru_cache(maxsize=8)(NetworkSet)
 
 
 def _join(located: Located, by_name: Matches) -> Located:

@@ -45,7 +45,11 @@ def state(sock: native) -> int:
 
 def idle(sock: native) -> float:
     """Return for how many seconds no data have come or gone, by the kernel's clocks (tcpi_last_data_sent, _recv)."""
-    sent, received = _CLOCKS.unpack_from(sock.getsockopt(IPPROTO_TCP, _TCP_INFO, _CLOCKS.size))
+    return _idle(sock.getsockopt(IPPROTO_TCP, _TCP_INFO, _CLOCKS.size))
+
+
+def _idle(info: bytes) -> float:
+    sent, received = _CLOCKS.unpack_from(info)
     seconds: float = min(sent, received) / 1000
     return seconds
 
@@ -53,6 +57,12 @@ def idle(sock: native) -> float:
 def read(sock: native) -> Reading:
     """Return the counters of a socket."""
     return parse(sock.getsockopt(IPPROTO_TCP, _TCP_INFO, _SIZE))
+
+
+def look(sock: native) -> tuple[Reading, float]:
+    """Return what :func:`read` and :func:`idle` do, of one instant."""
+    info = sock.getsockopt(IPPROTO_TCP, _TCP_INFO, _SIZE)
+    return parse(info), _idle(info)
 
 
 def passing(sock: native) -> tuple[int, int] | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Union
 
 from outgate.core import lease as life
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 #: Seconds from the end of a round to the beginning of the next.
 INTERVAL = 1.0
-#: Sockets read in one turn of the loop, at some 3 µs each.
-SLICE = 500
+#: Seconds of the loop that one slice takes, at some 3 µs a socket.
+BUDGET = 0.001
 
 
 class Rounds:
@@ -37,16 +38,15 @@ class Rounds:
     def _go_on(self, items: Iterator[Union[Lease, Datagrams]]) -> None:
         loop = self._gate.loop
         note = self._gate.meters.note
-        count = 0
-        for item in islice(items, SLICE):
-            count += 1
+        until = time.perf_counter() + BUDGET
+        for item in items:
             counts = _counts(item)
             if counts is not None:
                 note(item, *counts)
-        if count == SLICE:
-            self._timer = loop.call_soon(self._go_on, items)
-        else:
-            self._timer = loop.call_later(INTERVAL, self.begin)
+            if time.perf_counter() >= until:
+                self._timer = loop.call_soon(self._go_on, items)
+                return
+        self._timer = loop.call_later(INTERVAL, self.begin)
 
     def stop(self) -> None:
         """Read no more."""
