@@ -17,10 +17,10 @@ from outgate.testing.running import RunningGate
 from support import peers
 from support.raw import RawChannel
 
+pytestmark = pytest.mark.slow
+
 PREAMBLE = """
 import errno, json, os, socket, sys, threading
-
-pytestmark = pytest.mark.slow
 peer = ("127.0.0.1", int(sys.argv[1]))
 def say(**facts):
     print(json.dumps(facts), flush=True)

@@ -14,11 +14,11 @@ import pytest
 from outgate.testing.running import RunningGate
 from support import peers
 
+pytestmark = pytest.mark.slow
+
 #: What every program here begins with: a connection ``s``, and ways to say and to be told something.
 PREAMBLE = """
 import json, os, signal, socket, struct, subprocess, sys, threading
-
-pytestmark = pytest.mark.slow
 def say(**facts):
     os.write(2, json.dumps(facts).encode() + b"\\n")
 def told():

@@ -23,13 +23,13 @@ from outgate.testing.running import RunningGate
 from support import peers
 from support.raw import RawChannel
 
+pytestmark = pytest.mark.slow
+
 #: A user whose gate may not take duplicates from another user's programs: those give their sockets back themselves.
 NOBODY = 65534
 OTHERS = pytest.param(NOBODY, marks=pytest.mark.integration)
 PREAMBLE = """
 import json, os, socket, sys
-
-pytestmark = pytest.mark.slow
 peer = ("127.0.0.1", int(sys.argv[1]))
 def say(**facts):
     print(json.dumps(facts), flush=True)

@@ -22,6 +22,8 @@ from support import peers
 from support.commands import Served, environment, outgate, serving
 from support.raw import RawChannel
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 version = 1
 [apps.blog]
@@ -36,8 +38,6 @@ except = ["127.0.0.1"]
 PROGRAM = """
 import hashlib, json, os, pickle, socket, sys, threading
 import outgate
-
-pytestmark = pytest.mark.slow
 peer = ("127.0.0.1", int(sys.argv[1]))
 def say(value):
     print(json.dumps(value), flush=True)
@@ -181,9 +181,7 @@ def test_nothing_is_noticed(tmp_path: Path, path: str) -> None:
                 outcomes = program.finish()
                 assert all(same for same, _ in outcomes), "what came back is what was sent"
                 assert len(outcomes) == 4
-                status = json.loads(outgate("stats", "--json", "--socket", third.socket).stdout)
-                counts = status["apps"]["blog"]
-                assert (counts["open"], counts["held"], counts["connects"]) == (0, 0, 11)
+                third.wait_for_counts("blog", open=0, held=0, connects=11)
                 third.stop()
         lines = third.log()
         assert [line["event"] for line in lines if line["event"] not in ("decision", "end")] == [

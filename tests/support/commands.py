@@ -13,6 +13,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,15 @@ class Served:
             self.process.communicate()
             raise
         return self.process.returncode, errors
+
+    def wait_for_counts(self, app: str, **counts: int) -> None:
+        """Ask until the app has these counts: that a program has ended comes to the gate after its parent knows."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            seen = json.loads(outgate("stats", "--json", "--socket", self.socket).stdout)["apps"][app]
+            if all(seen[name] == count for name, count in counts.items()):
+                return
+            assert time.monotonic() < deadline, f"app {app} has {seen}, not {counts}"
 
     def log(self) -> list[dict[str, Any]]:
         """Return the lines of its decision log, complete once it has ended."""
