@@ -19,6 +19,7 @@ from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.kernel import notify, users
 from outgate.gate.kernel.listening import listen
 from outgate.gate.restart import starting as restart
+from outgate.gate.seal import seal as sealing
 from outgate.gate.server import Gate
 from outgate.gate.takeover import taking
 from outgate.gate.takeover.taking import Taken
@@ -57,6 +58,7 @@ def run(
     :param taken: everything that the gate had whose place this one takes.
     """
     notifier = notify.Notifier.from_environ(os.environ, os.getpid())
+    seal = sealing.make(settings, taken.state.seal if taken is not None else "")  # before there are threads
     log = DecisionLog(settings.gate.log if settings.gate.log != "-" else sys.stdout.fileno())
     if taken is not None:
         listener = taken.listener
@@ -65,6 +67,7 @@ def run(
     loop = new_loop()
     gate = Gate(settings, made, log, loop)
     gate.owns_listener = listener is None
+    gate.seal = seal
     if settings.ledger is not None:
         _keep_books(gate, settings.ledger)
     if taken is not None:
@@ -81,6 +84,7 @@ def run(
     if while_running is not None:
         _end_with(gate, while_running)
     _feed_watchdog(loop, notifier)
+    seal.enter()  # after what listens has been made: nothing comes in on a sealed socket
 
     def begin() -> None:
         # What the start has made stays as long as the gate, and is most of what a full collection looks at: with 8,000
@@ -103,6 +107,7 @@ def run(
         notifier.stopping()
         if metrics is not None:
             metrics.stop()
+        is_awaited = bool(gate.registry.leases)
         gate.stop()
         gate.books.close()
         log.event("stop", pid=os.getpid())
@@ -111,6 +116,7 @@ def run(
         if gate.owns_listener:
             with contextlib.suppress(OSError):
                 os.unlink(settings.gate.socket)
+        seal.leave(is_awaited)
     return 0
 
 

@@ -23,6 +23,7 @@ from outgate.gate.kernel.closer import Closer
 from outgate.gate.names.resolver import Resolver
 from outgate.gate.narrowing import narrowing
 from outgate.gate.registry import App, Lease, Process
+from outgate.gate.seal import cgroup
 from outgate.gate.takeover.giving import ACCEPTED, ANSWER
 from outgate.gate.takeover.state import VERSION, DatagramsState, GateState, LeaseState, LoanState
 
@@ -55,6 +56,8 @@ def take(path: str) -> Taken:
             state, fds = _receive(sock, path)
         except OSError as e:
             raise ConfigError(f"--takeover: the gate at {path} hands nothing over: {e.strerror or e}") from None
+        if state.seal:
+            cgroup.try_to_enter(state.seal)
         own = next(each for each in state.listeners if not each.app)
         listener = socket.socket(AF_UNIX, SOCK_SEQPACKET, 0, fds[own.fd])
         # Before the other one ends, which the service manager would take for the end of the service.
