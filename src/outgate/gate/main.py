@@ -70,6 +70,8 @@ def run(
     gate.seal = seal
     if settings.ledger is not None:
         _keep_books(gate, settings.ledger)
+    metrics = serving(gate, settings.gate.metrics) if serving is not None else None
+    seal.enter()  # when that listens: nothing comes in on a sealed socket
     if taken is not None:
         taking.restore(gate, taken)
         restart.go_on_with(gate, taken, notifier, os.environ)
@@ -77,14 +79,12 @@ def run(
         restart.begin(gate, notifier, os.environ)
     gate.reception.follow(settings.apps, settings.gate.socket_mode)
     gate.reloader = reloader
-    metrics = serving(gate, settings.gate.metrics) if serving is not None else None
     gate.books.begin(gate)
     gate.leave = lambda: _leave(log)
     _answer_signals(gate, notifier)
     if while_running is not None:
         _end_with(gate, while_running)
     _feed_watchdog(loop, notifier)
-    seal.enter()  # after what listens has been made: nothing comes in on a sealed socket
 
     def begin() -> None:
         # What the start has made stays as long as the gate, and is most of what a full collection looks at: with 8,000

@@ -250,8 +250,9 @@ class Gate:
         if decision is None:
             return  # never dialled, or the end of its last dial is in the log already
         if reading.state == meter.CLOSE and lease.side is None:
-            sent, received = self.seal.carried(lease.cookie)
-            reading = meter.Reading(meter.CLOSE, max(reading.sent, sent), max(reading.received, received))
+            carried = self.seal.carried(lease.cookie)  # before another dial of this socket
+            if reading[1:] == (0, 0):
+                reading = meter.Reading(meter.CLOSE, *carried)
         counted = reading
         if reading.sent < lease.noted_sent or reading.received < lease.noted_received:
             # Who has zeroed the counters meanwhile has not undone what was counted before.

@@ -61,8 +61,9 @@ _SKB, _SOCK_OPS, _SOCK_ADDR, _SOCKOPT = 8, 13, 18, 25
 _MAP_UPDATE, _SKB_LOAD_BYTES, _SOCKET_COOKIE, _SOCK_OPS_FLAGS, _CURRENT_CGROUP_ID = 2, 26, 46, 59, 80
 #: struct bpf_sock_addr: the address that is named, and its port.
 _IP4, _IP6, _PORT = 4, 8, 24
-#: struct __sk_buff, and of struct bpf_sock the state, as the kernel numbers them (include/net/tcp_states.h).
+#: struct __sk_buff, and of struct bpf_sock the state, as the kernel numbers them (include/net/tcp_states.h), and family.
 _SK, _STATE, _LISTEN = 168, 72, 10
+_FAMILY, _UNIX = 4, 1
 #: struct bpf_sockopt.
 _LEVEL, _OPTION = 24, 28
 #: First bytes: an IPv4 header without options; the version of an IPv6 header is in the upper half.
@@ -224,6 +225,9 @@ def _option_of_others() -> Program:
     }
     lines: list[Instruction | Label] = [
         Label("other"),
+        load(R1, R6, 0, 8),  # the socket
+        load(R1, R1, _FAMILY, 4),
+        jump_if(R1, _UNIX, "yes"),  # a pair, or a channel
         load(R1, R6, _LEVEL, 4),
         load(R2, R6, _OPTION, 4),
     ]
