@@ -61,9 +61,8 @@ _SKB, _SOCK_OPS, _SOCK_ADDR, _SOCKOPT = 8, 13, 18, 25
 _MAP_UPDATE, _SKB_LOAD_BYTES, _SOCKET_COOKIE, _SOCK_OPS_FLAGS, _CURRENT_CGROUP_ID = 2, 26, 46, 59, 80
 #: struct bpf_sock_addr: the address that is named, and its port.
 _IP4, _IP6, _PORT = 4, 8, 24
-#: struct __sk_buff, and of struct bpf_sock the state, as the kernel numbers them (include/net/tcp_states.h), and family.
-_SK, _STATE, _LISTEN = 168, 72, 10
-_FAMILY, _UNIX = 4, 1
+#: struct __sk_buff; and of struct bpf_sock the family, and the state as include/net/tcp_states.h has it.
+_SK, _FAMILY, _UNIX, _STATE, _LISTEN = 168, 4, 1, 72, 10
 #: struct bpf_sockopt.
 _LEVEL, _OPTION = 24, 28
 #: First bytes: an IPv4 header without options; the version of an IPv6 header is in the upper half.
