@@ -6,6 +6,7 @@ socket of its making is open anywhere.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import zlib
@@ -94,33 +95,64 @@ def make(settings: Settings, before: str = "") -> Seal:
 
     :param before: folder of the cgroup of the gate whose place this one takes: sockets that it has made obey nobody
         outside of it, so the new one goes on there, whatever its own configuration says.
-    :raises ConfigError: ``seal = "require"`` and it cannot be made; or the gate cannot go on where the last one was.
+    :raises ConfigError: ``seal = "require"`` and it cannot be made.
     """
     keys = settings.gate
-    if keys.seal == OFF and not before:
-        return Seal(why='switched off by gate.seal = "off"')
-    if any(app.listen != "none" for app in settings.apps.values()) and not before:
-        return _without(keys.seal, "an app may listen, and nothing comes in on a sealed socket")
     home = cgroup.own_folder()
-    if not home and not before:
-        return _without(keys.seal, "cgroup v2 is not mounted here; mount -t cgroup2 none /sys/fs/cgroup/unified")
-    is_kept = bool(keys.state)
+    if before:
+        try:
+            ends = _attach(before)
+        except OSError:  # the last gate's programs are attached, and say the same
+            ends = -1
+        rights.give_up(rights.GIVEN_UP)
+        return Seal(before, home, bool(keys.state), ends=ends)
+    if keys.seal == OFF:
+        return Seal(why='switched off by gate.seal = "off"')
     try:
-        folder = before or cgroup.make(home, zlib.crc32(os.fsencode(keys.socket)), is_kept)
-    except OSError as e:
-        return _without(
-            keys.seal, f"no cgroup can be made in {home}: {e.strerror}; a systemd unit needs Delegate=yes for it"
-        )
-    ends = -1
-    try:
-        ends = _attach(folder)
-    except OSError as e:
-        if not before:
-            cgroup.remove(folder)
-            return _without(keys.seal, f"{e.strerror}; a gate needs CAP_BPF and CAP_NET_ADMIN at its start for it")
-        # The last gate's programs are attached, and say the same.
+        if any(app.listen != "none" for app in settings.apps.values()):
+            raise _Impossible("an app may listen, and nothing comes in on a sealed socket")
+        folder, ends = _prepare(home, zlib.crc32(os.fsencode(keys.socket)), bool(keys.state))
+    except _Impossible as e:
+        if keys.seal == REQUIRE:
+            raise ConfigError(f'gate.seal = "require", and there can be none: {e}') from None
+        return Seal(why=str(e))
     rights.give_up(rights.GIVEN_UP)
-    return Seal(folder, home, is_kept, ends=ends)
+    return Seal(folder, home, bool(keys.state), ends=ends)
+
+
+def trial() -> str:
+    """Return why a gate of this user could have no seal, ``""`` where it could: all is done but to enter the cgroup."""
+    try:
+        folder, ends = _prepare(cgroup.own_folder(), os.getpid(), is_kept=False)
+    except _Impossible as e:
+        return str(e)
+    os.close(ends)
+    cgroup.remove(folder)
+    return ""
+
+
+class _Impossible(Exception):
+    """There can be no seal; the text says why, and what to do."""
+
+
+def _prepare(home: str, checksum: int, is_kept: bool) -> tuple[str, int]:
+    """Return the folder of a cgroup of the gate's own, with the programs attached, and the fd of ended connections."""
+    if not home:
+        raise _Impossible("cgroup v2 is not mounted here: mount -t cgroup2 none /sys/fs/cgroup")
+    try:
+        folder = cgroup.make(home, checksum, is_kept)
+    except OSError as e:
+        raise _Impossible(
+            f"no cgroup can be made in {home} ({e.strerror}): a systemd unit needs Delegate=yes"
+        ) from None
+    try:
+        return folder, _attach(folder)
+    except OSError as e:
+        cgroup.remove(folder)
+        cure = "use Linux 5.19 or newer"
+        if e.errno in (errno.EPERM, errno.EACCES):
+            cure = "start the gate with CAP_BPF and CAP_NET_ADMIN, which it gives up"
+        raise _Impossible(f"{e.strerror}: {cure}") from None
 
 
 def _attach(folder: str) -> int:
@@ -142,9 +174,3 @@ def _attach(folder: str) -> int:
     finally:
         os.close(fd)
     return ends
-
-
-def _without(wanted: str, why: str) -> Seal:
-    if wanted == REQUIRE:
-        raise ConfigError(f'gate.seal = "require", and there can be none: {why}')
-    return Seal(why=why)
