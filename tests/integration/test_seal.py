@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from outgate.gate.seal.rights import GIVEN_UP
 from outgate.testing.running import PATIENCE
 from support import peers
 from support.fenced import PROGRAMS, events
@@ -202,7 +203,7 @@ def test_nothing_that_a_hostile_program_holds_can_be_turned(host: Host, world: W
             assert how == "EPERM", what
     for word in ("CapPrm", "CapEff", "CapBnd", "CapAmb", "CapInh"):
         (line,) = (line for line in rights.splitlines() if line.startswith(word))
-        for number in (12, 21, 38, 39):  # NET_ADMIN, SYS_ADMIN, PERFMON, BPF
+        for number in GIVEN_UP:
             assert not int(line.split()[1], 16) >> number & 1, line
     assert {line["path"] for line in events(host.log, "decision") if line["verdict"] == "allow"} == {"direct"}
     assert events(host.log, "fault") == []

@@ -8,13 +8,12 @@ import struct
 from collections.abc import Iterable
 
 #: For the seal: to load its programs and to attach them. CAP_SYS_ADMIN does for both, and for too much else.
-NET_ADMIN, SYS_ADMIN, PERFMON, BPF = 12, 21, 38, 39
+SETPCAP, NET_ADMIN, SYS_ADMIN, PERFMON, BPF = 8, 12, 21, 38, 39
 #: What a sealed gate gives up. What it goes on needing, where it has it: CAP_CHOWN, to give sockets to their app's
 #: user, and CAP_SYS_PTRACE, to see in which network a program is and to take up its sockets after a restart.
-GIVEN_UP = (NET_ADMIN, SYS_ADMIN, PERFMON, BPF)
+GIVEN_UP = (SETPCAP, NET_ADMIN, SYS_ADMIN, PERFMON, BPF)
 
 _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_LOWER = 24, 47, 3
-_SETPCAP = 8
 _VERSION_3 = 0x20080522
 _HEADER = struct.Struct("=Ii")
 _SETS = struct.Struct("=6I")
@@ -35,7 +34,7 @@ def give_up(which: Iterable[int]) -> None:
     sets = ctypes.create_string_buffer(_SETS.size)
     _check(_libc.capget(header, sets))
     words = list(_SETS.unpack(sets.raw))  # effective, permitted, inheritable; then the same for 32 and above
-    may_bound = bool(words[0] >> _SETPCAP & 1)
+    may_bound = bool(words[0] >> SETPCAP & 1)
     for number in which:
         _libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_LOWER, number, 0, 0)
         if may_bound:
