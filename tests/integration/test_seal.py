@@ -35,8 +35,6 @@ uid = [{uid}]
 billing = true
 trusted = {trusted}
 """
-#: What ``ip netns exec`` mounts has no cgroups; those of the host are the same everywhere.
-WITH_CGROUPS = ("sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup && exec "$@"', "sh")
 AS_USER = ("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--no-new-privs")
 _SOURCE = Path(__file__).parents[2] / "src"
 
@@ -74,9 +72,7 @@ class Host:
     def serve(self, *options: str) -> subprocess.Popen[str]:
         """Start a gate, and wait until it is ready."""
         words = (sys.executable, "-m", "outgate", "serve", "--config", str(self.folder / "outgate.toml"), *options)
-        gate = subprocess.Popen(
-            self.world.near.command(*WITH_CGROUPS, *words), stderr=subprocess.PIPE, text=True, env=self.environ
-        )
+        gate = subprocess.Popen(self.world.near.command(*words), stderr=subprocess.PIPE, text=True, env=self.environ)
         self._started.callback(_end, gate)
         assert gate.stderr is not None
         said = gate.stderr.readline()
