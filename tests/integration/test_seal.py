@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from outgate.gate.seal import cgroup
 from outgate.gate.seal.rights import GIVEN_UP
 from outgate.testing.running import PATIENCE
 from support import peers
@@ -133,6 +134,7 @@ def host(world: World) -> Iterator[Host]:
         with Host(world, Path(folder)) as made:
             made.configure()
             yield made
+        cgroup.forget(f"{folder}/gate.sock")  # of a gate that was killed
 
 
 @pytest.fixture

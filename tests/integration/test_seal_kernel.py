@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture
 def folder() -> Iterator[str]:
     """A cgroup for this test."""
-    made = cgroup.make(cgroup.own_folder(), os.getpid(), is_kept=True)
+    made = cgroup.make(cgroup.own_folder(), f"test {os.getpid()}", is_kept=True)
     yield made
     cgroup.remove(made)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import zlib
 from collections.abc import Iterator
 
 from outgate.core.seal.cgroups import folder_of, name_of
@@ -19,15 +20,15 @@ def own_folder() -> str:
         return ""
 
 
-def make(around: str, checksum: int, is_kept: bool) -> str:
+def make(around: str, socket: str, is_kept: bool) -> str:
     """Return the folder of the gate's own cgroup, which is there now.
 
     :param around: the folder of the one that it lies in.
-    :param checksum: of the path at which the gate listens.
-    :param is_kept: whether the next gate is to find it, and the sockets that this one leaves.
+    :param socket: the path at which the gate listens.
+    :param is_kept: whether the next gate there is to find it, and the sockets that this one leaves.
     :raises OSError: it cannot be made there.
     """
-    name = name_of(checksum, is_kept)
+    name = _name(socket, is_kept)
     folder = around if os.path.basename(around) == name else os.path.join(around, name)
     _sweep(around)
     with contextlib.suppress(FileExistsError):
@@ -52,6 +53,11 @@ def try_to_enter(folder: str) -> None:
         enter(home)
 
 
+def forget(socket: str) -> None:
+    """Remove the cgroup that was kept for the next gate at a path: none will come."""
+    remove(os.path.join(own_folder(), _name(socket, is_kept=True)))
+
+
 def remove(folder: str) -> None:
     """Remove a cgroup in which nobody is any more. What is attached to it goes on for the sockets that it marks."""
     with contextlib.suppress(OSError):
@@ -61,6 +67,10 @@ def remove(folder: str) -> None:
 def number(folder: str) -> int:
     """Return what the kernel calls a cgroup (bpf_get_current_cgroup_id)."""
     return os.stat(folder).st_ino
+
+
+def _name(socket: str, is_kept: bool) -> str:
+    return name_of(zlib.crc32(os.fsencode(socket)), is_kept)
 
 
 def _sweep(around: str) -> None:

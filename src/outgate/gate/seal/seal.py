@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 from outgate.core.seal.assembler import assemble
@@ -111,7 +110,7 @@ def make(settings: Settings, before: str = "") -> Seal:
     try:
         if any(app.listen != "none" for app in settings.apps.values()):
             raise _Impossible("an app may listen, and nothing comes in on a sealed socket")
-        folder, ends = _prepare(home, zlib.crc32(os.fsencode(keys.socket)), bool(keys.state))
+        folder, ends = _prepare(home, keys.socket, bool(keys.state))
     except _Impossible as e:
         if keys.seal == REQUIRE:
             raise ConfigError(f'gate.seal = "require", and there can be none: {e}') from None
@@ -123,7 +122,7 @@ def make(settings: Settings, before: str = "") -> Seal:
 def trial() -> str:
     """Return why a gate of this user could have no seal, ``""`` where it could: all is done but to enter the cgroup."""
     try:
-        folder, ends = _prepare(cgroup.own_folder(), os.getpid(), is_kept=False)
+        folder, ends = _prepare(cgroup.own_folder(), f"trial of {os.getpid()}", is_kept=False)
     except _Impossible as e:
         return str(e)
     os.close(ends)
@@ -135,12 +134,12 @@ class _Impossible(Exception):
     """There can be no seal; the text says why, and what to do."""
 
 
-def _prepare(home: str, checksum: int, is_kept: bool) -> tuple[str, int]:
+def _prepare(home: str, socket: str, is_kept: bool) -> tuple[str, int]:
     """Return the folder of a cgroup of the gate's own, with the programs attached, and the fd of ended connections."""
     if not home:
         raise _Impossible("cgroup v2 is not mounted here: mount -t cgroup2 none /sys/fs/cgroup")
     try:
-        folder = cgroup.make(home, checksum, is_kept)
+        folder = cgroup.make(home, socket, is_kept)
     except OSError as e:
         raise _Impossible(
             f"no cgroup can be made in {home} ({e.strerror}): a systemd unit needs Delegate=yes"
