@@ -237,6 +237,7 @@ def test_a_gate_of_one_program_leaves_no_cgroup_behind() -> None:
     around = cgroup.own_folder()
     stale = os.path.join(around, "outgate-run-0000beef")
     os.mkdir(stale)
+    os.utime(stale, (0, 0))  # of long ago: a fresh one may be that of a gate that starts
     program = "import os; print(open('/proc/%d/cgroup' % os.getpid()).read())"
     done = subprocess.run([*OUTGATE, "run", "--log", "-", "--", sys.executable, "-c", program], **PIPED)
     assert done.returncode == 0, done.stderr

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import zlib
-from collections.abc import Iterator
 
 from outgate.core.seal.cgroups import folder_of, name_of
 
 _PROCESSES = "cgroup.procs"
+#: Seconds for which an empty one may be that of a gate that is just starting; it takes a second.
+_STARTING = 60.0
 
 
 def own_folder() -> str:
@@ -75,14 +77,10 @@ def _name(socket: str, is_kept: bool) -> str:
 
 def _sweep(around: str) -> None:
     """Remove what gates that were killed have left: one that somebody is in cannot be removed."""
-    for name in _listed(around):
-        if name.startswith("outgate-run-"):
-            remove(os.path.join(around, name))
-
-
-def _listed(folder: str) -> Iterator[str]:
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
-        yield from (entry.name for entry in entries)
+    with contextlib.suppress(OSError), os.scandir(around) as entries:
+        for entry in entries:
+            if entry.name.startswith("outgate-run-") and time.time() - entry.stat().st_mtime > _STARTING:
+                remove(entry.path)
 
 
 def _read(path: str) -> str:

@@ -6,6 +6,7 @@ socket of its making is open anywhere.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -157,19 +158,16 @@ def _prepare(home: str, socket: str, is_kept: bool) -> tuple[str, int]:
 def _attach(folder: str) -> int:
     """Attach every program, and return the fd of the map of ended connections."""
     ends = bpf.new_map("seal_ends", END_KEY, END_VALUE, ENDS)
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with contextlib.ExitStack() as until_here, contextlib.ExitStack() as if_it_fails:
+        if_it_fails.callback(os.close, ends)
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        until_here.callback(os.close, fd)
         made = programs(cgroup.number(folder), ends)
-        loaded = {name: bpf.load(hook, assemble(made[name])) for name, hook in HOOKS.items()}  # all, or none
-        try:
-            for name, hook in HOOKS.items():
-                bpf.attach(fd, loaded[name], hook)
-        finally:
-            for program in loaded.values():
-                os.close(program)
-    except BaseException:
-        os.close(ends)
-        raise
-    finally:
-        os.close(fd)
+        loaded = {}
+        for name, hook in HOOKS.items():
+            loaded[name] = bpf.load(hook, assemble(made[name]))
+            until_here.callback(os.close, loaded[name])
+        for name, hook in HOOKS.items():  # when all of them are taken
+            bpf.attach(fd, loaded[name], hook)
+        if_it_fails.pop_all()
     return ends
