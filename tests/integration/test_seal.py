@@ -319,6 +319,23 @@ def test_a_takeover_goes_on_in_the_same_cgroup(host: Host, echoes: dict[str, int
     assert events(host.log, "fault") == []
 
 
+def test_a_gate_that_could_not_dial_old_sockets_takes_nothing_over(host: Host, echoes: dict[str, int]) -> None:
+    """Where the cgroup of the gate that runs is out of reach the takeover is refused, and that gate goes on."""
+    with host.serving():
+        held = Holding(host, echoes["port"])
+        assert held.said(2) == ["True"] * 2
+        words = (sys.executable, "-m", "outgate", "serve", "--config", str(host.folder / "outgate.toml"), "--takeover")
+        no_cgroups = ("ip", "netns", "exec", host.world.near.name)  # which mounts a /sys of its own
+        done = subprocess.run([*no_cgroups, *words], capture_output=True, text=True, env=host.environ, timeout=50)
+        assert done.returncode == 2
+        assert "cannot be entered" in done.stderr
+        for lines in (3, 4):
+            held.go_on()
+            assert "True" in held.said(lines)
+        held.end()
+    assert events(host.log, "fault") == []
+
+
 def test_what_a_torn_connection_has_carried_is_counted(host: Host, echoes: dict[str, int]) -> None:
     """A program that takes its connections apart as soon as it has its bytes pays for them all the same."""
     program = """

@@ -148,7 +148,7 @@ async def close(gate: Gate, channel: Channel, process: Process, request: wire.Cl
     done = asyncio.Event()
     if let_go(gate, process, request, done.set):
         await done.wait()
-    elif is_relayed(gate, process):  # it may have ended by itself just now, and wait for its close
+    elif process.app.settings.is_relayed():  # it may have ended by itself just now, and wait for its close
         gate.ending.when_closed(process.app, done.set)
         await done.wait()
     return {}
