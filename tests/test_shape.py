@@ -64,6 +64,7 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "quota": (),
         "fetch": ("formats",),
         "bill": ("policy", "name", "address"),
+        "seal": ("",),
     },
     "gate": {
         "kernel": (),
@@ -79,8 +80,9 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "reclaim": ("", "kernel", "datagram"),
         "restart": ("", "kernel", "configuration", "datagram", "takeover", "travel"),
         "relay": ("", "kernel", "takeover"),
+        "seal": ("configuration",),
         "datagram": ("", "kernel", "decisionlog", "names", "relay", "takeover", "quota"),
-        "takeover": ("", "kernel", "configuration", "names", "datagram", "travel"),
+        "takeover": ("", "kernel", "configuration", "names", "datagram", "seal", "travel"),
         "travel": ("", "kernel", "datagram", "names", "relay"),
     },
     "client": {"autoload": ("",), "relay": ("",), "travel": ("", "relay"), "urlfetch": ("",)},

@@ -18,6 +18,7 @@ import outgate as outgate_package
 from outgate.cli import doctor, proving
 from outgate.cli.proving import Gate, Proof
 from outgate.core import paths
+from outgate.gate.seal import seal
 from outgate.guard import features, fence, proof
 from outgate.guard.features import Check
 from outgate.guard.proof import Outcome
@@ -80,20 +81,23 @@ def can_fence() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("can_fence")
 def test_a_host_with_a_fence() -> None:
-    """Where there is a fence nothing leaks, the sockets that the gate gave can be turned, and the exit status is 0."""
+    """Where there is a fence nothing leaks, unsealed sockets of the gate's can be turned, and the exit status is 0."""
     status, found = examine()
     results = by_result(found)
     assert (found["proof"]["faults"], found["change"], found["ok"], found["status"], status) == ([], [], True, 0, 0)
     assert set(results) <= {"refused", "failed", "not-tried", "not-stopped"}
-    known = stopped_by("seal") | (stopped_by("user") if os.geteuid() == 0 else set())
-    assert results["not-stopped"] == known
+    sealed = {each["name"]: each["host"] for each in found["levels"]}["seal"]
+    assert sealed == (seal.trial() == "")
+    known = (set() if sealed else stopped_by("seal")) | (stopped_by("user") if os.geteuid() == 0 else set())
+    assert results.get("not-stopped", set()) == known
+    assert not sealed or stopped_by("seal") <= results["failed"]
     assert stopped_by("client") - {"name"} <= results["refused"]
     assert stopped_by("fence") <= results["failed"] | results["not-tried"]
     assert (found["proof"]["fenced"], found["proof"]["permitted"]) == (True, True)
     assert [(each["name"], each["version"]) for each in found["levels"]] == [
         ("client", True),
         ("fence", True),
-        ("seal", False),
+        ("seal", True),
         ("guard", False),
     ]
 

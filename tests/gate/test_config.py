@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from outgate.core.policy.decide import Ask, decide
+from outgate.core.policy.decide import Ask, Policy, decide
 from outgate.errors import ConfigError
-from outgate.gate.configuration.config import KEYS, Settings, default_settings, load, reload
+from outgate.gate.configuration.config import KEYS, AppSettings, Settings, default_settings, load, reload
 from outgate.gate.configuration.keys import CHOICES, AppTable, GateTable
 from outgate.gate.configuration.places import toml
 
@@ -387,3 +387,19 @@ def test_the_minimal_file_works_without_a_warning():
     settings = load(str(ETC / "outgate.minimal.toml"))
     assert [(app.name, app.uid, app.trusted) for app in settings.apps.values()] == [("web", (1000,), True)]
     assert settings.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "trusted", "sealed", "relayed"),
+    [
+        ("auto", False, False, True),
+        ("auto", False, True, False),
+        ("auto", True, False, False),
+        ("relay", True, True, True),
+        ("direct", True, False, False),
+    ],
+)
+def test_who_is_not_trusted_holds_only_sealed_sockets(path: str, trusted: bool, sealed: bool, relayed: bool) -> None:
+    """``auto`` is direct for who is trusted, or could turn no socket; ``relay`` and ``direct`` are what they say."""
+    app = AppSettings("web", Policy.build("web", allow=()), trusted=trusted, path=path)
+    assert app.is_relayed(sealed) == relayed

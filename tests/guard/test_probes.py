@@ -24,7 +24,7 @@ def program(path: Path, text: str) -> str:
 
 def test_every_question_is_asked_once() -> None:
     """This host answers every question, each under a name of its own, and nothing that failed lacks what to change."""
-    found = list(probes.checks(fence.probe(), AUTOLOAD, os.environ))
+    found = list(probes.checks(fence.probe(), "", AUTOLOAD, os.environ))
     names = [each.name for each in found]
     assert len(set(names)) == len(names)
     assert {"python", "kernel", "autoload", "fence", "seal", "guard"} <= set(names)

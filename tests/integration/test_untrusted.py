@@ -90,11 +90,26 @@ def _flat(outcome: Any) -> list[Any]:
 
 
 def test_the_same_force_turns_a_direct_socket(world: World, corp: Corp, log: Path, tmp_path: Path) -> None:
-    """The control: a trusted app's direct socket can be turned to a denied address, and the sniffer sees that."""
+    """The control: a direct socket that is not sealed can be turned to a denied address, and the sniffer sees that."""
     with world.watch() as watch:
-        tried = _forge(world, tmp_path, log, "tcp", "trusted = true")
+        tried = _forge(world, tmp_path, log, "tcp", "trusted = true", "[gate]", 'seal = "off"')
         assert watch.to(PRIVATE4)
     assert ("disconnect", "ok") in tried
+
+
+def test_the_same_force_comes_to_nothing_on_a_sealed_socket(
+    world: World, corp: Corp, log: Path, tmp_path: Path
+) -> None:
+    """A trusted app's direct socket that is sealed leads nowhere else, by the same means."""
+    with world.watch() as watch, world.watch_loopback() as inner:
+        tried = _forge(world, tmp_path, log, "tcp", "trusted = true", "[gate]", 'seal = "require"')
+        assert watch.to(*SECRET) == []
+        assert [packet for packet in watch.openings() if packet.port == 25] == []
+        assert inner.openings() == []
+    assert ("disconnect", "ok") in tried
+    assert ("connect anew", os.strerror(errno.EPERM)) in tried
+    assert ("connect anew", "ok") not in tried
+    assert events(log, "fault") == []
 
 
 @pytest.mark.parametrize("step", ["connect", "datagram"])

@@ -18,6 +18,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from outgate.gate.seal import cgroup
+
 #: Seconds after which a wait is taken for a hang, in line with the suite's own limit. Nothing is asserted on it.
 PATIENCE = 30.0
 
@@ -224,3 +226,4 @@ def serving(folder: Path, *options: str, env: Mapping[str, str] | None = None) -
         yield gate
     finally:
         gate.stop()
+        cgroup.forget(gate.socket)  # of a gate that the test has killed

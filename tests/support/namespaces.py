@@ -22,6 +22,9 @@ T = TypeVar("T")
 #: From <linux/sched.h>; ``os.setns`` exists only since Python 3.12.
 CLONE_NEWNET = 0x40000000
 
+#: What ``ip netns exec`` mounts at /sys has no cgroups, and a gate of root's seals its sockets where there are some.
+_WITH_CGROUPS = ("sh", "-c", 'mount -t cgroup2 none /sys/fs/cgroup 2>/dev/null; exec "$@"', "sh")
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -58,7 +61,7 @@ class Namespace:
 
     def command(self, *words: str) -> list[str]:
         """Return the command that runs these words in here; ``ip`` becomes the program, so its pid is the program's."""
-        return ["ip", "netns", "exec", self.name, *words]
+        return ["ip", "netns", "exec", self.name, *_WITH_CGROUPS, *words]
 
     def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function on a thread of this namespace and return what it returns, or raise what it raises.

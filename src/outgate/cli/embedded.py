@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from outgate.cli.options import Options
     from outgate.gate.configuration.config import Settings
+    from outgate.gate.server import Gate
 
 #: Seconds a gate may take to say that it is ready; it takes a third of one.
 _READY_LIMIT = 20.0
@@ -209,9 +210,10 @@ def main(argv: list[str]) -> int:
         settings = replace(settings, gate=replace(settings.gate, socket=socket, socket_mode=0o600, log=log, state=""))
         settings = _with_ledger(settings, options["ledger"])
 
-        def ready(gate: object) -> None:
+        def ready(gate: Gate) -> None:
             name, app = next(iter(settings.apps.items()))
-            source = f"{name}, policy {settings.source}, {app.way} path"
+            way = "relay" if app.is_relayed(gate.seal.holds_against(os.getuid())) else "direct"
+            source = f"{name}, policy {settings.source}, {way} path"
             say(source=source, warnings=[str(w) for w in settings.warnings])
 
         def again(previous: Settings) -> Settings:

@@ -64,10 +64,12 @@ class Gate(NamedTuple):
 
     :ivar check: what to say of it.
     :ivar path: its socket, ``""`` for one that ``run`` starts.
+    :ivar is_sealed: whether it seals what it makes, if it runs.
     """
 
     check: Check
     path: str = ""
+    is_sealed: bool = False
 
 
 def look_for_gate(socket: str) -> Gate:
@@ -90,11 +92,13 @@ def look_for_gate(socket: str) -> Gate:
     found = f"outgate {answer['version']} at {path}, policy {answer['policy']} ({answer['source']})"
     if not hello["app"]:
         return Gate(Check("gate", features.FAIL, f"{found}, in which you are no app", _add_app()))
-    found += f", in which you are app {hello['app']}"
+    is_sealed = bool(answer.get("seal"))
+    found += f", in which you are app {hello['app']}, its sockets {'' if is_sealed else 'not '}sealed"
     if _verdict(path, V4, _ANY_PORT) == "report":
         change = f'mode = "enforce" under [apps.{hello["app"]}]'
-        return Gate(Check("gate", features.WARN, f"{found}, which is in report mode: nothing is refused", change), path)
-    return Gate(Check("gate", features.OK, found), path)
+        found += ", which is in report mode: nothing is refused"
+        return Gate(Check("gate", features.WARN, found, change), path, is_sealed)
+    return Gate(Check("gate", features.OK, found), path, is_sealed)
 
 
 def _verdict(path: str, host: str, port: int) -> str:
@@ -114,13 +118,14 @@ def _add_app() -> str:
     return f"add an app with uid = [{os.getuid()}] to its configuration, or give outgate run one: --config FILE"
 
 
-def prove(gate: Gate, unconfined: bool, progress: Callable[[str], None], is_relayed: bool = False) -> Proof:
+def prove(gate: Gate, unconfined: bool, progress: Callable[[str], None], is_relayed: bool, can_seal: bool) -> Proof:
     """Run the rounds and weigh them.
 
     :param gate: the one that ``outgate run`` would use.
     :param unconfined: prove what ``outgate run --unconfined`` stops instead of what the default does.
     :param progress: is told what is going on.
     :param is_relayed: prove what ``outgate run --path relay`` stops, with a gate of its own.
+    :param can_seal: whether a gate of this user seals its sockets.
     """
     inside = nested.reason(os.environ)
     if inside:
@@ -129,6 +134,7 @@ def prove(gate: Gate, unconfined: bool, progress: Callable[[str], None], is_rela
         with Judge() as judge:
             address = f"{V4}:{judge.port}" + (f" and [{V6}]:{judge.port}" if judge.ipv6 else "")
             words, options = _choose(Gate(gate.check) if is_relayed else gate, judge)
+            is_sealed = gate.is_sealed if "--socket" in options else can_seal
             if is_relayed:
                 options += ["--path", "relay"]
             if unconfined:
@@ -142,7 +148,7 @@ def prove(gate: Gate, unconfined: bool, progress: Callable[[str], None], is_rela
             held = judge.hear(_outgate_run(options), _root())
     except OSError as e:
         return Proof("", "", None, [], False, [f"the proof could not be carried out on this host's loopback: {e}"])
-    outcomes = proof.weigh(WAYS, unheld, held, os.geteuid() == 0, is_relayed)
+    outcomes = proof.weigh(WAYS, unheld, held, os.geteuid() == 0, is_relayed or is_sealed)
     return Proof(
         words,
         address,

@@ -55,6 +55,7 @@ def _lines(path: str, hello: dict[str, Any], answer: dict[str, Any]) -> list[str
         ("pid", f"{answer['pid']}, up {span(answer['uptime'])}"),
         ("policy", f"{answer['policy']}, {answer['source']}"),
         ("log", log),
+        ("seal", "on every socket" if answer.get("seal") else f"none: {answer.get('seal_why', 'an older gate')}"),
         ("in use", f"{counted(answer['processes'], 'process', 'processes')}, {counted(answer['channels'], 'channel')}"),
         ("you are", f"app {hello['app']}" if hello["app"] else "no app; you may ask because the gate is yours to run"),
     ]

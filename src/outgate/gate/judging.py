@@ -53,6 +53,16 @@ def may_hold(gate: Gate, process: Process, count: int) -> Reply | None:
     return None
 
 
+def is_relayed(gate: Gate, process: Process) -> bool:
+    """Tell whether the gate carries the bytes of what a process opens."""
+    return process.app.settings.is_relayed(gate.seal.holds_against(process.uid))
+
+
+def way(gate: Gate, process: Process) -> str:
+    """Return ``relay`` or ``direct``: the path of what a process opens."""
+    return "relay" if is_relayed(gate, process) else "direct"
+
+
 async def judge(
     gate: Gate,
     app: App,

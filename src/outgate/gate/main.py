@@ -20,6 +20,7 @@ from outgate.gate.kernel import eager, notify, users
 from outgate.gate.kernel.listening import listen
 from outgate.gate.live import reloading
 from outgate.gate.restart import starting as restart
+from outgate.gate.seal import seal as sealing
 from outgate.gate.server import Gate
 from outgate.gate.takeover import taking
 from outgate.gate.takeover.taking import Taken
@@ -58,6 +59,7 @@ def run(
     :param taken: everything that the gate had whose place this one takes.
     """
     notifier = notify.Notifier.from_environ(os.environ, os.getpid())
+    seal = sealing.make(settings, taken.state.seal if taken is not None else "")  # before there are threads
     log = DecisionLog(settings.gate.log if settings.gate.log != "-" else sys.stdout.fileno())
     if taken is not None:
         listener = taken.listener
@@ -66,8 +68,11 @@ def run(
     loop = new_loop()
     gate = Gate(settings, made, log, loop)
     gate.owns_listener = listener is None
+    gate.seal = seal
     if settings.ledger is not None:
         _keep_books(gate, settings.ledger)
+    metrics = serving(gate, settings.gate.metrics) if serving is not None else None
+    seal.enter()  # when the socket that will listen for that is made: nothing comes in on a sealed one
     if taken is not None:
         taking.restore(gate, taken)
         restart.go_on_with(gate, taken, notifier, os.environ)
@@ -75,7 +80,6 @@ def run(
         restart.begin(gate, notifier, os.environ)
     gate.reception.follow(settings.apps, settings.gate.socket_mode)
     gate.reloader = reloader
-    metrics = serving(gate, settings.gate.metrics) if serving is not None else None
     gate.books.begin(gate)
     gate.leave = lambda: _leave(log)
     _answer_signals(gate, notifier)
@@ -104,6 +108,7 @@ def run(
         notifier.stopping()
         if metrics is not None:
             metrics.stop()
+        is_awaited = bool(gate.registry.leases)
         gate.stop()
         gate.books.close()
         log.event("stop", pid=os.getpid())
@@ -112,6 +117,7 @@ def run(
         if gate.owns_listener:
             with contextlib.suppress(OSError):
                 os.unlink(settings.gate.socket)
+        seal.leave(is_awaited)
     return 0
 
 

@@ -22,7 +22,7 @@ from outgate.gate import inforce, listing, wire
 from outgate.gate.datagram import reaching
 from outgate.gate.explain import before_lookup, explain, unknown
 from outgate.gate.fetching.fetches import fetch
-from outgate.gate.judging import judge, may_hold, may_open
+from outgate.gate.judging import is_relayed, judge, may_hold, may_open
 from outgate.gate.kernel import births, dial
 from outgate.gate.live import reloading
 from outgate.gate.names import lookup, relearn
@@ -49,7 +49,6 @@ _STAT_PAGE = 150
 
 async def new(gate: Gate, channel: Channel, process: Process, request: wire.New) -> tuple[Reply, list[int]]:
     """Make born sockets for the client's pool. Taking one from the pool is silent, so nothing is charged here."""
-    app = process.app
     refused = may_hold(gate, process, request.count)
     if refused is not None:
         return refused, []
@@ -57,7 +56,7 @@ async def new(gate: Gate, channel: Channel, process: Process, request: wire.New)
     is_relay = False
     if request.kind == "udp":
         make = gate.udp.make
-    elif app.settings.is_relayed:
+    elif is_relayed(gate, process):
         make, is_relay = gate.relaying.make, True
     born: list[births.Born] = []
     try:
@@ -150,7 +149,7 @@ async def close(gate: Gate, channel: Channel, process: Process, request: wire.Cl
     done = asyncio.Event()
     if let_go(gate, process, request, done.set):
         await done.wait()
-    elif process.app.settings.is_relayed:  # it may have ended by itself just now, and wait for its close
+    elif process.app.settings.is_relayed():  # it may have ended by itself just now, and wait for its close
         gate.ending.when_closed(process.app, done.set)
         await done.wait()
     return {}

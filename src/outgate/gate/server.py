@@ -27,6 +27,7 @@ from outgate.gate.decisionlog import record
 from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.ending import Ending, milliseconds_since
 from outgate.gate.fetching.fetches import Fetches
+from outgate.gate.judging import way
 from outgate.gate.kernel import dial, meter
 from outgate.gate.kernel.closer import Closer
 from outgate.gate.ledger.nobooks import NOTHING as NO_BOOKS
@@ -48,6 +49,7 @@ from outgate.gate.relay.relaying import Relaying
 from outgate.gate.restart.keeping import NOTHING, NoKeeping
 from outgate.gate.restart.orphans import Orphans
 from outgate.gate.restart.store import Store
+from outgate.gate.seal.seal import Seal
 from outgate.gate.sweep import Sweep
 from outgate.gate.travel.sharing import Sharing
 from outgate.gate.travel.underway import Underway
@@ -71,6 +73,8 @@ class Gate:
         self.counts = Counts()
         self.meters = Meters(self._log_tampering)
         self.is_draining = False
+        #: What keeps programs from turning the sockets that they hold.
+        self.seal = Seal()
         #: Whether the gate has made the socket that it listens at, and removes it at the end.
         self.owns_listener = True
         #: Ends the process at once, when another gate has taken everything over.
@@ -122,7 +126,7 @@ class Gate:
             "gate": __version__,
             "app": process.app.name,
             "fenced": process.fenced,
-            "path": process.app.settings.way,
+            "path": way(self, process),
             "dev": self.is_dev(process),
             "idle": process.told_idle,
             "profile": settings.profile,
@@ -151,7 +155,7 @@ class Gate:
 
     def _room(self, app: App) -> int:
         """Return how many sockets the gate has descriptors for: a relayed one takes two."""
-        return max(1, self._share // 2) if app.settings.is_relayed else self._share
+        return max(1, self._share // 2) if app.settings.is_relayed() else self._share
 
     def dial_threads(self, app: App) -> ThreadPoolExecutor:
         """Return the app's threads for connects where fast open is switched off."""
@@ -235,7 +239,7 @@ class Gate:
     ) -> None:
         """Write the line of a decision."""
         name = self.lease_name(lease) if lease is not None else ""
-        path = path or process.app.settings.way
+        path = path or way(self, process)
         self.counts.decided(process.app.name, decision, transport)
         record.decided(self.log, process, host, port, address, decision, name, transport, path)
 
@@ -247,6 +251,10 @@ class Gate:
         decision = lease.decision
         if decision is None:
             return  # never dialled, or the end of its last dial is in the log already
+        if reading.state == meter.CLOSE and lease.side is None:
+            carried = self.seal.carried(lease.cookie)  # before another dial of this socket
+            if reading[1:] == (0, 0):
+                reading = meter.Reading(meter.CLOSE, *carried)
         counted = reading
         if reading.sent < lease.noted_sent or reading.received < lease.noted_received:
             # Who has zeroed the counters meanwhile has not undone what was counted before.
@@ -314,6 +322,7 @@ class Gate:
             "processes": len(self.registry.processes),
             "fast_open": self.fast_open,
             "descriptors": self.descriptors,
+            **self.seal.statistics(),
             "apps": self.registry.statistics(names),
         }
 

@@ -28,7 +28,6 @@ __all__ = [
     "Loaded",
     "autoload",
     "capabilities",
-    "cgroup2_mount",
     "daemons",
     "descriptors",
     "event_loop",
@@ -49,7 +48,7 @@ __all__ = [
 OK = "ok"  #: as it should be
 WARN = "warn"  #: ``outgate run`` works, and something is weaker or slower than it could be
 FAIL = "fail"  #: the default of ``outgate run`` does not hold, or does not start
-ABSENT = "absent"  #: not there, and not needed by this version
+ABSENT = "absent"  #: not there, and not needed
 
 #: pidfd_open(2), by which the embedded gate ends with its program.
 _OLDEST_KERNEL = (5, 3)
@@ -301,7 +300,7 @@ def daemons(reachable: Sequence[str]) -> Check:
     )
 
 
-# --- what later levels need -------------------------------------------------------------------------------------------
+# --- the seal, and what later levels need -----------------------------------------------------------------------------
 
 
 def capabilities(status: str) -> frozenset[int]:
@@ -315,31 +314,19 @@ def capabilities(status: str) -> frozenset[int]:
     return frozenset(bit for bit in range(mask.bit_length()) if mask >> bit & 1)
 
 
-def cgroup2_mount(mounts: str) -> str:
-    """Return where cgroup v2 is mounted by the text of ``/proc/self/mounts`` (fstab(5)), ``""`` for nowhere."""
-    for line in mounts.splitlines():
-        fields = line.split()
-        if len(fields) >= 3 and fields[2] == "cgroup2":
-            return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields[1])
-    return ""
+def seal(why: str, held: frozenset[int]) -> Check:
+    """Judge the seal from a trial in which its programs were really loaded (bpf(2)).
 
-
-def seal(mount: str, held: frozenset[int]) -> Check:
-    """Say what the seal that is to come would find: cgroup v2, and the rights to load its programs (bpf(2)).
-
-    :param mount: where cgroup v2 is mounted, ``""`` for nowhere.
+    :param why: why a gate of this user could have none, ``""`` where it could.
     :param held: the effective capabilities, by number.
     """
+    if not why:
+        return Check("seal", OK, "its programs were loaded, and attached to a cgroup")
     missing = []
-    if not mount:
-        missing.append("cgroup v2 is not mounted")
     if _SYS_ADMIN not in held:
-        missing += [
-            f"no {name}" for name, number in (("CAP_BPF", _BPF), ("CAP_NET_ADMIN", _NET_ADMIN)) if number not in held
-        ]
-    if missing:
-        return Check("seal", ABSENT, f"could not be made by a gate of this user: {', '.join(missing)}")
-    return Check("seal", OK, f"could be made: cgroup v2 at {mount}, and the rights to use it")
+        missing = [name for name, number in (("CAP_BPF", _BPF), ("CAP_NET_ADMIN", _NET_ADMIN)) if number not in held]
+    found = f"cannot be made by a gate of this user: {why}"
+    return Check("seal", ABSENT, found + (f" (no {' and no '.join(missing)} here)" if missing else ""))
 
 
 def guard(actions: str | None, running: str) -> Check:

@@ -51,10 +51,13 @@ _DAEMONS = (
 _ASK = "import sys, _socket; print('%d %d %d' % (sys.version_info[:2] + ('outgate.client.standin' in sys.modules,)))"
 
 
-def checks(verdict: Fence | FenceUnavailable, autoload_dir: str, environ: Mapping[str, str]) -> Iterator[Check]:
+def checks(
+    verdict: Fence | FenceUnavailable, unsealed: str, autoload_dir: str, environ: Mapping[str, str]
+) -> Iterator[Check]:
     """Ask this host every question, one after the other.
 
     :param verdict: what :func:`outgate.guard.fence.probe` returned.
+    :param unsealed: what :func:`outgate.gate.seal.seal.trial` returned.
     :param autoload_dir: the folder that ``outgate run`` puts in front of PYTHONPATH.
     :param environ: of the programs that would be started.
     """
@@ -71,8 +74,7 @@ def checks(verdict: Fence | FenceUnavailable, autoload_dir: str, environ: Mappin
     yield features.user(os.geteuid())
     yield features.tracing(read_setting("/proc/sys/kernel/yama/ptrace_scope"))
     yield features.daemons(reachable_daemons(environ, os.geteuid()))
-    mount = features.cgroup2_mount(_whole("/proc/self/mounts"))
-    yield features.seal(mount, features.capabilities(_whole("/proc/self/status")))
+    yield features.seal(unsealed, features.capabilities(_whole("/proc/self/status")))
     yield features.guard(read_setting("/proc/sys/kernel/seccomp/actions_avail"), running)
     yield features.landlock(landlock_abi())
 

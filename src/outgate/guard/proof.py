@@ -84,24 +84,24 @@ class Outcome(NamedTuple):
     said: str = ""
 
 
-def weigh(ways: Sequence[Way], unheld: Round, held: Round, is_root: bool, is_relayed: bool = False) -> list[Outcome]:
+def weigh(ways: Sequence[Way], unheld: Round, held: Round, is_root: bool, is_sealed: bool = False) -> list[Outcome]:
     """Return what became of each way.
 
     :param unheld: the round without outgate.
     :param held: the round under ``outgate run``.
     :param is_root: whether they ran as root, whom the fence does not hold.
-    :param is_relayed: whether the program held no socket of the kernel's that it could have turned.
+    :param is_sealed: whether no socket that it held could be turned: sealed, or relayed.
     """
-    outcomes = [_weigh(way, unheld, held, is_root, is_relayed) for way in ways]
+    outcomes = [_weigh(way, unheld, held, is_root, is_sealed) for way in ways]
     if held.strays:
         why = f"{held.strays} connections or datagrams; whoever sent them knew the port"
         outcomes.append(Outcome(_UNMARKED, LEAKED, why))
     return outcomes
 
 
-def _weigh(way: Way, unheld: Round, held: Round, is_root: bool, is_relayed: bool) -> Outcome:
+def _weigh(way: Way, unheld: Round, held: Round, is_root: bool, is_sealed: bool) -> Outcome:
     if way.name in held.arrived:
-        known = (way.stopped_by == SEAL and not is_relayed) or (way.stopped_by == USER and is_root)
+        known = (way.stopped_by == SEAL and not is_sealed) or (way.stopped_by == USER and is_root)
         return Outcome(way, NOT_STOPPED if known else LEAKED, needs(way, is_root))
     said = held.said.get(way.name)
     if said is None:
@@ -131,7 +131,7 @@ def needs(way: Way, is_root: bool) -> str:
         CLIENT: "the client is to stop it",
         FENCE: fence,
         USER: "root can leave the fence: run programs as another user" if is_root else fence,
-        SEAL: "--path relay has nothing to turn; for direct sockets, which trusted apps get, a seal comes later",
+        SEAL: "--path relay has nothing to turn, and a gate that has the rights at its start seals direct sockets",
     }[way.stopped_by]
 
 

@@ -32,6 +32,7 @@ from outgate.gate.configuration import config
 from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.kernel.listening import listen
 from outgate.gate.names import resolver
+from outgate.gate.seal import cgroup
 from outgate.gate.server import Gate
 from outgate.guard import launch
 from outgate.lookout import ask
@@ -150,6 +151,7 @@ class RunningGate(_Served):
         if self._process is not None:
             self.stop()
         shutil.rmtree(self.folder)
+        cgroup.forget(self.socket)  # of a gate that a test has killed
 
     @property
     def pid(self) -> int:

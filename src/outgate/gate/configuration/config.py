@@ -236,6 +236,7 @@ def _gate(place: Place, table: dict[str, Any], folder: str, environ: Mapping[str
         if value is not None and (not value or "\0" in value):
             raise place.at(name).error("is not a path", "leave the key out for the default")
     check_choice(place.at("on_reload"), gate.on_reload)
+    check_choice(place.at("seal"), gate.seal)
     socket = listening.path(place.at("socket"), gate.socket or paths.socket_path(environ, uid), folder)
     log = gate.log or paths.log_path(environ, uid)
     return GateSettings(
@@ -250,6 +251,7 @@ def _gate(place: Place, table: dict[str, Any], folder: str, environ: Mapping[str
         state=os.path.join(folder, gate.state or paths.state_dir(environ, uid)),
         zone=allowances.zone(place.at("zone"), PROFILES[DEFAULT].zone if gate.zone is None else gate.zone),
         warn_command=allowances.command(place.at("warn_command"), gate.warn_command),
+        seal=gate.seal,
         metrics=listening.metrics(place.at("metrics"), gate.metrics, folder, exposed=gate.metrics_exposed),
         metrics_exposed=gate.metrics_exposed,
     )

@@ -119,6 +119,13 @@ KEYS: Final[Mapping[str, Key]] = {
         'event, app, quota, used, limit, … as in the log. As in ["/usr/local/bin/tell-me"]. It has ten seconds, and no '
         "more than four run at a time.",
     ),
+    "gate.seal": Key(
+        "auto",
+        False,
+        "Whether sockets that the gate makes are sealed: nobody but the gate can connect, bind or turn them, whoever "
+        'holds them. "auto" seals them where the gate has the rights at its start, "require" does not start without, '
+        '"off" does not try (docs/containment.md).',
+    ),
     "ledger.url": Key(
         "sqlite:////var/lib/outgate/ledger.sqlite",
         False,
@@ -217,7 +224,7 @@ KEYS: Final[Mapping[str, Key]] = {
         "auto",
         True,
         'How bytes travel: "direct" is the kernel socket itself, "relay" has the gate carry them; "auto" is direct '
-        "where the app is trusted, and relay where it is not.",
+        "where the app is trusted, or the socket sealed against the program, and relay where neither is.",
     ),
     "apps.NAME.open_sockets": Key(4000, True, "The most sockets its programs may have open at one time."),
     "apps.NAME.quotas": Key(
@@ -258,6 +265,7 @@ CHOICES: Final[Mapping[str, Mapping[str, str]]] = {
     "listen": {"none": "", "loopback": "listening on loopback comes with a later version"},
     "on_reload": {"cut": "", "report": ""},
     "profile": dict.fromkeys(PROFILES, ""),
+    "seal": {"auto": "", "require": "", "off": ""},
 }
 
 
@@ -277,6 +285,7 @@ class GateTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     state: str | None = None
     zone: str | None = None
     warn_command: list[str] = []
+    seal: str = "auto"
 
 
 class AppTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

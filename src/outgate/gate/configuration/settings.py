@@ -35,6 +35,7 @@ class GateSettings:
     :ivar state: absolute path of the folder for what outlives the gate; "" where nothing does.
     :ivar zone: name of the time zone whose days quotas go by, but for apps whose profile says another.
     :ivar warn_command: command and arguments that are told when a quota warns; empty for none.
+    :ivar seal: ``auto``, ``require`` or ``off``: whether the gate's sockets are sealed.
     """
 
     socket: str
@@ -50,6 +51,7 @@ class GateSettings:
     state: str = ""
     zone: str = "UTC"
     warn_command: tuple[str, ...] = ()
+    seal: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +136,12 @@ class AppSettings:
     listen: str = "none"
     profile: str = "default"
 
-    @property
-    def is_relayed(self) -> bool:
-        """Whether the gate carries its bytes: what holds no kernel socket can turn none elsewhere."""
-        return self.path == "relay" or (self.path == "auto" and not self.trusted)
+    def is_relayed(self, is_sealed: bool = False) -> bool:
+        """Whether the gate carries its bytes: what holds no kernel socket can turn none elsewhere.
 
-    @property
-    def way(self) -> str:
-        """``relay`` or ``direct``: what the path comes to."""
-        return "relay" if self.is_relayed else "direct"
+        :param is_sealed: whether the program could not turn one if it held it.
+        """
+        return self.path == "relay" or (self.path == "auto" and not self.trusted and not is_sealed)
 
 
 class Setting(NamedTuple):

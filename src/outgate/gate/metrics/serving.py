@@ -57,6 +57,8 @@ class Serving:
         self._gate = gate
         self._wanted = address
         self.address = ""
+        #: Made before the gate enters the cgroup of its seal: nothing comes in on a socket that is made there.
+        self._made = None if address.startswith("/") else _unbound(address)
         self._listener: socket.socket | None = None
         self._connections: dict[asyncio.Task[None], None] = {}
         self._timer: asyncio.Handle | None = None
@@ -74,7 +76,7 @@ class Serving:
     def _listen(self) -> None:
         gate = self._gate
         try:
-            listener = _listener(self._wanted)
+            listener = _listener(self._wanted, self._made)
         except (OSError, ConfigError) as e:
             why = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
             if why != self._said:  # once, and not every second
@@ -190,27 +192,39 @@ class Serving:
                     os.unlink(self._wanted)
             self._listener.close()
             self._listener = None
+        elif self._made is not None:
+            self._made.close()
 
 
-def _listener(address: str) -> socket.socket:
-    """Return a listening socket. Raises ``OSError`` or ``ConfigError`` where there can be none now."""
-    if address.startswith("/"):
-        sock = listen(address, MODE, "gate.metrics", socket.SOCK_STREAM)
-    else:
-        host, _, port = address.rpartition(":")
-        host = host.strip("[]")
-        sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the gate before may linger
-            if sock.family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            sock.bind((host, int(port)))
-            sock.listen(MOST)
-        except BaseException:
-            sock.close()
-            raise
+def _place(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _unbound(address: str) -> socket.socket:
+    """Return the socket that will listen at ``host:port``."""
+    host, _ = _place(address)
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the gate before may linger
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     sock.setblocking(False)
     return sock
+
+
+def _listener(address: str, made: socket.socket | None) -> socket.socket:
+    """Return a listening socket. Raises ``OSError`` or ``ConfigError`` where there can be none now.
+
+    :param made: the one to use; without it, one at a path is made.
+    """
+    if made is None:
+        made = listen(address, MODE, "gate.metrics", socket.SOCK_STREAM)
+        made.setblocking(False)
+        return made
+    if not made.getsockname()[1]:  # as it is where only listen(2) found the port taken
+        made.bind(_place(address))
+    made.listen(MOST)
+    return made
 
 
 async def _request(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> bytes:

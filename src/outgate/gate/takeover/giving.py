@@ -115,6 +115,7 @@ def _write_down(gate: Gate, channel: Channel, fds: _Fds) -> GateState:
         first=registry.first,
         next=registry.last,
         policy=gate.settings.number,
+        seal=gate.seal.folder,
         owns_listener=gate.owns_listener,
         listeners=[
             ListenerState(fds.add(sock.fileno()), app, path) for sock, app, path in gate.reception.all_listeners()

@@ -13,7 +13,7 @@ import msgspec
 from outgate.core.policy.decision import Decision
 
 #: Goes up whenever something here changes: gates of different numbers do not take over from one another.
-VERSION = 1
+VERSION = 2
 
 
 class AppState(msgspec.Struct):
@@ -164,7 +164,7 @@ class ListenerState(msgspec.Struct):
 
 
 class GateState(msgspec.Struct):
-    """A whole gate."""
+    """A whole gate; ``seal`` is the folder of its cgroup, "" where it has none of its own."""
 
     version: int
     pid: int
@@ -185,3 +185,4 @@ class GateState(msgspec.Struct):
     loans: list[LoanState]
     keeping: Optional[KeepingState]
     waits: list[tuple[int, int, int]]
+    seal: str

@@ -23,6 +23,7 @@ from outgate.gate.kernel.closer import Closer
 from outgate.gate.names.resolver import Resolver
 from outgate.gate.narrowing import narrowing
 from outgate.gate.registry import App, Lease, Process
+from outgate.gate.seal import cgroup
 from outgate.gate.takeover.giving import ACCEPTED, ANSWER
 from outgate.gate.takeover.state import VERSION, DatagramsState, GateState, LeaseState, LoanState
 
@@ -55,12 +56,28 @@ def take(path: str) -> Taken:
             state, fds = _receive(sock, path)
         except OSError as e:
             raise ConfigError(f"--takeover: the gate at {path} hands nothing over: {e.strerror or e}") from None
+        if state.seal:
+            _see_that_it_can_be_entered(state.seal, path)
         own = next(each for each in state.listeners if not each.app)
         listener = socket.socket(AF_UNIX, SOCK_SEQPACKET, 0, fds[own.fd])
         # Before the other one ends, which the service manager would take for the end of the service.
         notify.Notifier.from_environ(os.environ, os.getpid()).main_pid(os.getpid())
         sock.send(ACCEPTED)
         return Taken(state, fds, listener)
+
+
+def _see_that_it_can_be_entered(folder: str, path: str) -> None:
+    """Enter the cgroup of the gate before and go back: outside of it nobody could dial what that gate has made.
+
+    :raises ConfigError: this process may not.
+    """
+    try:
+        cgroup.try_to_enter(folder)
+    except OSError as e:
+        raise ConfigError(
+            f"--takeover: the gate at {path} seals its sockets, and its cgroup {folder} cannot be entered "
+            f"({e.strerror}); take it over as its own user, where that is mounted"
+        ) from None
 
 
 def _request() -> bytes:

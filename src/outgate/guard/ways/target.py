@@ -20,7 +20,7 @@ LIMIT = 5.0
 CLIENT = "client"  #: the client: it goes by Python's own sockets
 FENCE = "fence"  #: the fence: it goes round the client
 USER = "user"  #: the fence around an ordinary user: root can leave
-SEAL = "seal"  #: nothing in this version but a relay to come: it turns a socket that the gate itself gave
+SEAL = "seal"  #: the seal, or a relay, which has nothing to turn: it turns a socket that the gate itself gave
 
 #: What an interpreter runs to be this program. At the end of the path, so that it can shadow nothing.
 _LAUNCH = "import sys; sys.path.append(sys.argv.pop(1)); from outgate.guard.ways.program import main; main()"
