@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
         _narrow(options.narrow, socket, environ)
     if options.quiet:
         environ[paths.UNTESTED_VARIABLE] = "quiet"
-    contained, fenced = _contain(options)
+    contained, fenced = _contain(options, socket)
     if not options.quiet:
         learning = ", learning: nothing is refused" if options.learn else ""
         print(f"outgate: app {source}, {contained}{learning}", file=sys.stderr)
@@ -189,8 +189,8 @@ def _given_environment() -> Dict[str, str]:
     return environ
 
 
-def _contain(options: Options) -> Tuple[str, bool]:
-    """Fence this process if that was asked for or is possible; say how the program is contained, and if it is."""
+def _contain(options: Options, socket: str) -> Tuple[str, bool]:
+    """Guard or fence this process as was asked for or is possible; say how the program is contained, and if it is."""
     if options.dev:
         return "not fenced (--dev)", False
     if options.unconfined:
@@ -199,6 +199,8 @@ def _contain(options: Options) -> Tuple[str, bool]:
     from outgate.guard.inherited import inherited_network_fds
 
     leads_out = inherited_network_fds()
+    if options.guard:
+        return _guard(options, socket), False
     try:
         fence.enter()
     except fence.FenceUnavailable as e:
@@ -211,6 +213,17 @@ def _contain(options: Options) -> Tuple[str, bool]:
             file=sys.stderr,
         )
     return ("fenced" if os.getuid() else "fenced (as root it can leave: use another user)"), True
+
+
+def _guard(options: Options, socket: str) -> str:
+    """Put this process under a guard, and say so."""
+    from outgate.guard import guard
+
+    try:
+        guard.enter(socket, (), {})
+    except guard.GuardUnavailable as e:
+        fail(f"cannot guard: {e}")
+    return "guarded"
 
 
 def _occupy_standard_fds() -> None:

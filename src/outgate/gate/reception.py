@@ -170,12 +170,14 @@ class Reception:
                 gate.narrowings.greeted(known, hello.narrow, is_new=False)
             return known
         app = self._app_of(channel, hello.identity, asks)
-        process = Process(app, hello.token, peer.pid, peer.uid, peer.gid)
+        namespace = network_namespace(peer.pid)
+        guarded = hello.guard and namespace == self._namespace
+        process = Process(app, hello.token, hello.pid if guarded else peer.pid, peer.uid, peer.gid)
         process.parents = tuple(hello.parents)
         process.program = hello.program
         process.labels = labels.known(hello.labels)
-        namespace = network_namespace(peer.pid)
-        process.fenced = namespace is not None and namespace != self._namespace
+        process.guarded = guarded
+        process.fenced = guarded or (namespace is not None and namespace != self._namespace)
         gate.registry.join(process)
         gate.narrowings.greeted(process, hello.narrow, is_new=True)
         return process

@@ -56,7 +56,7 @@ async def new(gate: Gate, channel: Channel, process: Process, request: wire.New)
     is_relay = False
     if request.kind == "udp":
         make = gate.udp.make
-    elif app.settings.is_relayed:
+    elif app.settings.is_relayed and not process.guarded:
         make, is_relay = gate.relaying.make, True
     born: list[births.Born] = []
     try:
