@@ -32,8 +32,8 @@ class CannotStart(Exception):
     """The gate did not start; the text says why and what to do."""
 
 
-def start(options: Options) -> Tuple[str, str]:
-    """Start it and return (socket path, what to say of its policy).
+def start(options: Options) -> Tuple[str, str, Dict[str, Any]]:
+    """Start it and return (socket path, what to say of its policy, what it says of guards).
 
     :raises CannotStart: a wrong configuration, or whatever else the gate said.
     """
@@ -83,7 +83,7 @@ def start(options: Options) -> Tuple[str, str]:
         raise CannotStart(answer["error"])
     for warning in answer["warnings"]:
         print(f"outgate: warning: {warning}", file=sys.stderr)
-    return socket, answer["source"]
+    return socket, answer["source"], answer
 
 
 def _keep_only(fds: Tuple[int, ...]) -> None:
@@ -212,7 +212,8 @@ def main(argv: list[str]) -> int:
         def ready(gate: object) -> None:
             name, app = next(iter(settings.apps.items()))
             source = f"{name}, policy {settings.source}, {app.way} path"
-            say(source=source, warnings=[str(w) for w in settings.warnings])
+            warnings = [str(w) for w in settings.warnings]
+            say(source=source, warnings=warnings, guard=app.guarding, unix=list(app.unix))
 
         def again(previous: Settings) -> Settings:
             fresh = _as_one_app(config.reload(previous, reads_tokens=False), next(iter(previous.apps)))

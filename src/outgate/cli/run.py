@@ -14,7 +14,7 @@ from outgate.core import paths
 
 TYPE_CHECKING = False  # typing costs more than all of this
 if TYPE_CHECKING:
-    from typing import Dict, NoReturn, Tuple
+    from typing import Any, Dict, NoReturn, Tuple
 
 
 def fail(text: str, status: int = 2) -> NoReturn:
@@ -37,13 +37,13 @@ def main(argv: list[str]) -> int:
         _label(options.label)
     if options.token_file:
         os.environ[paths.TOKEN_VARIABLE] = os.path.abspath(options.token_file)
-    socket, source = _gate_for(options)
+    socket, source, gate = _gate_for(options)
     environ = _environment(socket)
     if options.narrow:
         _narrow(options.narrow, socket, environ)
     if options.quiet:
         environ[paths.UNTESTED_VARIABLE] = "quiet"
-    contained, fenced = _contain(options, socket)
+    contained, fenced = _contain(options, socket, gate)
     if not options.quiet:
         learning = ", learning: nothing is refused" if options.learn else ""
         print(f"outgate: app {source}, {contained}{learning}", file=sys.stderr)
@@ -100,8 +100,11 @@ def _check_file(path: str, replace: bool) -> None:
         fail(f"{path} cannot be written; name a file in a folder that is there and yours to write")
 
 
-def _gate_for(options: Options) -> Tuple[str, str]:
-    """Return the socket of the gate to use, and what to say of its policy; starts a gate unless one is running."""
+def _gate_for(options: Options) -> Tuple[str, str, Dict[str, Any]]:
+    """Return the socket of the gate to use, what to say of its policy, and what it says of guards.
+
+    Starts a gate unless one is running.
+    """
     if not _policy_options(options):
         from outgate.lookout import ask
 
@@ -123,7 +126,7 @@ def _gate_for(options: Options) -> Tuple[str, str]:
                     "or have a gate of the program's own: --config FILE"
                 )
             policy = f"policy {answer['policy']} ({answer['source']})"
-            return path, f"{hello['app']} of the running gate, {policy}, {hello.get('path', 'direct')} path"
+            return path, f"{hello['app']} of the running gate, {policy}, {hello.get('path', 'direct')} path", hello
     from outgate.cli import embedded
 
     if options.token_file:
@@ -189,7 +192,7 @@ def _given_environment() -> Dict[str, str]:
     return environ
 
 
-def _contain(options: Options, socket: str) -> Tuple[str, bool]:
+def _contain(options: Options, socket: str, gate: Dict[str, Any]) -> Tuple[str, bool]:
     """Guard or fence this process as was asked for or is possible; say how the program is contained, and if it is."""
     if options.dev:
         return "not fenced (--dev)", False
@@ -199,8 +202,12 @@ def _contain(options: Options, socket: str) -> Tuple[str, bool]:
     from outgate.guard.inherited import inherited_network_fds
 
     leads_out = inherited_network_fds()
-    if options.guard:
-        return _guard(options, socket), False
+    if options.guard or (gate.get("guard") == "always" and not options.fence):
+        from outgate.cli.guarding import enter
+
+        contained = enter(options.guard == "best-effort", socket, gate, leads_out)
+        if contained:
+            return contained, False
     try:
         fence.enter()
     except fence.FenceUnavailable as e:
@@ -213,17 +220,6 @@ def _contain(options: Options, socket: str) -> Tuple[str, bool]:
             file=sys.stderr,
         )
     return ("fenced" if os.getuid() else "fenced (as root it can leave: use another user)"), True
-
-
-def _guard(options: Options, socket: str) -> str:
-    """Put this process under a guard, and say so."""
-    from outgate.guard import guard
-
-    try:
-        guard.enter(socket, (), {})
-    except guard.GuardUnavailable as e:
-        fail(f"cannot guard: {e}")
-    return "guarded"
 
 
 def _occupy_standard_fds() -> None:

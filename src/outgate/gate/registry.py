@@ -126,6 +126,12 @@ class Process:
             return True
         return opener.uid == self.uid and opener.token in self.parents
 
+    @property
+    def is_relayed(self) -> bool:
+        """Whether the gate carries the bytes of its sockets: it is fenced at most, or its app wants it so."""
+        settings = self.app.settings
+        return settings.is_relayed and not (self.guarded and settings.path == "auto")
+
     def __repr__(self) -> str:
         return f"<Process {self.pid} {self.program!r} app={self.app.name} leases={len(self.leases)}>"
 

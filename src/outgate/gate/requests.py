@@ -48,7 +48,6 @@ _STAT_PAGE = 150
 
 async def new(gate: Gate, channel: Channel, process: Process, request: wire.New) -> tuple[Reply, list[int]]:
     """Make born sockets for the client's pool. Taking one from the pool is silent, so nothing is charged here."""
-    app = process.app
     refused = may_hold(gate, process, request.count)
     if refused is not None:
         return refused, []
@@ -56,7 +55,7 @@ async def new(gate: Gate, channel: Channel, process: Process, request: wire.New)
     is_relay = False
     if request.kind == "udp":
         make = gate.udp.make
-    elif app.settings.is_relayed and not process.guarded:
+    elif process.is_relayed:
         make, is_relay = gate.relaying.make, True
     born: list[births.Born] = []
     try:

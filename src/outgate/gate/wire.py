@@ -46,7 +46,6 @@ class Greeting(msgspec.Struct, frozen=True):
     labels: Annotated[str, Meta(max_length=messages.MAX_LABELS)] = ""
     identity: Annotated[str, Meta(max_length=messages.MAX_IDENTITY)] = ""
     pid: Annotated[int, Meta(ge=0)] = 0
-    guard: bool = False
     narrow: Annotated[list[NarrowTable], Meta(max_length=messages.MAX_NARROWINGS)] = []
 
 

@@ -21,10 +21,11 @@ from outgate.guard import cable, fence, landlock, process
 
 TYPE_CHECKING = False  # typing costs more than all of this
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any, NoReturn
+    from _socket import socket as native
+    from collections.abc import Sequence
+    from typing import NoReturn
 
-__all__ = ["GuardUnavailable", "enter"]
+__all__ = ["GuardUnavailable", "enter", "probe"]
 
 #: As much of /proc/self/uid_map as says that root in here is root of the host.
 _HOST_ROOT = ["0", "0", "4294967295"]
@@ -48,52 +49,109 @@ class GuardUnavailable(OutgateError):
         return GuardUnavailable, (self.reason, self.cure, self.altered)
 
 
-def enter(path: str, paths: Sequence[str], said: Mapping[str, Any]) -> None:
-    """Guard the calling process. The caller then execs the program.
+def enter(path: str, paths: Sequence[str]) -> str:
+    """Guard the calling process, and say what is missing of what could stand behind it. The caller then execs.
 
     :param path: of the gate's socket.
     :param paths: Unix sockets that the program may connect to, beside that.
-    :param said: what the guard's hellos say beside who they are for.
     :raises GuardUnavailable: with the process as it was, unless the exception's ``altered`` is true.
     """
-    _refuse_root()
     filter = _filter()
     pidfd = os.pidfd_open(os.getpid())
     told, tell = os.pipe()
     hear, answer = os.pipe()
-    _start(os.getpid(), pidfd, told, answer, (path, paths, said))
-    os.close(told)
-    os.close(answer)
-    os.close(pidfd)
-    altered = False
     try:
-        try:
-            made = fence.enter()
-            altered = True
-            if not made.user:
-                raise GuardUnavailable("root's fence has no user namespace", "run as another user", altered)
-            ends = cable.plug_in()
-            servers = cable.name_servers(_name_servers())
-            process.drop_capabilities()
-            process.renounce_privileges()
-            abi = landlock.version()
-            if abi >= 4:
-                landlock.restrict(abi)
-            listener = process.install(filter)
-        except fence.FenceUnavailable as e:
-            raise GuardUnavailable(e.reason, e.cure, e.altered) from e
-        except OSError as e:
-            raise GuardUnavailable(*_explain(e), altered) from e
-        numbers = [listener, len(ends), *(each.fileno() for each in (*ends, *servers))]
-        os.write(tell, " ".join(map(str, numbers)).encode() + b"\n")
+        _start(os.getpid(), pidfd, told, answer, (path, paths))
+    finally:
+        for fd in (told, answer, pidfd):
+            os.close(fd)
+    try:
+        kept = _contain(filter)
+        os.write(tell, " ".join(map(str, kept.numbers())).encode() + b"\n")
         if os.read(hear, 1) != b"\n":
-            raise GuardUnavailable("the guard did not start", "look for its fault in the kernel's log", altered)
-        os.close(listener)
-        for each in (*ends, *servers):
-            each.close()
+            raise GuardUnavailable("the guard did not start", "look for a crash of Python in the kernel's log", True)
     finally:
         os.close(tell)
         os.close(hear)
+    kept.close()
+    return kept.missing
+
+
+def probe() -> GuardUnavailable | None:
+    """Tell why this process could not be guarded, by letting a forked child try; ``None`` where it could."""
+    receiver, sender = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            try:
+                _contain(_filter())
+                said = "ok"
+            except GuardUnavailable as e:
+                said = f"no\n{e.reason}\n{e.cure}"
+            os.write(sender, said.encode())
+        finally:
+            os._exit(0)
+    os.close(sender)
+    with open(receiver, encoding="utf-8") as stream:
+        verdict, *texts = stream.read().split("\n")
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(child, 0)
+    if verdict == "ok":
+        return None
+    if len(texts) == 2:
+        return GuardUnavailable(texts[0], texts[1])
+    return GuardUnavailable("the trial ended without an answer", "look for a crash of Python in the kernel's log")
+
+
+class _Kept:
+    """What the calling process has of its containment until the guard has taken it."""
+
+    def __init__(self, listener: int, ends: list[native], servers: list[native], missing: str) -> None:
+        self._listener = listener
+        self._ends = ends
+        self._servers = servers
+        self.missing = missing
+
+    def numbers(self) -> list[int]:
+        """Return what the guard is told: the listener, how many ends the cable has, those, and the name servers'."""
+        return [self._listener, len(self._ends), *(each.fileno() for each in (*self._ends, *self._servers))]
+
+    def close(self) -> None:
+        """Let go of it; the exec would too."""
+        os.close(self._listener)
+        for each in (*self._ends, *self._servers):
+            each.close()
+
+
+def _contain(filter: bytes) -> _Kept:
+    """Take from the calling process what a guarded one must not have.
+
+    :raises GuardUnavailable: with the process as it was, unless the exception's ``altered`` is true.
+    """
+    _refuse_root()
+    servers = _name_servers()
+    try:
+        made = fence.enter()
+    except fence.FenceUnavailable as e:
+        raise GuardUnavailable(e.reason, e.cure, e.altered) from e
+    if not made.user:
+        raise GuardUnavailable("there is no user namespace around the network", "run as another user", True)
+    try:
+        ends = cable.plug_in()
+    except OSError as e:
+        reason = f"datagrams have no way to the guard: the kernel makes no veth interface ({e.strerror})"
+        raise GuardUnavailable(reason, "load its module: modprobe veth", True) from e
+    try:
+        answering = cable.name_servers(servers)
+        process.drop_capabilities()
+        process.renounce_privileges()
+        abi = landlock.version()
+        if abi >= landlock.NETWORK:
+            landlock.restrict(abi)
+        listener = process.install(filter)
+    except OSError as e:
+        raise GuardUnavailable(*_explain(e), True) from e
+    return _Kept(listener, ends, answering, "" if abi >= landlock.SCOPES else " (without Landlock's scopes)")
 
 
 def _refuse_root() -> None:
@@ -137,7 +195,7 @@ def _explain(error: OSError) -> tuple[str, str]:
     return f"the kernel refuses the filter: {error.strerror}", "look for a security module that forbids seccomp"
 
 
-def _start(pid: int, pidfd: int, told: int, answer: int, what: tuple[str, Sequence[str], Mapping[str, Any]]) -> None:
+def _start(pid: int, pidfd: int, told: int, answer: int, what: tuple[str, Sequence[str]]) -> None:
     """Start the guard's process, which waits for the number of the listener. It is no child of the program's."""
     child = os.fork()
     if child:
@@ -152,9 +210,7 @@ def _start(pid: int, pidfd: int, told: int, answer: int, what: tuple[str, Sequen
         os._exit(127)
 
 
-def _guard(
-    pid: int, pidfd: int, told: int, answer: int, what: tuple[str, Sequence[str], Mapping[str, Any]]
-) -> NoReturn:
+def _guard(pid: int, pidfd: int, told: int, answer: int, what: tuple[str, Sequence[str]]) -> NoReturn:
     keep = {pidfd, told, answer}
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):

@@ -18,6 +18,8 @@ _BIND_TCP, _CONNECT_TCP = 1, 2
 _ABSTRACT_UNIX, _SIGNAL = 1, 2
 #: ``struct landlock_ruleset_attr``: handled access to files, to the network, and scopes.
 _ATTRIBUTES = struct.Struct("=QQQ")
+#: The versions from which on it knows TCP, and scopes.
+NETWORK, SCOPES = 4, 6
 #: ABI → the size of that structure then.
 _SIZES = {4: 16, 5: 16}
 

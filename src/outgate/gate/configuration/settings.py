@@ -107,6 +107,8 @@ class AppSettings:
     :ivar idle_timeout: seconds after which a socket is idle; one that nobody has is reclaimed then.
     :ivar idle_reclaim: ``pressure`` or ``always``: when idle ones are taken from programs that have them.
     :ivar listen: ``none``; ``loopback`` in the development policy.
+    :ivar guard: whether its programs are guarded without being asked to.
+    :ivar unix: Unix sockets that its guarded programs may connect to: absolute paths.
     :ivar profile: a key of :data:`~outgate.core.profiles.PROFILES`.
     """
 
@@ -132,6 +134,8 @@ class AppSettings:
     idle_timeout: int = 120
     idle_reclaim: str = "pressure"
     listen: str = "none"
+    guard: bool = False
+    unix: tuple[str, ...] = ()
     profile: str = "default"
 
     @property
@@ -143,6 +147,11 @@ class AppSettings:
     def way(self) -> str:
         """``relay`` or ``direct``: what the path comes to."""
         return "relay" if self.is_relayed else "direct"
+
+    @property
+    def guarding(self) -> str:
+        """What ``outgate run`` does about a guard: ``always``, where it is asked to (``may``), or ``never``."""
+        return "never" if self.path == "relay" else "always" if self.guard else "may"
 
 
 class Setting(NamedTuple):

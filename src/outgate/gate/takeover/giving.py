@@ -153,6 +153,7 @@ def _process(process: Process) -> ProcessState:
         labels=process.labels,
         parents=list(process.parents),
         fenced=process.fenced,
+        guarded=process.guarded,
         told_idle=process.told_idle,
         adopted=list(process.adopted),
         narrowed=[

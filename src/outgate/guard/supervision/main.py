@@ -6,8 +6,8 @@ import os
 import signal
 import threading
 from _socket import socket as native
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
 
 from outgate.core.guard import syscalls
 from outgate.guard.supervision import tasks
@@ -49,11 +49,11 @@ class Guard:
     :param paths: Unix sockets that may be connected to, beside that.
     """
 
-    def __init__(self, files: Files, path: str, paths: Sequence[str], said: Mapping[str, Any]) -> None:
+    def __init__(self, files: Files, path: str, paths: Sequence[str]) -> None:
         self._listener = Listener(files.listener)
         self._listener.wake_in_step()
         self._loop = Loop()
-        tree = Tree(self._loop, path, said)
+        tree = Tree(self._loop, path)
         closes = Closes(self._loop)
         tcp = Tcp(self._listener, tree, Waiting(self._loop, self._listener), closes)
         udp = Udp(self._loop, tree, Network(files.process), files.ends, files.servers) if files.ends else None

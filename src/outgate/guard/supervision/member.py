@@ -11,14 +11,11 @@ import contextlib
 import errno
 import os
 import threading
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from outgate import errors
 from outgate.client.packets import Channel, Gone
 from outgate.core.formats import messages, quickjson
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 #: Born sockets of the first batch, for programs that need no more than one, and of those after it.
 _FIRST, _MORE = 1, messages.MAX_BORN
@@ -53,15 +50,17 @@ class Member:
     :param path: of the gate's socket.
     :param process: its pid.
     :param parents: tokens of those it descends from, the next first.
-    :param said: what its hello says beside that.
+    :param program: its name.
+    :param labels: what its bytes are booked under.
     """
 
-    def __init__(self, path: str, process: int, parents: tuple[str, ...], said: Mapping[str, Any]) -> None:
+    def __init__(self, path: str, process: int, parents: tuple[str, ...], program: str, labels: str) -> None:
         self.process = process
         self.token = os.urandom(16).hex()
         self.parents = parents[:8]
         self._path = path
-        self._said = said
+        self._program = program
+        self._labels = labels
         self._anchor: Channel | None = None
         self._free: list[Channel] = []
         self._pools: dict[int, list[Born]] = {4: [], 6: []}
@@ -128,7 +127,9 @@ class Member:
             "role": role,
             "token": self.token,
             "parents": self.parents,
-            **self._said,
+            "pid": self.process,
+            "program": self._program,
+            "labels": self._labels,
         }
 
     def _forget(self) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
+from outgate.core import paths
+from outgate.core.formats import messages
 from outgate.guard.supervision.loop import Loop
 from outgate.guard.supervision.member import Member
 
@@ -19,13 +20,11 @@ class Tree:
     """The processes that have asked for a socket, as members of the gate's.
 
     :param path: of the gate's socket.
-    :param said: what every hello says.
     """
 
-    def __init__(self, loop: Loop, path: str, said: Mapping[str, Any]) -> None:
+    def __init__(self, loop: Loop, path: str) -> None:
         self._loop = loop
         self._path = path
-        self._said = said
         self._members: dict[int, Member] = {}
         self._lock = threading.Lock()
 
@@ -39,8 +38,8 @@ class Tree:
             if known is not None and not known.has_ended:
                 return known
             pidfd = os.pidfd_open(process)
-            said = {**self._said, "guard": True, "pid": process, "program": _name(process)}
-            made = self._members[process] = Member(self._path, process, self._tokens(process), said)
+            made = Member(self._path, process, self._tokens(process), _name(process), _labels(process))
+            self._members[process] = made
         self._loop.watch(pidfd, select.EPOLLIN, lambda: self._ended(made, pidfd))
         return made
 
@@ -66,6 +65,18 @@ def _name(process: int) -> str:
             return file.read().rstrip("\n")[:200]
     except OSError:
         return "?"
+
+
+def _labels(process: int) -> str:
+    """Return the labels that a process's bytes are booked under, from the environment it was started with."""
+    name = f"{paths.LABELS_VARIABLE}=".encode()
+    try:
+        with open(f"/proc/{process}/environ", "rb") as file:
+            entries = file.read().split(b"\0")
+    except OSError:
+        return ""
+    found = next((entry[len(name) :] for entry in entries if entry.startswith(name)), b"")
+    return found.decode("ascii", "replace")[: messages.MAX_LABELS]
 
 
 def _ancestors(process: int) -> Iterator[int]:
