@@ -94,7 +94,7 @@ def test_a_host_with_a_fence() -> None:
         ("client", True),
         ("fence", True),
         ("seal", False),
-        ("guard", False),
+        ("guard", True),
     ]
 
 

@@ -168,8 +168,8 @@ def _levels(checks: Sequence[Check]) -> list[Level]:
     fenced = by_name["fence"]
     levels = [Level("client", True, True, _STOPS["client"], "needs nothing of a host")]
     levels += [
-        Level(each.name, each.state == features.OK, each is fenced, _STOPS[each.name], each.found, each.change)
-        for each in (fenced, by_name["seal"], by_name["guard"])
+        Level(each.name, each.state == features.OK, here, _STOPS[each.name], each.found, each.change)
+        for each, here in ((fenced, True), (by_name["seal"], False), (by_name["guard"], True))
     ]
     if fenced.state != features.OK:  # the guard's programs live in a fence
         levels[-1] = levels[-1]._replace(host=False, found="needs the fence", change=fenced.change)

@@ -211,9 +211,9 @@ def main(argv: list[str]) -> int:
 
         def ready(gate: object) -> None:
             name, app = next(iter(settings.apps.items()))
-            source = f"{name}, policy {settings.source}, {app.way} path"
+            source = f"{name}, policy {settings.source}"
             warnings = [str(w) for w in settings.warnings]
-            say(source=source, warnings=warnings, guard=app.guarding, unix=list(app.unix))
+            say(source=source, path=app.way, warnings=warnings, guard=app.guarding, unix=list(app.unix))
 
         def again(previous: Settings) -> Settings:
             fresh = _as_one_app(config.reload(previous, reads_tokens=False), next(iter(previous.apps)))

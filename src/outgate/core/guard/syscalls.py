@@ -31,8 +31,6 @@ _COMMON = {
     "io_uring_enter": 426,
     "io_uring_register": 427,
     "pidfd_getfd": 438,
-    "landlock_create_ruleset": 444,
-    "landlock_restrict_self": 446,
 }
 #: file_setattr(2), Linux 6.17.
 _LAST = 469
@@ -43,7 +41,7 @@ X86_64 = Arch(
         **_COMMON,
         **{"ioctl": 16, "socket": 41, "connect": 42, "sendto": 44, "sendmsg": 46, "bind": 49, "listen": 50},
         **{"socketpair": 53, "setsockopt": 54, "perf_event_open": 298, "sendmmsg": 307, "setns": 308},
-        **{"process_vm_readv": 310, "seccomp": 317, "bpf": 321, "userfaultfd": 323},
+        **{"seccomp": 317, "bpf": 321, "userfaultfd": 323},
     },
     _LAST,
     0x40000000,
@@ -54,7 +52,7 @@ AARCH64 = Arch(
         **_COMMON,
         **{"ioctl": 29, "socket": 198, "socketpair": 199, "bind": 200, "listen": 201, "connect": 203, "sendto": 206},
         **{"setsockopt": 208, "sendmsg": 211, "perf_event_open": 241, "setns": 268, "sendmmsg": 269},
-        **{"process_vm_readv": 270, "seccomp": 277, "bpf": 280, "userfaultfd": 282},
+        **{"seccomp": 277, "bpf": 280, "userfaultfd": 282},
     },
     _LAST,
     0,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import threading
@@ -91,8 +93,13 @@ class Guard:
                 self._idle -= 1
                 if not self._idle and self._count < _MANY:
                     self._start_thread()
-            if call is not None:
+            if call is None:
+                continue
+            try:
                 self._answers.answer(call)
+            except Exception:  # a fault of ours: the program hears of it, and the other calls are answered
+                with contextlib.suppress(OSError):
+                    self._listener.answer(call.id, -errno.EIO)
 
 
 def serve(guard: Guard) -> NoReturn:

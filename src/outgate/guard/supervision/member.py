@@ -17,8 +17,8 @@ from outgate import errors
 from outgate.client.packets import Channel, Gone
 from outgate.core.formats import messages, quickjson
 
-#: Born sockets of the first batch, for programs that need no more than one, and of those after it.
-_FIRST, _MORE = 1, messages.MAX_BORN
+#: Born sockets of the first batch, for programs that need one or two, and of those after it.
+_FIRST, _MORE = 2, messages.MAX_BORN
 #: A batch is asked for when so few are left.
 _LOW = 2
 #: Request channels that wait for the next request.
@@ -64,7 +64,7 @@ class Member:
         self._anchor: Channel | None = None
         self._free: list[Channel] = []
         self._pools: dict[int, list[Born]] = {4: [], 6: []}
-        self._asked = False
+        self._taken = 0
         self._lock = threading.Lock()
         self.has_ended = False
 
@@ -166,6 +166,7 @@ class Member:
         :param version: 4 or 6, of IP.
         :raises Refused: the gate gives none.
         """
+        self._taken += 1
         while True:
             try:
                 return self._pools[version].pop()
@@ -174,7 +175,7 @@ class Member:
 
     def refill(self, version: int) -> None:
         """See to it that more are there before they are needed. What goes wrong is said when they are."""
-        if len(self._pools[version]) <= _LOW and not self.has_ended:
+        if self._taken >= _FIRST and len(self._pools[version]) <= _LOW and not self.has_ended:
             with contextlib.suppress(Refused):
                 self._fill(version)
 
@@ -186,7 +187,7 @@ class Member:
         return reply["ids"][0], fds[0]
 
     def _fill(self, version: int) -> None:
-        count, self._asked = (_MORE if self._asked else _FIRST), True
+        count = _MORE if self._taken >= _FIRST else _FIRST
         reply, fds = self._ask({"op": messages.NEW, "family": version, "count": count})
         if reply.get("relay"):
             for fd in fds:
