@@ -128,6 +128,24 @@ def test_ioctl(arch: str, request_: int, expected: int) -> None:
     assert answer(arch, "ioctl", 3, request_, 0) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "words", "expected"),
+    [
+        ("clone", (0x3D0F00,), ALLOW),  # a thread of the C library's
+        ("clone", (0x4111,), ALLOW),  # vfork()
+        ("clone", (0x10000 | 0x100,), refuse(errno.EINVAL)),
+        ("clone", (0xFFFFFFFF00010000,), refuse(errno.EINVAL)),
+        ("unshare", (0x10000000,), ALLOW),
+        ("unshare", (0x400,), refuse(errno.EINVAL)),
+        ("close_range", (3, 0xFFFFFFFF, 4), ALLOW),
+        ("close_range", (3, 0xFFFFFFFF, 2), refuse(errno.EINVAL)),
+    ],
+)
+def test_threads_share_their_files(arch: str, name: str, words: tuple[int, ...], expected: int) -> None:
+    """A thread has the files of its process, where whoever looks for the holders of a socket finds them."""
+    assert answer(arch, name, *words) == expected
+
+
 def test_other_tables_of_calls(arch: str) -> None:
     """What calls by another architecture's numbers is killed; x32 and the calls of later kernels are not there."""
     it: Arch = ARCHS[arch]

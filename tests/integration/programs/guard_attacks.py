@@ -95,6 +95,11 @@ def calls_of_i386():
 
 
 @attack
+def threads_with_files_of_their_own():
+    return outcomes(lambda: call(272, 0x400), lambda: call(436, 500, 600, 2), lambda: call(435, 0, 0))
+
+
+@attack
 def a_filter_of_its_own():
     libc.prctl(38, 1, 0, 0, 0)
     allow = struct.pack("=HBBI", 0x06, 0, 0, 0x7FFF0000)

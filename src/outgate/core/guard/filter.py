@@ -39,9 +39,13 @@ _TYPE = 0xFFFFFFFF & ~(NONBLOCK | CLOEXEC)
 #: Notified, and answered by the guard, whatever their arguments are.
 NOTIFIED = ("connect", "bind", "listen")
 #: Not there: what would do the calls of this table without them, and what later kernels add.
-ABSENT = ("io_uring_setup", "io_uring_enter", "io_uring_register")
+#: The flags of clone3(2) are in memory; the C library then calls clone(2).
+ABSENT = ("io_uring_setup", "io_uring_enter", "io_uring_register", "clone3")
 #: Refused: other processes' sockets and namespaces, and what has no place in a contained program.
 REFUSED = ("pidfd_getfd", "setns", "bpf", "perf_event_open", "userfaultfd")
+#: Flags of clone(2) and unshare(2), and of close_range(2): a thread with a table of files of its own would hold sockets
+#: where nobody looks for who has one.
+_THREAD, _FILES, _UNSHARE_FILES = 0x10000, 0x400, 0x2
 #: The argument with the flags of a call that sends.
 _FLAGS = {"sendto": 3, "sendmsg": 2, "sendmmsg": 3}
 
@@ -189,6 +193,29 @@ def _judge_option(program: Program, name: str) -> None:
         program.give(ALLOW)
 
 
+def _judge_clone(program: Program, name: str) -> None:
+    """Have threads share the files of their process."""
+    _argument(program, 0)
+    program.test(ANY_BIT, _THREAD, NEXT_RULE, "cloned")
+    program.test(ANY_BIT, _FILES, "cloned")
+    program.give(refuse(errno.EINVAL))
+    program.label("cloned")
+    program.give(ALLOW)
+
+
+def _judge_unsharing(program: Program, name: str) -> None:
+    place, flag = _UNSHARES[name]
+    _argument(program, place)
+    program.test(ANY_BIT, flag, NEXT_RULE, f"{name} shares")
+    program.give(refuse(errno.EINVAL))
+    program.label(f"{name} shares")
+    program.give(ALLOW)
+
+
+#: The argument with the flags of a call that can unshare a table of files, and the flag.
+_UNSHARES = {"unshare": (0, _FILES), "close_range": (2, _UNSHARE_FILES)}
+
+
 def _judge_request(program: Program, name: str) -> None:
     _argument(program, 1)
     program.test(EQUAL, _AT_MARK, "request passes")
@@ -212,4 +239,6 @@ _JUDGED: dict[str, Callable[[Program, str], None]] = {
     **dict.fromkeys(_FLAGS, _judge_sending),
     "setsockopt": _judge_option,
     "ioctl": _judge_request,
+    "clone": _judge_clone,
+    **dict.fromkeys(_UNSHARES, _judge_unsharing),
 }

@@ -30,6 +30,8 @@ _COMMON = {
     "io_uring_setup": 425,
     "io_uring_enter": 426,
     "io_uring_register": 427,
+    "clone3": 435,
+    "close_range": 436,
     "pidfd_getfd": 438,
 }
 #: file_setattr(2), Linux 6.17.
@@ -40,7 +42,15 @@ X86_64 = Arch(
     {
         **_COMMON,
         **{"ioctl": 16, "socket": 41, "connect": 42, "sendto": 44, "sendmsg": 46, "bind": 49, "listen": 50},
-        **{"socketpair": 53, "setsockopt": 54, "perf_event_open": 298, "sendmmsg": 307, "setns": 308},
+        **{
+            "socketpair": 53,
+            "setsockopt": 54,
+            "clone": 56,
+            "unshare": 272,
+            "perf_event_open": 298,
+            "sendmmsg": 307,
+            "setns": 308,
+        },
         **{"seccomp": 317, "bpf": 321, "userfaultfd": 323},
     },
     _LAST,
@@ -51,7 +61,15 @@ AARCH64 = Arch(
     {
         **_COMMON,
         **{"ioctl": 29, "socket": 198, "socketpair": 199, "bind": 200, "listen": 201, "connect": 203, "sendto": 206},
-        **{"setsockopt": 208, "sendmsg": 211, "perf_event_open": 241, "setns": 268, "sendmmsg": 269},
+        **{
+            "setsockopt": 208,
+            "sendmsg": 211,
+            "unshare": 97,
+            "clone": 220,
+            "perf_event_open": 241,
+            "setns": 268,
+            "sendmmsg": 269,
+        },
         **{"seccomp": 277, "bpf": 280, "userfaultfd": 282},
     },
     _LAST,

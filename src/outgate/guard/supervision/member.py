@@ -21,6 +21,8 @@ from outgate.core.formats import messages, quickjson
 _FIRST, _MORE = 2, messages.MAX_BORN
 #: A batch is asked for when so few are left.
 _LOW = 2
+#: What a gate says of a socket that an earlier one made, which has ended.
+_UNKNOWN = "unknown-descriptor"
 #: Request channels that wait for the next request.
 _FREE = 8
 
@@ -105,7 +107,7 @@ class Member:
                 self._free.append(channel)
             refusal = reply.get("error")
             if refusal is not None:
-                raise Refused(getattr(errors.build(refusal["code"], refusal["facts"]), "errno", None) or errno.EACCES)
+                raise Refused(_number_of(refusal["code"], refusal["facts"]))
             return reply, fds
         raise Refused(errno.ENETDOWN)
 
@@ -167,6 +169,9 @@ class Member:
         :raises Refused: the gate gives none.
         """
         self._taken += 1
+        anchor = self._anchor
+        if anchor is not None and anchor.has_ended():
+            self._forget()  # what a dead gate made cannot be dialled
         while True:
             try:
                 return self._pools[version].pop()
@@ -198,6 +203,13 @@ class Member:
             self._pools[version] += born
         if not born:
             raise Refused(errno.EMFILE)
+
+
+def _number_of(code: str, facts: dict[str, Any]) -> int:
+    """Return the errno of a refusal."""
+    if code == _UNKNOWN:
+        return errno.ENETDOWN
+    return getattr(errors.build(code, facts), "errno", None) or errno.EACCES
 
 
 def _encode(message: dict[str, Any]) -> bytes:
