@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
@@ -28,6 +29,8 @@ pytestmark = [
 _SCRIPT = str(PROGRAMS / "guard_attacks.py")
 #: How often a race is run, and how much rubbish there is: as with examples, more of it where there is time.
 _ROUNDS = 20_000 if os.environ.get("HYPOTHESIS_PROFILE") == "deep" else 500
+#: Attacks of one run of the program.
+_AT_ONCE = 8
 #: Nobody answers there: a dial stays in progress.
 _SILENT = "93.184.215.99"
 
@@ -54,6 +57,8 @@ STOPPED = {
     "listen for others": "EACCES",
     "daemons by path": "ECONNREFUSED",
     "a path that changes": "ECONNREFUSED",
+    "the gate by its own channel": "no-app",
+    "a socket of the gates by its channel": "EACCES ENOTSUP",
     "abstract names of the host": "ECONNREFUSED",
     "unix datagrams": "EPROTONOSUPPORT",
     "a path for helpers outside": "EACCES",
@@ -85,7 +90,10 @@ def _daemons(world: World) -> Iterator[tuple[list[socket.socket], dict[str, str]
         for each in (by_path, by_name):
             each.setblocking(False)
             each.listen()
-        yield [by_path, by_name], {"daemon": path, "abstract": name}
+        try:
+            yield [by_path, by_name], {"daemon": path, "abstract": name}
+        finally:
+            os.unlink(path)
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +118,11 @@ def try_all(_make_world: Callable[[], World]) -> Callable[[], dict[str, str]]:
                     **{"silent": _SILENT, "port": TRAP_PORT, "neighbour": neighbour.pid},
                     **{"rounds": _ROUNDS, **where},
                 }
-                done = guarded.run(world, log, guarded.python(), "-IS", _SCRIPT, json.dumps(places))
-                assert done.returncode == 0, done.stderr
+                for start in range(0, len(STOPPED), _AT_ONCE):
+                    names = list(STOPPED)[start : start + _AT_ONCE]
+                    done = guarded.run(world, log, guarded.python(), "-IS", _SCRIPT, json.dumps(places), *names)
+                    assert done.returncode == 0, done.stderr
+                    found.update(json.loads(done.stdout))
                 assert watch.to(*SECRET) == []
                 assert [packet for packet in inner.openings() if packet.protocol == "tcp"] == []
                 for listener in listeners:
@@ -120,7 +131,6 @@ def try_all(_make_world: Callable[[], World]) -> Callable[[], dict[str, str]]:
         finally:
             neighbour.kill()
             neighbour.wait()
-        found.update(json.loads(done.stdout))
         return found
 
     return attack
@@ -132,6 +142,9 @@ def test_an_attack_is_stopped(world: World, try_all: Callable[[], dict[str, str]
     assert try_all()[name] == STOPPED[name]
 
 
-def test_every_attack_is_stated(world: World, try_all: Callable[[], dict[str, str]]) -> None:
-    """What the program tries and what is stated are the same list."""
-    assert set(try_all()) == set(STOPPED)
+def test_every_attack_is_stated() -> None:
+    """What the program can try and what is stated here are the same list."""
+    tried = re.findall(
+        r"^@attack\ndef (\w+)", (PROGRAMS / "guard_attacks.py").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert {name.replace("_", " ") for name in tried} == set(STOPPED)

@@ -140,6 +140,14 @@ class Reception:
         """Whether this user runs the gate, or could take it over anyway."""
         return uid in (0, os.getuid())
 
+    def may_manage(self, process: Process) -> bool:
+        """Whether a process may change what the gate does: its operator's, unless the gate is what holds it.
+
+        A program of the gate's own user in the fence or under a guard could else take the gate over, sockets and all.
+        Root could leave the fence anyway.
+        """
+        return self.is_operator(process.uid) and (process.uid == 0 or not process.fenced)
+
     def join(self, channel: Channel, hello: wire.Greeting, asks: bool = False) -> Process:
         """Return the process that a greeting belongs to, known or new.
 
