@@ -342,6 +342,71 @@ def test_without_its_guard_a_program_opens_nothing(world: World, log: Path) -> N
         assert process.stdout.read().split() == ["HTTP/1.1", "ENOSYS"]
 
 
+_TRIES = """
+import errno, socket, sys
+for line in sys.stdin:
+    try:
+        with socket.socket() as sock:
+            sock.connect((sys.argv[1], 80))
+        print("done", flush=True)
+    except OSError as e:
+        print(errno.errorcode[e.errno], flush=True)
+"""
+
+
+@contextlib.contextmanager
+def _gate(world: World, config: Path) -> Iterator[subprocess.Popen[str]]:
+    """Have a gate of the guest's run."""
+    words = (*guarded.AS_GUEST, guarded.python(), "-m", "outgate", "serve", "--config", str(config))
+    environ = {**world.environ(), **guarded.environ()}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(world.near.command(*words), text=True, env=environ, **pipes) as process:
+        try:
+            assert process.stdout is not None
+            assert "ready" in process.stdout.readline()
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_guard_finds_the_next_gate(world: World, log: Path) -> None:
+    """While no gate answers nothing is opened, with ENETDOWN; when the next one does, it goes on."""
+    folder = log.parent
+    config = folder / "outgate.toml"
+    config.write_text(
+        f'version = 1\n[gate]\nsocket = "{folder}/gate.sock"\nlog = "{log}"\nstate = "{folder}/state"\n'
+        f"[apps.guest]\nuid = [{GUEST}]\nbilling = true\n"
+    )
+    words = (guarded.python(), "-IS", "-c", _TRIES, WWW[0])
+    run = (*guarded.AS_GUEST, guarded.python(), "-m", "outgate", "run", "--guard", "--socket", f"{folder}/gate.sock")
+    with contextlib.ExitStack() as stack:
+        gate = stack.enter_context(_gate(world, config))
+        program = stack.enter_context(
+            subprocess.Popen(
+                world.near.command(*run, "--", *words),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**world.environ(), **guarded.environ()},
+            )
+        )
+        stack.callback(program.kill)
+
+        def tries() -> str:
+            assert program.stdin is not None
+            assert program.stdout is not None
+            program.stdin.write("\n")
+            program.stdin.flush()
+            return program.stdout.readline().rstrip()
+
+        assert tries() == "done"
+        gate.kill()
+        gate.wait()
+        assert tries() == "ENETDOWN"
+        stack.enter_context(_gate(world, config))
+        assert tries() == "done"
+
+
 def test_status_and_signals_are_the_programs_own(world: World, log: Path) -> None:
     """Its exit status, and the signal that ended it, come through; it is the process that was started."""
     assert guarded.run(world, log, "sh", "-c", "exit 7").returncode == 7
