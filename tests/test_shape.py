@@ -44,7 +44,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "core": ("errors",),
     "client": ("errors", *SHARED),
     "gate": ("errors", "core"),
-    "guard": ("errors", "core"),
+    "guard": ("errors", "core", "client.packets"),
     "lookout": ("errors", "core", "gate", "client"),
     "console": ("errors", "core", "gate", "lookout"),
     "dev": ("errors", "core", "gate", "lookout", "console", "urlfetch"),
@@ -63,6 +63,7 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "learn": ("policy", "name", "address"),
         "quota": (),
         "fetch": ("formats",),
+        "guard": ("", "formats"),
         "bill": ("policy", "name", "address"),
         "seal": ("",),
     },
@@ -86,7 +87,7 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "travel": ("", "kernel", "datagram", "names", "relay"),
     },
     "client": {"autoload": ("",), "relay": ("",), "travel": ("", "relay"), "urlfetch": ("",)},
-    "guard": {"ways": ()},
+    "guard": {"supervision": (), "ways": ()},
     "dev": {"inside": ("",)},
 }
 

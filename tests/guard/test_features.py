@@ -9,6 +9,7 @@ import pytest
 from outgate.guard import features
 from outgate.guard.features import ABSENT, FAIL, OK, WARN, Check, Loaded
 from outgate.guard.fence import Fence, FenceUnavailable
+from outgate.guard.guard import GuardUnavailable
 
 NET_ADMIN, SYS_ADMIN, BPF = 12, 21, 39
 
@@ -193,19 +194,12 @@ def test_seal(why: str, held: set[int], state: str, words: list[str]) -> None:
     assert all(word in check.found for word in words)
 
 
-@pytest.mark.parametrize(
-    ("actions", "running", "state"),
-    [
-        ("kill_process trap errno user_notif allow", "5.19.0", OK),
-        ("kill_process trap errno user_notif allow", "5.18.19", ABSENT),
-        ("kill_process trap errno allow", "6.1.0", ABSENT),
-        ("my_user_notif_too", "6.1.0", ABSENT),
-        (None, "6.1.0", ABSENT),
-    ],
-)
-def test_guard(actions: str | None, running: str, state: str) -> None:
-    """The guard to come needs user notification as Linux 5.19 has it."""
-    assert features.guard(actions, running).state == state
+def test_guard() -> None:
+    """A trial decides on the guard; what it was stopped by is named, with what to change."""
+    assert features.guard(None).state == OK
+    check = features.guard(GuardUnavailable("root cannot be guarded", "run as another user"))
+    assert (check.state, check.change) == (ABSENT, "run as another user")
+    assert "root cannot be guarded" in check.found
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,6 @@ class Level(NamedTuple):
 
     :ivar name: of the level.
     :ivar host: whether this host has what it takes.
-    :ivar version: whether this version of outgate has it.
     :ivar stops: what it stops.
     :ivar found: what of it is here.
     :ivar change: what to change to have it.
@@ -82,7 +81,6 @@ class Level(NamedTuple):
 
     name: str
     host: bool
-    version: bool
     stops: str
     found: str
     change: str = ""
@@ -168,9 +166,9 @@ class _Progress:
 def _levels(checks: Sequence[Check]) -> list[Level]:
     by_name = {each.name: each for each in checks}
     fenced = by_name["fence"]
-    levels = [Level("client", True, True, _STOPS["client"], "needs nothing of a host")]
+    levels = [Level("client", True, _STOPS["client"], "needs nothing of a host")]
     levels += [
-        Level(each.name, each.state == features.OK, each.name != "guard", _STOPS[each.name], each.found, each.change)
+        Level(each.name, each.state == features.OK, _STOPS[each.name], each.found, each.change)
         for each in (fenced, by_name["seal"], by_name["guard"])
     ]
     if fenced.state != features.OK:  # the guard's programs live in a fence
@@ -224,17 +222,13 @@ def _print(findings: Findings) -> None:
             output.say(f"{'':<6}{output.printable(check.change)}")
     output.say()
     output.say(output.paint("levels of containment", "bold"))
-    for line in output.table([(each.name, _standing(each), each.stops, each.found) for each in findings.levels]):
+    for line in output.table(
+        [(each.name, "here" if each.host else "NOT here", each.stops, each.found) for each in findings.levels]
+    ):
         output.say(f"  {line}")
     output.say()
     _print_proof(findings.proof)
     _print_end(findings)
-
-
-def _standing(level: Level) -> str:
-    if not level.version:
-        return "in a later version"
-    return "here" if level.host else "NOT here"
 
 
 def _print_proof(it: Proof) -> None:

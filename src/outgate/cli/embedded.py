@@ -33,8 +33,8 @@ class CannotStart(Exception):
     """The gate did not start; the text says why and what to do."""
 
 
-def start(options: Options) -> Tuple[str, str]:
-    """Start it and return (socket path, what to say of its policy).
+def start(options: Options) -> Tuple[str, str, Dict[str, Any]]:
+    """Start it and return (socket path, what to say of its policy, what it says of guards).
 
     :raises CannotStart: a wrong configuration, or whatever else the gate said.
     """
@@ -84,7 +84,7 @@ def start(options: Options) -> Tuple[str, str]:
         raise CannotStart(answer["error"])
     for warning in answer["warnings"]:
         print(f"outgate: warning: {warning}", file=sys.stderr)
-    return socket, answer["source"]
+    return socket, answer["source"], answer
 
 
 def _keep_only(fds: Tuple[int, ...]) -> None:
@@ -213,8 +213,9 @@ def main(argv: list[str]) -> int:
         def ready(gate: Gate) -> None:
             name, app = next(iter(settings.apps.items()))
             way = "relay" if app.is_relayed(gate.seal.holds_against(os.getuid())) else "direct"
-            source = f"{name}, policy {settings.source}, {way} path"
-            say(source=source, warnings=[str(w) for w in settings.warnings])
+            source = f"{name}, policy {settings.source}"
+            warnings = [str(w) for w in settings.warnings]
+            say(source=source, path=way, warnings=warnings, guard=app.guarding, unix=list(app.unix))
 
         def again(previous: Settings) -> Settings:
             fresh = _as_one_app(config.reload(previous, reads_tokens=False), next(iter(previous.apps)))

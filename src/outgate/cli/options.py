@@ -40,6 +40,7 @@ examples:
 """
 
 #: Option → the name of its value and its help. No name: it takes none. In brackets: it may be given several times.
+#: After "=": it may have that value, in the same word, or none.
 OPTIONS = {
     "--config": ("FILE", "start a gate for this program with this configuration"),
     "--app": ("NAME", "which app of --config the program is (default: the only one)"),
@@ -56,12 +57,15 @@ OPTIONS = {
     "--label": ("[KEY=VALUE]", "book its bytes, and those of what it starts, under this beside the app (repeatable)"),
     "--ledger": ("FILE", "keep a ledger of its bytes there (outgate usage --ledger FILE shows it)"),
     "--socket": ("PATH", f"use the gate that runs there (default: {SOCKET_VARIABLE})"),
+    "--guard": ("=best-effort", "have a guard answer the network calls of programs in any language, or do not start"),
     "--fence": ("", "fail unless the program can be fenced"),
     "--unconfined": ("", "do not fence the program"),
     "--quiet": ("", "do not print the line that says what is in force"),
 }
 _SHORT = {"-q": "--quiet"}
-_CONTRADICTING = ("--fence", "--unconfined")
+_CONTRADICTING = ("--fence", "--unconfined", "--guard")
+#: The value of an option that may have one and was given without.
+REQUIRED = "require"
 
 
 class Options:
@@ -83,6 +87,7 @@ class Options:
         self.label: list[str] = []
         self.ledger: str | None = None
         self.socket: str | None = None
+        self.guard: str | None = None
         self.fence = False
         self.unconfined = False
         self.quiet = False
@@ -120,13 +125,18 @@ def read(argv: list[str]) -> Options:
         option = _SHORT.get(option, option)
         if option not in OPTIONS or (equals and not OPTIONS[option][0]):
             _explain(argv)
-        if OPTIONS[option][0]:
+        expected = OPTIONS[option][0]
+        if expected.startswith("="):
+            if equals and value != expected[1:]:
+                _explain(argv)
+            value = value or REQUIRED
+        elif expected:
             if not equals:
                 _, value = next(words, (0, ""))
             if not value or (value.startswith("-") and value != "-" and not equals):
                 _explain(argv)
         options.take(option, value)
-    if not options.command or (options.fence and options.unconfined):
+    if not options.command or options.fence + options.unconfined + bool(options.guard) > 1:
         _explain(argv)
     return options
 
@@ -157,6 +167,16 @@ def parser() -> ArgumentParser:
         owner = group if option in _CONTRADICTING else p
         if not value:
             owner.add_argument(*names, dest=attribute(option), action="store_true", help=text)
+        elif value.startswith("="):
+            owner.add_argument(
+                *names,
+                dest=attribute(option),
+                nargs="?",
+                const=REQUIRED,
+                choices=[value[1:]],
+                metavar=value[1:],
+                help=text,
+            )
         elif value.startswith("["):
             p.add_argument(*names, dest=attribute(option), metavar=value[1:-1], action="append", default=[], help=text)
         else:

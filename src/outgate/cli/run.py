@@ -14,7 +14,10 @@ from outgate.core import paths
 
 TYPE_CHECKING = False  # typing costs more than all of this
 if TYPE_CHECKING:
-    from typing import Dict, NoReturn, Tuple
+    from typing import Any, Dict, NoReturn, Tuple
+
+#: How a program is contained.
+OPEN, FENCED, GUARDED = "open", "fenced", "guarded"
 
 
 def fail(text: str, status: int = 2) -> NoReturn:
@@ -37,18 +40,19 @@ def main(argv: list[str]) -> int:
         _label(options.label)
     if options.token_file:
         os.environ[paths.TOKEN_VARIABLE] = os.path.abspath(options.token_file)
-    socket, source = _gate_for(options)
+    socket, source, gate = _gate_for(options)
     environ = _environment(socket)
     if options.narrow:
         _narrow(options.narrow, socket, environ)
     if options.quiet:
         environ[paths.UNTESTED_VARIABLE] = "quiet"
-    contained, fenced = _contain(options)
+    contained, level = _contain(options, socket, gate)
     if not options.quiet:
         learning = ", learning: nothing is refused" if options.learn else ""
-        print(f"outgate: app {source}, {contained}{learning}", file=sys.stderr)
-        _warn_about(command, fenced)
-    _name_foreign(command, environ, fenced, options.quiet)
+        way = "direct" if level == GUARDED else gate.get("path", "direct")
+        print(f"outgate: app {source}, {way} path, {contained}{learning}", file=sys.stderr)
+        _warn_about(command, level)
+    _name_foreign(command, environ, level, options.quiet)
     if sys.stderr is not None:
         sys.stderr.flush()
     _restore_signals()
@@ -100,8 +104,11 @@ def _check_file(path: str, replace: bool) -> None:
         fail(f"{path} cannot be written; name a file in a folder that is there and yours to write")
 
 
-def _gate_for(options: Options) -> Tuple[str, str]:
-    """Return the socket of the gate to use, and what to say of its policy; starts a gate unless one is running."""
+def _gate_for(options: Options) -> Tuple[str, str, Dict[str, Any]]:
+    """Return the socket of the gate to use, what to say of its policy, and what it says of guards.
+
+    Starts a gate unless one is running.
+    """
     if not _policy_options(options):
         from outgate.lookout import ask
 
@@ -123,7 +130,7 @@ def _gate_for(options: Options) -> Tuple[str, str]:
                     "or have a gate of the program's own: --config FILE"
                 )
             policy = f"policy {answer['policy']} ({answer['source']})"
-            return path, f"{hello['app']} of the running gate, {policy}, {hello.get('path', 'direct')} path"
+            return path, f"{hello['app']} of the running gate, {policy}", hello
     from outgate.cli import embedded
 
     if options.token_file:
@@ -189,28 +196,34 @@ def _given_environment() -> Dict[str, str]:
     return environ
 
 
-def _contain(options: Options) -> Tuple[str, bool]:
-    """Fence this process if that was asked for or is possible; say how the program is contained, and if it is."""
+def _contain(options: Options, socket: str, gate: Dict[str, Any]) -> Tuple[str, str]:
+    """Guard or fence this process as was asked for or is possible; say how, and which of these it is."""
     if options.dev:
-        return "not fenced (--dev)", False
+        return "not fenced (--dev)", OPEN
     if options.unconfined:
-        return "not fenced (--unconfined): only programs that load the client are held", False
+        return "not fenced (--unconfined): only programs that load the client are held", OPEN
     from outgate.guard import fence
     from outgate.guard.inherited import inherited_network_fds
 
     leads_out = inherited_network_fds()
+    if options.guard or (gate.get("guard") == "always" and not options.fence):
+        from outgate.cli.guarding import enter
+
+        contained = enter(options.guard == "best-effort", socket, gate, leads_out)
+        if contained:
+            return contained, GUARDED
     try:
         fence.enter()
     except fence.FenceUnavailable as e:
         if options.fence or e.altered:
             fail(f"cannot fence: {e}")
-        return f"NOT fenced: {e}", False
+        return f"NOT fenced: {e}", OPEN
     if leads_out and not options.quiet:
         print(
             f"outgate: warning: inherited sockets lead out of the fence: {', '.join(map(str, leads_out))}",
             file=sys.stderr,
         )
-    return ("fenced" if os.getuid() else "fenced (as root it can leave: use another user)"), True
+    return ("fenced" if os.getuid() else "fenced (as root it can leave: use another user)"), FENCED
 
 
 def _occupy_standard_fds() -> None:
@@ -230,20 +243,20 @@ def _restore_signals() -> None:
         _signal.signal(getattr(_signal, name), _signal.SIG_DFL)
 
 
-def _warn_about(command: list[str], fenced: bool) -> None:
+def _warn_about(command: list[str], level: str) -> None:
     from outgate.cli.isolated import isolating_option
 
     option = isolating_option(command)
-    if option:
-        effect = "in the fence it reaches nothing" if fenced else "its sockets go round the gate"
+    if option and level != GUARDED:
+        effect = "in the fence it reaches nothing" if level == FENCED else "its sockets go round the gate"
         print(f"outgate: warning: {option} does not load the client; {effect}", file=sys.stderr)
 
 
-def _name_foreign(command: list[str], environ: Dict[str, str], fenced: bool, quiet: bool) -> None:
+def _name_foreign(command: list[str], environ: Dict[str, str], level: str, quiet: bool) -> None:
     """Have the program say what in it goes round the gate and so reaches nothing; say it of the command itself."""
-    if quiet:
+    if quiet or level == GUARDED:
         environ.pop(paths.FOREIGN_VARIABLE, None)
-    elif fenced:
+    elif level == FENCED:
         from outgate.core import foreign
 
         noted = environ.get(paths.FOREIGN_VARIABLE, "").split()

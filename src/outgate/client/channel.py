@@ -140,6 +140,7 @@ def _hello(role: str) -> dict[str, Any]:
         "role": role,
         "token": _process.token,
         "parents": list(_process.parents),
+        "pid": _process.pid,
         "python": ".".join(map(str, sys.version_info[:3])),
         "program": program.encode("ascii", "backslashreplace").decode()[:200],
     }

@@ -185,7 +185,7 @@ def _row(
 
 async def kill(gate: Gate, channel: Channel, process: Process, request: wire.Kill) -> Reply:
     """Reset one connection, for the gate's operator: the program gets ECONNRESET, the peer a reset, the log why."""
-    if not gate.reception.is_operator(process.uid):
+    if not gate.reception.may_manage(process):
         return refusal("no-app", uid=process.uid)
     item = _named(gate, request.lease)
     if item is None:

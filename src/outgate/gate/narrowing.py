@@ -59,11 +59,15 @@ class Narrowings:
         if being is not None:
             self._remember(being, lineage.now(), narrowing)
 
-    def greeted(self, process: Process, said: Sequence[wire.NarrowTable], is_new: bool) -> None:
-        """Narrow a process by what it says in a hello, and at its first by what those have that it descends from."""
+    def greeted(self, process: Process, said: Sequence[wire.NarrowTable], is_new: bool, speaker: int = 0) -> None:
+        """Narrow a process by what it says in a hello, and at its first by what those have that it descends from.
+
+        :param speaker: the process that says hello for it, if that is another.
+        """
         told = [narrowing(each.allow, each.deny, each.names) for each in said]
         if is_new and self.by_being:
-            told += self._inherited(process.pid)
+            for pid in {process.pid, speaker or process.pid}:
+                told += self._inherited(pid)
         self.hold(process, told)
 
     def hold(self, process: Process, narrowings: Iterable[Narrowing]) -> None:

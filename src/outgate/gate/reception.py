@@ -140,6 +140,14 @@ class Reception:
         """Whether this user runs the gate, or could take it over anyway."""
         return uid in (0, os.getuid())
 
+    def may_manage(self, process: Process) -> bool:
+        """Whether a process may change what the gate does: its operator's, unless the gate is what holds it.
+
+        A program of the gate's own user in the fence or under a guard could else take the gate over, sockets and all.
+        Root could leave the fence anyway.
+        """
+        return self.is_operator(process.uid) and (process.uid == 0 or not process.fenced)
+
     def join(self, channel: Channel, hello: wire.Greeting, asks: bool = False) -> Process:
         """Return the process that a greeting belongs to, known or new.
 
@@ -166,19 +174,38 @@ class Reception:
                 raise self._wrong_token(channel)
             if not known.channels:
                 gate.ending.taken_back(known)
+            if not known.guarded and known.pid == hello.pid != peer.pid:  # it came back from a gate that died
+                known.guarded = self._is_contained(hello.pid, peer)
             if hello.narrow:
                 gate.narrowings.greeted(known, hello.narrow, is_new=False)
             return known
         app = self._app_of(channel, hello.identity, asks)
-        process = Process(app, hello.token, peer.pid, peer.uid, peer.gid)
+        namespace = network_namespace(peer.pid)
+        guarded = namespace == self._namespace and self._is_contained(hello.pid, peer)
+        process = Process(app, hello.token, hello.pid if guarded else peer.pid, peer.uid, peer.gid)
         process.parents = tuple(hello.parents)
         process.program = hello.program
         process.labels = labels.known(hello.labels)
-        namespace = network_namespace(peer.pid)
-        process.fenced = namespace is not None and namespace != self._namespace
+        process.guarded = guarded
+        process.fenced = guarded or (namespace is not None and namespace != self._namespace)
         gate.registry.join(process)
-        gate.narrowings.greeted(process, hello.narrow, is_new=True)
+        gate.narrowings.greeted(process, hello.narrow, is_new=True, speaker=peer.pid)
         return process
+
+    def _is_contained(self, pid: int, peer: Peer) -> bool:
+        """Tell whether a process that somebody else speaks for is in a network of its own: that one is its guard.
+
+        Whoever speaks from the gate's own network has that network, so nobody gains a way out by saying so, and what a
+        narrowed speaker has left itself holds for the other as well.
+
+        :param pid: whose the peer says it is; 0 and its own are nobody else's.
+        """
+        if pid in (0, peer.pid) or network_namespace(pid) in (None, self._namespace):
+            return False
+        try:
+            return os.stat(f"/proc/{pid}").st_uid == peer.uid
+        except OSError:
+            return False
 
     def _app_of(self, channel: Channel, identity: str, asks: bool) -> App:
         """Return who a program is: by the socket it came by, else its token, else its user, else its primary group.

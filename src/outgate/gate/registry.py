@@ -90,7 +90,7 @@ class Process:
 
     __slots__ = (
         *("adopted", "app", "channels", "fenced", "gid", "labels", "leases", "narrowed", "parents", "pid", "program"),
-        *("is_returned", "token", "told_idle", "uid"),
+        *("guarded", "is_returned", "token", "told_idle", "uid"),
     )
 
     def __init__(self, app: App, token: str, pid: int, uid: int, gid: int) -> None:
@@ -106,6 +106,8 @@ class Process:
         #: What it, or what started it, has given up (:mod:`outgate.gate.narrowing`).
         self.narrowed = NOT_NARROWED
         self.fenced = False
+        #: Whether a guard answers its network calls, so that it may hold the kernel's sockets.
+        self.guarded = False
         self.channels = 0
         #: Seconds after which its idle sockets are taken wherever they are, as it was told; 0 for not at all.
         self.told_idle: float = 0

@@ -258,7 +258,7 @@ async def stat(gate: Gate, channel: Channel, process: Process, request: wire.Sta
 
 async def reload(gate: Gate, channel: Channel, process: Process, request: wire.Reload) -> Reply:
     """Read the configuration again, for the gate's own user or root."""
-    if not gate.reception.is_operator(process.uid):
+    if not gate.reception.may_manage(process):
         return refusal("no-app", uid=process.uid)
     answer = await reloading.reload(gate)
     counts = await gate.rejudging.finished() if answer["ok"] else None
@@ -267,7 +267,7 @@ async def reload(gate: Gate, channel: Channel, process: Process, request: wire.R
 
 async def drain(gate: Gate, channel: Channel, process: Process, request: wire.Drain) -> Reply:
     """Open nothing new from now on, and end when nothing is open, for the gate's own user or root."""
-    if not gate.reception.is_operator(process.uid):
+    if not gate.reception.may_manage(process):
         return refusal("no-app", uid=process.uid)
     gate.drain(request.on)
     return {"answer": {"ok": True, "draining": gate.is_draining, "open": gate.registry.opened()}}

@@ -130,6 +130,8 @@ class Gate:
             "dev": self.is_dev(process),
             "idle": process.told_idle,
             "profile": settings.profile,
+            "guard": settings.guarding,
+            "unix": list(settings.unix),
         }
 
     def is_dev(self, process: Process) -> bool:

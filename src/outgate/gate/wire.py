@@ -45,6 +45,7 @@ class Greeting(msgspec.Struct, frozen=True):
     program: str = ""
     labels: Annotated[str, Meta(max_length=messages.MAX_LABELS)] = ""
     identity: Annotated[str, Meta(max_length=messages.MAX_IDENTITY)] = ""
+    pid: Annotated[int, Meta(ge=0)] = 0
     narrow: Annotated[list[NarrowTable], Meta(max_length=messages.MAX_NARROWINGS)] = []
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from outgate.guard.fence import Fence, FenceUnavailable
+    from outgate.guard.guard import GuardUnavailable
 
 __all__ = [
     "ABSENT",
@@ -53,8 +54,6 @@ ABSENT = "absent"  #: not there, and not needed
 #: pidfd_open(2), by which the embedded gate ends with its program.
 _OLDEST_KERNEL = (5, 3)
 _OLDEST_PYTHON = (3, 11)
-#: seccomp_unotify(2): WAIT_KILLABLE_RECV, without which a signal makes a call fail after its effect.
-_GUARD_KERNEL = (5, 19)
 #: Open sockets that an app may have unless its configuration says otherwise, with a third more for channels and log.
 _DESCRIPTORS = 5400
 
@@ -300,7 +299,7 @@ def daemons(reachable: Sequence[str]) -> Check:
     )
 
 
-# --- the seal, and what later levels need -----------------------------------------------------------------------------
+# --- the seal and the guard -------------------------------------------------------------------------------------------
 
 
 def capabilities(status: str) -> frozenset[int]:
@@ -329,21 +328,18 @@ def seal(why: str, held: frozenset[int]) -> Check:
     return Check("seal", ABSENT, found + (f" (no {' and no '.join(missing)} here)" if missing else ""))
 
 
-def guard(actions: str | None, running: str) -> Check:
-    """Say what the guard that is to come would find: seccomp's user notification (seccomp_unotify(2)).
+def guard(unavailable: GuardUnavailable | None) -> Check:
+    """Judge the guard from a trial in which everything that it stands on was really made (seccomp_unotify(2)).
 
-    :param actions: the text of ``/proc/sys/kernel/seccomp/actions_avail``, ``None`` where there is none.
-    :param running: the kernel's release.
+    :param unavailable: what :func:`outgate.guard.guard.probe` returned.
     """
-    if "user_notif" not in (actions or "").split():
-        return Check("guard", ABSENT, "could not be made: this kernel has no seccomp user notification")
-    if release(running) < _GUARD_KERNEL:
-        return Check("guard", ABSENT, f"could not be made: it needs Linux 5.19, this is {running}")
-    return Check("guard", OK, "could be made: seccomp user notification is there")
+    if unavailable is not None:
+        return Check("guard", ABSENT, f"cannot be made: {unavailable.reason}", unavailable.cure)
+    return Check("guard", OK, "an empty network with a way to a guard, and a filter; made and left again")
 
 
 def landlock(abi: int) -> Check:
-    """Say which Landlock there is (landlock(7)); a later guard uses it where it is.
+    """Say which Landlock there is (landlock(7)), which stands behind a guard where it is there.
 
     :param abi: the version that landlock_create_ruleset(2) tells, 0 for none.
     """

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from outgate.guard import features, launch
+from outgate.guard import features, guard, landlock, launch
 from outgate.guard.features import Check, Loaded
 from outgate.guard.obstacles import read_setting
 
@@ -21,16 +21,13 @@ if TYPE_CHECKING:
 
     from outgate.guard.fence import Fence, FenceUnavailable
 
-__all__ = ["checks", "landlock_abi", "loaded_by", "pythons", "reachable_daemons", "takes_pass_rights"]
+__all__ = ["checks", "loaded_by", "pythons", "reachable_daemons", "takes_pass_rights"]
 
 #: Seconds an interpreter may take to say whether it loaded the client.
 _LIMIT = 10.0
 
 #: socket(7), since Linux 6.16.
 _SO_PASSRIGHTS = 83
-#: landlock_create_ruleset(2); the number is the same on every architecture but alpha.
-_SYS_LANDLOCK_CREATE_RULESET = 444
-_LANDLOCK_VERSION = 1
 
 #: Sockets of daemons that start programs, dial or log in for whoever may write to them. ``{uid}`` is the user's.
 _DAEMONS = (
@@ -75,8 +72,8 @@ def checks(
     yield features.tracing(read_setting("/proc/sys/kernel/yama/ptrace_scope"))
     yield features.daemons(reachable_daemons(environ, os.geteuid()))
     yield features.seal(unsealed, features.capabilities(_whole("/proc/self/status")))
-    yield features.guard(read_setting("/proc/sys/kernel/seccomp/actions_avail"), running)
-    yield features.landlock(landlock_abi())
+    yield features.guard(guard.probe())
+    yield features.landlock(landlock.version())
 
 
 def pythons(environ: Mapping[str, str]) -> list[str]:
@@ -131,16 +128,6 @@ def takes_pass_rights() -> bool:
         except OSError:
             return False
     return True
-
-
-def landlock_abi() -> int:
-    """Return the version of Landlock that this kernel has in force, 0 for none."""
-    import ctypes
-
-    found = ctypes.CDLL(None, use_errno=True).syscall(
-        ctypes.c_long(_SYS_LANDLOCK_CREATE_RULESET), None, ctypes.c_size_t(0), ctypes.c_uint(_LANDLOCK_VERSION)
-    )
-    return max(0, int(found))
 
 
 def _uvloop() -> str:

@@ -9,7 +9,8 @@ A **request** is ``{"op": …, …}``. The first one on a channel carries ``"hel
 
     {"op": "new", "hello": {"v": [1, 1], "token": "…", "pid": 7, "python": "3.11.7", "program": "agent.py"}, …}
 
-Beside these a hello has ``identity`` where a token file says which app the program is, and ``narrow``, the list of what
+The pid counts where somebody else speaks for the process, its guard, and is in no network of its own. Beside these a
+hello has ``identity`` where a token file says which app the program is, and ``narrow``, the list of what
 the process and those that started it have narrowed themselves to, each as the operation has it; and ``labels``, as in
 ``job=17,team=web``, under which its bytes are booked.
 

@@ -18,7 +18,7 @@ from outgate.core.policy.decide import Policy
 from outgate.core.policy.lint import LintWarning, lint
 from outgate.core.policy.rules import parse_groups
 from outgate.core.profiles import DEFAULT, PROFILES
-from outgate.gate.configuration import allowances, ledgers, listening, outputs, tokens, tomlfile
+from outgate.gate.configuration import allowances, guarding, ledgers, listening, outputs, tokens, tomlfile
 from outgate.gate.configuration.keys import KEYS, VERSION, AppTable, FileTable, GateTable
 from outgate.gate.configuration.places import Place, check_choice, check_keys, convert
 from outgate.gate.configuration.settings import AppSettings, GateSettings, LedgerSettings, Settings
@@ -344,6 +344,7 @@ def _build(
         idle_timeout=table.idle_timeout,
         idle_reclaim=table.idle_reclaim or profile.idle_reclaim,
         listen=table.listen,
+        **guarding.read(place, table),
         profile=table.profile,
     )
 

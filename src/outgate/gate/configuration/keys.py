@@ -247,6 +247,18 @@ KEYS: Final[Mapping[str, Key]] = {
         'the longest idle first and never with unread bytes; with "always" all of them, as App Engine did.',
     ),
     "apps.NAME.listen": Key("none", True, "Whether its programs may listen. Sockets are outbound only."),
+    "apps.NAME.guard": Key(
+        False,
+        True,
+        "Whether outgate run guards its programs, in whatever language, without being asked to, or does not start them "
+        "(docs/guard.md).",
+    ),
+    "apps.NAME.unix": Key(
+        [],
+        True,
+        "Paths of Unix sockets that a guarded program may connect to, beside the gate's. What is behind them acts for "
+        "it, in the host's network.",
+    ),
     "apps.NAME.profile": Key(
         "default",
         True,
@@ -309,6 +321,8 @@ class AppTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     idle_timeout: int = 120
     idle_reclaim: str | None = None
     listen: str = "none"
+    guard: bool = False
+    unix: list[str] = []
     profile: str = "default"
 
 

@@ -109,6 +109,8 @@ class AppSettings:
     :ivar idle_timeout: seconds after which a socket is idle; one that nobody has is reclaimed then.
     :ivar idle_reclaim: ``pressure`` or ``always``: when idle ones are taken from programs that have them.
     :ivar listen: ``none``; ``loopback`` in the development policy.
+    :ivar guard: whether its programs are guarded without being asked to.
+    :ivar unix: Unix sockets that its guarded programs may connect to: absolute paths.
     :ivar profile: a key of :data:`~outgate.core.profiles.PROFILES`.
     """
 
@@ -134,14 +136,21 @@ class AppSettings:
     idle_timeout: int = 120
     idle_reclaim: str = "pressure"
     listen: str = "none"
+    guard: bool = False
+    unix: tuple[str, ...] = ()
     profile: str = "default"
 
-    def is_relayed(self, is_sealed: bool = False) -> bool:
+    def is_relayed(self, is_held: bool = False) -> bool:
         """Whether the gate carries its bytes: what holds no kernel socket can turn none elsewhere.
 
-        :param is_sealed: whether the program could not turn one if it held it.
+        :param is_held: whether the program could not turn one: it is sealed against it, or a guard answers its calls.
         """
-        return self.path == "relay" or (self.path == "auto" and not self.trusted and not is_sealed)
+        return self.path == "relay" or (self.path == "auto" and not self.trusted and not is_held)
+
+    @property
+    def guarding(self) -> str:
+        """What ``outgate run`` does about a guard: ``always``, where it is asked to (``may``), or ``never``."""
+        return "never" if self.path == "relay" else "always" if self.guard else "may"
 
 
 class Setting(NamedTuple):

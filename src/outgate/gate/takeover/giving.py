@@ -49,7 +49,7 @@ ACCEPTED = b"taken"
 
 async def take_over(gate: Gate, channel: Channel, process: Process, request: wire.TakeOver) -> Reply:
     """Give everything to the process at the other end of this channel, for the gate's own user or root."""
-    if not gate.reception.is_operator(process.uid):
+    if not gate.reception.may_manage(process):
         return refusal("no-app", uid=process.uid)
     if request.version != VERSION:
         return {"answer": {"ok": False, "error": f"this gate hands over as version {VERSION}, not {request.version}"}}
@@ -154,6 +154,7 @@ def _process(process: Process) -> ProcessState:
         labels=process.labels,
         parents=list(process.parents),
         fenced=process.fenced,
+        guarded=process.guarded,
         told_idle=process.told_idle,
         adopted=list(process.adopted),
         narrowed=[

@@ -43,6 +43,7 @@ class ProcessState(msgspec.Struct):
     adopted: list[int]
     labels: str = ""
     narrowed: list[tuple[Optional[list[str]], list[str], Optional[list[str]]]] = []
+    guarded: bool = False
 
 
 class ChannelState(msgspec.Struct):

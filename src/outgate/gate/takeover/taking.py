@@ -127,7 +127,7 @@ def restore(gate: Gate, taken: Taken) -> None:
         app = registry.apps.get(each.app) or gate.reception.operator
         process = Process(app, each.token, each.pid, each.uid, each.gid)
         process.program, process.parents, process.fenced = each.program, tuple(each.parents), each.fenced
-        process.labels = each.labels
+        process.labels, process.guarded = each.labels, each.guarded
         process.told_idle = each.told_idle
         process.adopted.update(each.adopted)
         registry.join(process)

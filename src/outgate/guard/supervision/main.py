@@ -1,0 +1,112 @@
+"""Be the guard of one tree of programs: answer its calls until its last process has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import threading
+from _socket import socket as native
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
+
+from outgate.core.guard import syscalls
+from outgate.guard.supervision import tasks
+from outgate.guard.supervision.answers import Answers
+from outgate.guard.supervision.closes import Closes
+from outgate.guard.supervision.loop import Loop
+from outgate.guard.supervision.network import Network
+from outgate.guard.supervision.notify import Gone, Listener
+from outgate.guard.supervision.tcp import Tcp
+from outgate.guard.supervision.tree import Tree
+from outgate.guard.supervision.udp import Udp
+from outgate.guard.supervision.unixsockets import UnixSockets
+from outgate.guard.supervision.waiting import Waiting
+
+#: Threads that answer calls at first, and at most: the gate may take its time over an answer.
+_FEW, _MANY = 2, 32
+
+
+class Files(NamedTuple):
+    """What the guard has of the tree from its start.
+
+    :ivar process: the first one.
+    :ivar listener: of the filter.
+    :ivar ends: of the cable of its network; none where it has no cable.
+    :ivar servers: sockets of its network at the host's name servers' loopback addresses.
+    """
+
+    process: int
+    listener: int
+    ends: Sequence[native]
+    servers: Sequence[native]
+
+
+class Guard:
+    """The guard of one tree.
+
+    :param files: what was taken out of its first process.
+    :param path: of the gate's socket.
+    :param paths: Unix sockets that may be connected to, beside that.
+    """
+
+    def __init__(self, files: Files, path: str, paths: Sequence[str]) -> None:
+        self._listener = Listener(files.listener)
+        self._listener.wake_in_step()
+        self._loop = Loop()
+        tree = Tree(self._loop, path)
+        closes = Closes(self._loop)
+        tcp = Tcp(self._listener, tree, Waiting(self._loop, self._listener), closes)
+        udp = Udp(self._loop, tree, Network(files.process), files.ends, files.servers) if files.ends else None
+        arch = syscalls.ARCHS[os.uname().machine]
+        self._answers = Answers(arch, self._listener, tasks.Threads(), tcp, udp, UnixSockets((path, *paths)))
+        self._idle = self._count = 0
+        self._lock = threading.Lock()
+        self._has_ended = False
+
+    def run(self) -> None:
+        """Answer until nobody has the filter any more."""
+        self._loop.watch(self._listener.fd, 0, self._ended)
+        for _ in range(_FEW):
+            self._start_thread()
+        self._loop.run(lambda: not self._has_ended)
+
+    def _ended(self) -> None:
+        self._has_ended = True
+
+    def _start_thread(self) -> None:
+        self._count += 1
+        threading.Thread(target=self._answer_calls, daemon=True).start()
+
+    def _answer_calls(self) -> None:
+        while True:
+            with self._lock:
+                self._idle += 1
+            try:
+                call = self._listener.receive()
+            except Gone:
+                call = None
+            except OSError:  # nobody has the filter any more
+                return
+            with self._lock:
+                self._idle -= 1
+                if not self._idle and self._count < _MANY:
+                    self._start_thread()
+            if call is None:
+                continue
+            try:
+                self._answers.answer(call)
+            except Exception:  # a fault of ours: the program hears of it, and the other calls are answered
+                with contextlib.suppress(OSError):
+                    self._listener.answer(call.id, -errno.EIO)
+
+
+def serve(guard: Guard) -> NoReturn:
+    """Be the guard and end with the tree."""
+    for each in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP):
+        signal.signal(each, signal.SIG_IGN)
+    try:
+        guard.run()
+    finally:
+        os._exit(0)
