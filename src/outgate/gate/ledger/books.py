@@ -70,6 +70,9 @@ class Books(NoBooks):
         self._charging.end(item)
 
     def hand_over(self) -> None:
+        assert self._gate is not None
+        for made in self._gate.udp.sockets.values():
+            self._gate.udp.note(made)  # the gate that follows is not told whose the growth was
         self._ledger.close("handed-over", HAND_OVER)
 
     def take_back(self) -> None:

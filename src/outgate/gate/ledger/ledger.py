@@ -9,12 +9,12 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from outgate.core.bill.steady import Steady
-from outgate.core.bill.tally import Account, Tally
+from outgate.core.bill.tally import Account, Counts, Tally
 from outgate.core.bill.windows import WINDOW, start_of
 from outgate.gate.ledger.batch import Begun, Key, Totals
 from outgate.gate.ledger.writer import Writer
 
-__all__ = ["FLUSH", "Ledger", "Metered"]
+__all__ = ["FLUSH", "Ledger", "Metered", "Share"]
 
 #: Seconds between batches: what a gate that is killed may lose of sockets that nobody sees again.
 FLUSH: Final = 5.0
@@ -23,6 +23,10 @@ _LOOK: Final = 12
 _SLICE: Final = 500
 #: Seconds a gate that ends waits for its database.
 CLOSE_LIMIT: Final = 5.0
+
+
+#: Of what one connection has moved, what is booked to one account.
+Share = tuple[Account, Counts]
 
 
 class Metered(Protocol):
@@ -145,6 +149,23 @@ class Ledger:
         self._tally.add(self._clock(), item.account, sent, received, 0, 0)
         self._changed[id] = item
 
+    def add_shares(self, id: int, sent: int, received: int, shares: Iterable[Share]) -> None:
+        """Count what a connection has moved that several accounts have a share in, and which was entered.
+
+        :param sent: as of :meth:`add`; likewise ``received``. What no share says is the connection's own account's.
+        """
+        item = self._items[id]
+        now = self._clock()
+        for account, (out, back, wire_out, wire_back) in shares:
+            # No more than there is: another gate may have booked some of it.
+            out, back = min(out, sent), min(back, received)
+            sent, received = sent - out, received - back
+            self._tally.add(now, account, out, back, wire_out, wire_back)
+            item.sent, item.received = item.sent + wire_out, item.received + wire_back
+        if sent or received:
+            self._tally.add(now, item.account, sent, received, 0, 0)
+        self._changed[id] = item
+
     def enter(
         self,
         key: Key,
@@ -153,6 +174,7 @@ class Ledger:
         wire: Callable[[], tuple[int, int]],
         sent: int = 0,
         received: int = 0,
+        shares: Iterable[Share] = (),
     ) -> None:
         """Take a connection in, and count what it has moved that is not counted yet.
 
@@ -163,6 +185,7 @@ class Ledger:
         :param wire: reads the bytes that it has put on the wire, sent and received; may raise ``OSError``.
         :param sent: how much of what the source has noted is new, and so not counted by any gate before.
         :param received: the same, the other way.
+        :param shares: of other accounts in it.
         """
         before = self._items.get(key.id)
         item = self._items[key.id] = _Item(key, source, account, wire)
@@ -176,8 +199,7 @@ class Ledger:
             sent = max(0, source.noted_sent - (counted.sent if counted else 0))
             received = max(0, source.noted_received - (counted.received if counted else 0))
         if sent or received:
-            self._tally.add(self._clock(), account, sent, received, 0, 0)
-            self._changed[key.id] = item
+            self.add_shares(key.id, sent, received, shares)
 
     def knows(self, id: int) -> bool:
         """Tell whether a connection was entered, and has not ended."""

@@ -55,3 +55,9 @@ class Meters:
         app.received += back
         for listener in self.listeners:
             listener(item, out, back)
+
+    def note_datagrams(self, made: Datagrams) -> None:
+        """Take the counters of a UDP socket as they stand now; listeners find whose the growth is in its ``shares``."""
+        made.shares = made.take_shares()
+        self.note(made, made.sent, made.received)
+        made.shares = []

@@ -36,10 +36,14 @@ class Rounds:
 
     def _go_on(self, items: Iterator[Union[Lease, Datagrams]]) -> None:
         loop = self._gate.loop
-        note = self._gate.meters.note
+        meters = self._gate.meters
+        note = meters.note
         count = 0
         for item in islice(items, SLICE):
             count += 1
+            if not isinstance(item, Lease):
+                meters.note_datagrams(item)
+                continue
             counts = _counts(item)
             if counts is not None:
                 note(item, *counts)
@@ -53,10 +57,8 @@ class Rounds:
         self._timer.cancel()
 
 
-def _counts(item: Union[Lease, Datagrams]) -> tuple[int, int] | None:
+def _counts(item: Lease) -> tuple[int, int] | None:
     """Return the bytes sent and received; ``None`` where there is no connection to count, or it was counted."""
-    if not isinstance(item, Lease):
-        return item.sent, item.received
     if item.state != life.OPEN or item.decision is None:
         return None
     side = item.side

@@ -80,7 +80,7 @@ class Quotas:
                 gate.meters.note(lease, side.relayed.sent, side.relayed.received)  # counted as it was limited so far
                 side.relayed.limit = self.limit(lease)
         for made in gate.udp.sockets.values():
-            gate.meters.note(made, made.sent, made.received)
+            gate.udp.note(made)
             made.limit = self.datagram_limit(made.process.app)
         self._look()
 

@@ -119,6 +119,7 @@ class Keeping(NoKeeping):
         self._reserved = 0
         self._numbers: dict[Process, int] = {}
         self._dirty: dict[int, Metered] = {}
+        self._shares: list[records.Shared] = []
         self._is_saying = False
         self._is_stopping = False
         self._leaves_some = True
@@ -148,6 +149,7 @@ class Keeping(NoKeeping):
 
     def ended(self, item: Metered, serial: int, reading: meter.Reading, how: str) -> None:
         self._dirty.pop(item.id, None)
+        self._write_shares()
         connect_ms = item.connect_ms if isinstance(item, Lease) else None
         duration = round(time.monotonic() - item.begun, 6)
         record = records.Ended(item.id, serial, reading.sent, reading.received, duration, connect_ms, how)
@@ -158,6 +160,9 @@ class Keeping(NoKeeping):
 
     def noted(self, item: Metered, sent: int, received: int) -> None:
         self._dirty[item.id] = item
+        if not isinstance(item, Lease) and len(item.destinations) > 1:
+            shares = [(each.name, each.address, each.port, each.sent, each.received) for each in item.shares]
+            self._shares.append(records.Shared(item.id, shares))
 
     # --- now and then -------------------------------------------------------------------------------------------------
 
@@ -165,7 +170,13 @@ class Keeping(NoKeeping):
         if self._writer.failed or self._writer.size > max(SMALL, GROWTH * self._said):
             self.say_anew()
         dirty, self._dirty = self._dirty, {}
+        self._write_shares()
         self._write_readings(iter(dirty.values()))
+
+    def _write_shares(self) -> None:
+        shares, self._shares = self._shares, []
+        if shares:
+            self._writer.put(b"".join(map(line, shares)))
 
     def _write_readings(self, items: Iterator[Metered]) -> None:
         slice_ = tuple(islice(items, SLICE))
