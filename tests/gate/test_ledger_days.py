@@ -104,10 +104,11 @@ class Sock:
         """Return whose these counts of the socket are, which have stood so when it was noted once."""
         if not self.is_udp:
             return {self.account: counts}
-        upto: list[ByAccount] = []
-        while totals(upto) != counts:
-            upto.append(self.past[len(upto)])
-        return sums_of(upto)
+        left, upto = counts, 0
+        while left != [0, 0]:
+            more = totals(self.past[upto : upto + 1])
+            left, upto = [left[0] - more[0], left[1] - more[1]], upto + 1
+        return sums_of(self.past[:upto])
 
 
 class Days(RuleBasedStateMachine):
@@ -161,9 +162,7 @@ class Days(RuleBasedStateMachine):
         elif sock.is_udp:
             self.enter(sock, out, back, sock.past[-1:])
         else:
-            try:
-                self.gate.add(sock.id, sock, out, back)
-            except KeyError:
+            for _ in self.gate.add([(sock, out, back)]):
                 self.enter(sock, out, back)
         sock.counted = list(sock.kernel)
 
@@ -385,7 +384,7 @@ class Days(RuleBasedStateMachine):
         return sums
 
 
-TestDays = pytest.mark.slow(Days.TestCase)
+TestDays = pytest.mark.timeout(180)(pytest.mark.slow(Days.TestCase))
 TestDays.settings = settings(
     max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )

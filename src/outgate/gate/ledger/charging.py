@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from outgate.core.bill.tally import Account, Counts, Destination
 from outgate.gate.kernel import segments
@@ -25,15 +25,14 @@ class Charging:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    def note(self, item: Lease | Datagrams, sent: int, received: int) -> None:
-        """Charge what a socket has sent and received since it was last told of."""
+    def note(self, grown: Sequence[tuple[Lease | Datagrams, int, int]]) -> None:
+        """Charge what sockets have sent and received since they were last told of: a listener of the meters."""
+        item, sent, received = grown[0]
         if not isinstance(item, Lease):
             self._note_datagrams(item, sent, received)
             return
-        try:
-            self._ledger.add(item.id, item, sent, received)
-        except KeyError:
-            self._enter(item, sent, received)
+        for lease, sent, received in self._ledger.add(cast("Sequence[tuple[Lease, int, int]]", grown)):
+            self._enter(lease, sent, received)
 
     def end(self, item: Lease | Datagrams) -> None:
         """Settle a connection that has ended: its last bytes are noted, and its socket is not closed yet."""

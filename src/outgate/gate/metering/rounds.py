@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Union
 
@@ -35,19 +35,13 @@ class Rounds:
         self._go_on(chain(tuple(gate.registry.leases.values()), tuple(gate.udp.sockets.values())))
 
     def _go_on(self, items: Iterator[Union[Lease, Datagrams]]) -> None:
-        loop = self._gate.loop
-        meters = self._gate.meters
-        note = meters.note
-        count = 0
-        for item in islice(items, SLICE):
-            count += 1
+        meters, loop = self._gate.meters, self._gate.loop
+        slice_ = tuple(islice(items, SLICE))
+        meters.note_all(_readings(slice_))
+        for item in slice_:
             if not isinstance(item, Lease):
                 meters.note_datagrams(item)
-                continue
-            counts = _counts(item)
-            if counts is not None:
-                note(item, *counts)
-        if count == SLICE:
+        if len(slice_) == SLICE:
             self._timer = loop.call_soon(self._go_on, items)
         else:
             self._timer = loop.call_later(INTERVAL, self.begin)
@@ -57,15 +51,20 @@ class Rounds:
         self._timer.cancel()
 
 
-def _counts(item: Lease) -> tuple[int, int] | None:
-    """Return the bytes sent and received; ``None`` where there is no connection to count, or it was counted."""
-    if item.state != life.OPEN or item.decision is None:
-        return None
-    side = item.side
-    if side is not None:
-        return side.relayed.sent, side.relayed.received
-    try:
-        # In state CLOSE it was taken apart, by the network or by somebody: what was lost its last reading says.
-        return meter.passing(item.sock)
-    except OSError:  # its own end will say
-        return None
+def _readings(items: Iterable[Union[Lease, Datagrams]]) -> Iterator[tuple[Lease, int, int]]:
+    """Give the bytes sent and received of TCP sockets, but of those that have nothing to count, or were counted."""
+    passing, is_open = meter.passing, life.OPEN
+    for item in items:
+        if not isinstance(item, Lease) or item.state != is_open or item.decision is None:
+            continue
+        side = item.side
+        if side is not None:
+            yield item, side.relayed.sent, side.relayed.received
+            continue
+        try:
+            # In state CLOSE it was taken apart, by the network or by somebody: what was lost its last reading says.
+            counts = passing(item.sock)
+        except OSError:  # its own end will say
+            continue
+        if counts is not None:
+            yield item, counts[0], counts[1]

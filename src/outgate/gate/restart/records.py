@@ -88,6 +88,12 @@ class Read(msgspec.Struct, tag="read", array_like=True, frozen=True, gc=False):
     received: int
 
 
+class Reads(msgspec.Struct, tag="reads", array_like=True, frozen=True, gc=False):
+    """The bytes of many leases as they were last read: id, sent and received of each."""
+
+    readings: list[tuple[int, int, int]]
+
+
 class Shared(msgspec.Struct, tag="shares", array_like=True, frozen=True, gc=False):
     """Whose growth of a UDP socket was that was noted at once: name, address, port, bytes sent and received of each."""
 
@@ -129,7 +135,7 @@ class Reserved(msgspec.Struct, tag="ids", array_like=True, frozen=True, gc=False
     upto: int
 
 
-Record = Union[Header, Known, Opened, Read, Shared, Ended, Logged, Lent, Reserved]
+Record = Union[Header, Known, Opened, Read, Reads, Shared, Ended, Logged, Lent, Reserved]
 
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Record)
@@ -215,14 +221,20 @@ def replay(data: bytes) -> Past:
     return past
 
 
+def _read(left: dict[int, Left], id: int, sent: int, received: int) -> None:
+    lease = left.get(id)
+    if lease is not None:  # else it was on its way to the file while the lease ended
+        lease.sent, lease.received = sent, received
+
+
 def _take(past: Past, processes: dict[int, Known], record: Record) -> bool:
     """Apply one record, and tell whether it made sense."""
     left = past.left
     if isinstance(record, Read):
-        lease = left.get(record.id)
-        if lease is None:
-            return True  # on its way to the file while the lease ended
-        lease.sent, lease.received = record.sent, record.received
+        _read(left, record.id, record.sent, record.received)
+    elif isinstance(record, Reads):
+        for reading in record.readings:
+            _read(left, *reading)
     elif isinstance(record, Shared):
         lease = left.get(record.id)
         if lease is not None:
