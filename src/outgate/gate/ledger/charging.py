@@ -47,7 +47,7 @@ class Charging:
 
     def _enter(self, item: Lease, sent: int, received: int) -> None:
         name = item.decision.name if item.decision is not None else ""
-        account = _account(item.process, Destination(item.transport, name, item.asked[1], item.address))
+        account = _account(item.process, item.transport, name, item.asked[1], item.address)
         wire = partial(segments.read, item.sock, item.family)
         self._ledger.enter(Key(item.id, item.number), item, account, wire, sent, received, _past_shares(item))
 
@@ -56,7 +56,7 @@ class Charging:
         process, family = made.process, made.family
         shares: list[Share] = []
         for name, address, port, out, back, *counts in made.shares:
-            account = _account(process, Destination("udp", name, port, address))
+            account = _account(process, "udp", name, port, address)
             shares.append((account, Counts(out, back, *_wire(counts, (out, back), family))))
         if self._ledger.knows(made.id):
             self._ledger.add_shares(made.id, sent, received, shares)
@@ -64,19 +64,19 @@ class Charging:
         # What an earlier gate has not booked of it, and no destination here has a share in, is its first one's.
         first = made.first
         name, target = (first.decision.name, first.target) if first is not None else ("", ("::", 0))
-        account = _account(process, Destination("udp", name, target[1], target[0]))
+        account = _account(process, "udp", name, target[1], target[0])
         self._ledger.enter(Key(made.id, 1), made, account, partial(_wire_of, made), sent, received, shares)
 
 
 def _past_shares(lease: Lease) -> Iterator[Share]:
     """Give the shares in a UDP socket of a gate that died, newest first: the ledger has all that are older than one."""
     for name, address, port, sent, received in reversed(lease.shares):
-        to = Destination("udp", name, port, address)
-        yield _account(lease.process, to), Counts(sent, received, 0, 0)
+        yield _account(lease.process, "udp", name, port, address), Counts(sent, received, 0, 0)
 
 
-def _account(process: Process, to: Destination) -> Account:
-    return process.app.name, process.labels, to._replace(host="") if to.host == to.address else to
+def _account(process: Process, transport: str, name: str, port: int, address: str) -> Account:
+    host = "" if name == address else name
+    return process.app.name, process.labels, Destination(transport, host, port, address)
 
 
 def _wire(datagrams: Sequence[int], sizes: Sequence[int], family: int) -> Iterator[int]:
