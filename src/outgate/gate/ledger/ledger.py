@@ -241,6 +241,8 @@ class Ledger:
         :param shares: of other accounts in it.
         """
         before = self._items.get(key.id)
+        if before is not None:
+            self._settle(before)
         item = self._items[key.id] = _Item(key, source, account, wire)
         if before is not None and before.key == key:  # the same connection, come back
             item.sent, item.received, item.is_stored = before.sent, before.received, before.is_stored
