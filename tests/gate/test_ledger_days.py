@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -427,4 +427,17 @@ def test_what_a_udp_socket_moved_is_its_destinations_though_the_gate_is_killed(n
     days.restart(dies=None)
     days.crash(at=None, noted="all")
     days.restart(dies=None)
+    days.teardown()
+
+
+def test_a_connection_that_comes_back_under_another_object_is_owed_nothing() -> None:
+    """An orphan that becomes a lease again between two batches has every byte booked that it had moved before."""
+    days = Days()
+    days.work(moves=[(0, 500, 50)], seconds=3, which=ACCOUNTS[0], metered=1)
+    days.move(moves=[(0, 70, 7)], seconds=1)
+    days.meter()
+    (orphan,) = days.socks
+    days.socks = days.all = [replace(orphan)]
+    days.move(moves=[(0, 6, 0)], seconds=1)
+    days.meter()
     days.teardown()
