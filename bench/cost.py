@@ -20,6 +20,7 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--rounds", type=int, default=12, help="turns of each tree (default 12)")
     p.add_argument("--count", type=int, default=2000, help="opens in a turn (default 2000)")
     p.add_argument("--booked", action="store_true", help="with ledger, state file and metrics")
+    p.add_argument("--beside", action="store_true", help="this tree once more, with ledger, state file and metrics")
     options = p.parse_args(argv)
     trees = {"this": ROOT, **{str(tree): tree.resolve() for tree in options.against}}
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in trees}
@@ -28,6 +29,9 @@ def main(argv: list[str] | None = None) -> None:
         for at, (name, tree) in enumerate(trees.items()):
             made = world.start_gate(f"tree{at}", booked=options.booked, source=tree / "src")
             gates[name] = world.enter(made)
+        if options.beside:
+            taken["booked"] = []
+            gates["booked"] = world.enter(world.start_gate("beside", booked=True))
         for _ in range(options.rounds):
             for name, gate in gates.items():
                 cost = world.ask("cost", gate, ports=world.ports["open"], count=options.count, gate=gate.pid)
@@ -35,7 +39,8 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{'us of processor time':<28} {'gate':>16} {'client':>16}   least (median) of {options.rounds}")
     for name, turns in taken.items():
         columns = [f"{min(each):7.1f} ({median(each):6.1f})" for each in zip(*turns, strict=True)]
-        print(f"{os.path.relpath(trees[name]):<28} {columns[0]:>16} {columns[1]:>16}")
+        shown = os.path.relpath(trees[name]) if name in trees else name
+        print(f"{shown:<28} {columns[0]:>16} {columns[1]:>16}")
 
 
 if __name__ == "__main__":

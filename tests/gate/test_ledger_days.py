@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from outgate.core.bill import statement
 from outgate.core.bill.prices import read
-from outgate.core.bill.tally import Account, Destination
+from outgate.core.bill.tally import Account, Counts, Destination
 from outgate.core.bill.windows import WINDOW, slices
 from outgate.gate.ledger import checking
 from outgate.gate.ledger.batch import Key
@@ -32,6 +32,13 @@ ACCOUNTS: list[Account] = [
     ("blog", "job=17", Destination("tcp", "", 5432, "10.2.0.9")),
     ("mail", "", Destination("udp", "", 53, "9.9.9.9")),
 ]
+#: Where a UDP socket sends to beside its first destination.
+OTHERS: list[Account] = [
+    ("mail", "", Destination("udp", "time.example.net", 123, "192.53.103.108")),
+    ("mail", "", Destination("udp", "", 443, "93.184.215.14")),
+]
+#: Destination → bytes sent and received.
+ByAccount = dict[Account, list[int]]
 #: The evening before Berlin's clocks are set back: the day that follows has 25 hours.
 BEGIN = datetime(2026, 10, 24, 20, 7, tzinfo=ZoneInfo("Europe/Berlin")).timestamp()
 #: Which socket moves how much, each way.
@@ -45,9 +52,29 @@ WORK = st.lists(
 ZONES = [ZoneInfo(name) for name in ("Europe/Berlin", "UTC", "Asia/Kathmandu", "Australia/Lord_Howe")]
 
 
+def sums_of(shares: list[ByAccount]) -> ByAccount:
+    """Add up."""
+    sums: ByAccount = {}
+    for share in shares:
+        for account, counts in share.items():
+            before = sums.get(account, [0, 0])
+            sums[account] = [before[0] + counts[0], before[1] + counts[1]]
+    return sums
+
+
+def totals(shares: list[ByAccount]) -> list[int]:
+    """Add up whatever the destination."""
+    return [sum(counts[way] for share in shares for counts in share.values()) for way in (0, 1)]
+
+
 @dataclass
 class Sock:
-    """A socket: what the kernel has counted, what the meters have noted, and what the ledger has counted of it."""
+    """A socket: what the kernel has counted, what the meters have noted, and what the ledger has counted of it.
+
+    :ivar moved: of a UDP socket: what its destinations have moved since it was noted.
+    :ivar past: the same of each time that it was noted.
+    :ivar kept: how much of that the state file has, of one whose gate has died; ``None``: all.
+    """
 
     id: int
     account: Account
@@ -57,7 +84,31 @@ class Sock:
     noted_received: int = 0
     counted: list[int] = field(default_factory=lambda: [0, 0])
     durable: list[int] = field(default_factory=lambda: [0, 0])
-    is_closed: bool = False
+    moved: ByAccount = field(default_factory=dict)
+    past: list[ByAccount] = field(default_factory=list)
+    kept: int | None = None
+
+    @property
+    def is_udp(self) -> bool:
+        """Whether each datagram may have another destination, and the socket dies with its gate."""
+        return self.account[2].transport == "udp"
+
+    def move(self, sent: int, received: int) -> None:
+        """Have bytes travel, of a UDP socket to and from a destination that the numbers say."""
+        self.kernel[0] += sent
+        self.kernel[1] += received
+        to = [self.account, *OTHERS][(sent + received) % 3]
+        self.moved = sums_of([self.moved, {to: [sent, received]}])
+
+    def by_account(self, counts: list[int]) -> ByAccount:
+        """Return whose these counts of the socket are, which have stood so when it was noted once."""
+        if not self.is_udp:
+            return {self.account: counts}
+        left, upto = counts, 0
+        while left != [0, 0]:
+            more = totals(self.past[upto : upto + 1])
+            left, upto = [left[0] - more[0], left[1] - more[1]], upto + 1
+        return sums_of(self.past[:upto])
 
 
 class Days(RuleBasedStateMachine):
@@ -93,7 +144,7 @@ class Days(RuleBasedStateMachine):
             if sock.noted_sent or sock.noted_received:
                 self.enter(sock, 0, 0)
                 self.gate.end(sock.id)
-                sock.counted = list(sock.kernel)
+                sock.counted = max(sock.counted, [sock.noted_sent, sock.noted_received], key=sum)
         # Only then, as in outgate.gate.main: what the store says of those that have ended is asked before it forgets.
         self.gate.keep_only(Key(sock.id, sock.dial) for sock in self.socks)
 
@@ -104,17 +155,35 @@ class Days(RuleBasedStateMachine):
         if not (out or back):
             return
         sock.noted_sent, sock.noted_received = sock.kernel
-        try:
-            self.gate.add(sock.id, sock, out, back)
-        except KeyError:
-            self.enter(sock, out, back)
+        sock.past.append(sock.moved)
+        sock.moved = {}
+        if sock.is_udp and self.gate.knows(sock.id):
+            self.gate.add_shares(sock.id, out, back, self.shares(sock.past[-1:]))
+        elif sock.is_udp:
+            self.enter(sock, out, back, sock.past[-1:])
+        else:
+            for _ in self.gate.add([(sock, out, back)]):
+                self.enter(sock, out, back)
         sock.counted = list(sock.kernel)
 
-    def enter(self, sock: Sock, out: int, back: int) -> None:
-        """Do as Charging does."""
+    def enter(self, sock: Sock, out: int, back: int, past: list[ByAccount] | None = None) -> None:
+        """Do as Charging does.
+
+        :param past: whose the growth is; ``None`` where an earlier gate noted it.
+        """
         assert self.gate is not None
         wire = lambda: (sock.kernel[0] * 2, sock.kernel[1] * 2)  # noqa: E731
-        self.gate.enter(Key(sock.id, sock.dial), sock, sock.account, wire, out, back)
+        shares = self.shares(sock.past[: sock.kept][::-1] if past is None else past) if sock.is_udp else []
+        self.gate.enter(Key(sock.id, sock.dial), sock, sock.account, wire, out, back, shares)
+
+    def shares(self, past: list[ByAccount]) -> list[tuple[Account, Counts]]:
+        """Return these as a ledger takes them; what is the first destination's may go without saying."""
+        return [
+            (account, Counts(*counts, 0, 0))
+            for share in past
+            for account, counts in share.items()
+            if len(past) > 1 or account in OTHERS
+        ]
 
     def written(self) -> None:
         """What was counted is in the store."""
@@ -140,8 +209,7 @@ class Days(RuleBasedStateMachine):
         for which, sent, received in moves:
             if self.socks:
                 sock = self.socks[which % len(self.socks)]
-                sock.kernel[0] += sent
-                sock.kernel[1] += received
+                sock.move(sent, received)
         self.wait(seconds)
 
     @is_up
@@ -211,10 +279,15 @@ class Days(RuleBasedStateMachine):
         for sock in self.all:
             sock.counted = list(sock.durable)
         for sock in self.socks:  # what the state file says was noted may be behind what the ledger has, or before it
-            if noted == "some":
+            if sock.is_udp:
+                sock.kept = {"all": len(sock.past), "some": len(sock.past) // 2, "none": 0}[noted]
+                sock.noted_sent, sock.noted_received = totals(sock.past[: sock.kept])
+                self.ended.append(sock)
+            elif noted == "some":
                 sock.noted_sent, sock.noted_received = sock.noted_sent // 2, sock.noted_received // 2
             elif noted == "none":
                 sock.noted_sent = sock.noted_received = 0
+        self.socks = [sock for sock in self.socks if not sock.is_udp]
 
     @is_up
     @rule()
@@ -241,9 +314,7 @@ class Days(RuleBasedStateMachine):
         """Windows and drafts together hold what the ledger counted, and what is sealed has not changed."""
         expected: dict[Account, list[int]] = {}
         for sock in self.all:
-            sums = expected.setdefault(sock.account, [0, 0])
-            sums[0] += sock.durable[0]
-            sums[1] += sock.durable[1]
+            expected = sums_of([expected, sock.by_account(sock.durable)])
         with Reader.open(self.url) as reader:
             assert list(checking.differences(reader.connection)) == []
             accounts = reader.accounts()
@@ -313,7 +384,7 @@ class Days(RuleBasedStateMachine):
         return sums
 
 
-TestDays = pytest.mark.slow(Days.TestCase)
+TestDays = pytest.mark.timeout(180)(pytest.mark.slow(Days.TestCase))
 TestDays.settings = settings(
     max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
@@ -339,4 +410,34 @@ def test_what_has_ended_is_counted_once_however_often_the_gate_dies_before_its_n
     for _ in range(starts):
         days.crash(at=None, noted="all")
         days.restart(dies=None)
+    days.teardown()
+
+
+@pytest.mark.parametrize("noted", ["all", "some", "none"])
+@pytest.mark.parametrize("at", [None, 3, 30])
+def test_what_a_udp_socket_moved_is_its_destinations_though_the_gate_is_killed(noted: str, at: int | None) -> None:
+    """What the ledger had not yet of a UDP socket is booked by the next gate to the destinations that it was with."""
+    days = Days()
+    moves = [(0, number, 10 * number) for number in range(100, 105)]
+    days.work(moves=moves, seconds=3, which=ACCOUNTS[2], metered=2)
+    for size in (1000, 2001, 3002, 4000):
+        days.move(moves=[(0, size, 7), (0, size + 1, 0)], seconds=1)
+        days.meter()
+    days.crash(at=at, noted=noted)
+    days.restart(dies=None)
+    days.crash(at=None, noted="all")
+    days.restart(dies=None)
+    days.teardown()
+
+
+def test_a_connection_that_comes_back_under_another_object_is_owed_nothing() -> None:
+    """An orphan that becomes a lease again between two batches has every byte booked that it had moved before."""
+    days = Days()
+    days.work(moves=[(0, 500, 50)], seconds=3, which=ACCOUNTS[0], metered=1)
+    days.move(moves=[(0, 70, 7)], seconds=1)
+    days.meter()
+    (orphan,) = days.socks
+    days.socks = days.all = [replace(orphan)]
+    days.move(moves=[(0, 6, 0)], seconds=1)
+    days.meter()
     days.teardown()

@@ -108,12 +108,17 @@ def state_file(gate: RunningGate) -> Path:
     return path
 
 
+def unfolded(record: records.Record | None) -> list[Any]:
+    """Return a record, or the readings that stand in one as records of their own."""
+    return [records.Read(*each) for each in record.readings] if isinstance(record, records.Reads) else [record]
+
+
 def written(gate: RunningGate, kind: type[Any], count: int = 1, **fields: Any) -> Any:
     """Return the n-th record of a kind with these fields, waiting until it is in the file."""
     path = state_file(gate)
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        parsed = [records.parse(text) for text in path.read_bytes().split(b"\n")]
+        parsed = [each for text in path.read_bytes().split(b"\n") for each in unfolded(records.parse(text))]
         found = [
             record
             for record in parsed

@@ -32,6 +32,15 @@ _RECORDS = st.one_of(
     st.builds(opened, st.integers(1, 5), st.integers(1, 2), st.integers(1, 2)),
     st.builds(ended, st.integers(1, 5), st.integers(1, 2)),
     st.builds(records.Read, st.integers(1, 6), st.integers(0, 2**63), st.integers(0, 2**63)),
+    st.builds(records.Reads, st.lists(st.tuples(st.integers(1, 6), st.integers(0, 2**63), st.integers(0, 2**63)))),
+    st.builds(
+        records.Shared,
+        st.integers(1, 6),
+        st.lists(
+            st.tuples(st.text(), st.text(), st.integers(0, 65535), st.integers(0, 2**63), st.integers(0, 2**63)),
+            max_size=3,
+        ),
+    ),
     st.builds(records.Logged, st.lists(st.tuples(st.integers(1, 5), st.integers(1, 2)), max_size=3)),
     st.builds(records.Lent, st.integers(1, 5), st.sampled_from(tenure.STATES), st.integers(0, 9), st.integers(0, 9)),
     st.builds(records.Reserved, st.integers(0, 2**60)),
@@ -53,7 +62,9 @@ def test_a_life() -> None:
                 opened(3, path="relay"),
                 opened(4),
                 records.Read(1, 10, 20),
-                records.Read(1, 30, 40),
+                records.Reads([(1, 30, 40), (9, 50, 60)]),
+                records.Shared(3, [("a.test", "192.0.2.7", 53, 1, 2)]),
+                records.Shared(3, [("", "192.0.2.8", 53, 3, 4), ("a.test", "192.0.2.7", 53, 5, 6)]),
                 records.Lent(1, tenure.LENT, 2, 3),
                 ended(2),
                 ended(4),
@@ -64,6 +75,7 @@ def test_a_life() -> None:
     )
     assert past.header == HEADER
     assert (past.reserved, past.damaged, past.problem) == (3000, 0, "")
+    assert [share[-1] for share in past.left[3].shares] == [2, 4, 6]
     assert sorted(past.left) == [1, 3]
     one = past.left[1]
     assert (one.opened, one.known, one.sent, one.received) == (opened(1), KNOWN, 30, 40)

@@ -144,7 +144,7 @@ def _keep_books(gate: Gate, settings: config.LedgerSettings) -> None:
 
     books = Books(settings, gate.log)
     gate.books = books
-    gate.meters.listeners.append(books.note)
+    gate.meters.listeners.append(books.charging.note)
 
 
 def _leave(log: DecisionLog) -> NoReturn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from _socket import socket as native
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -187,6 +187,16 @@ class Lease:
         self.side: Side | None = None
         #: The channel whose reply carried it, as long as that may be unread.
         self.born_on: Channel | None = None
+
+    @property
+    def transport(self) -> str:
+        """What carries its bytes: ``tcp``, or ``udp`` where it is a UDP socket of a gate that died."""
+        return "tcp"
+
+    @property
+    def shares(self) -> Sequence[tuple[str, str, int, int, int]]:
+        """Where it is a UDP socket of a gate that died, as :attr:`.Left.shares`."""
+        return ()
 
     @property
     def way(self) -> str:

@@ -73,8 +73,9 @@ class Price(NamedTuple):
         for number, tier in enumerate(self.tiers):
             above = self.tiers[number + 1].above if number + 1 < len(self.tiers) else before + count
             share = min(before + count, above) - max(before, tier.above)
-            if share > 0:
-                total += share * (tier.sent if sent else tier.received)
+            rate = tier.sent if sent else tier.received
+            if share > 0 and rate:
+                total += share * rate
         return total
 
 

@@ -52,6 +52,7 @@ class Statement(NamedTuple):
 
 
 _Key = Tuple[str, ...]
+_NOTHING: Final = Fraction(0)
 
 #: What lines may be made by → what of a use is their name.
 GROUPS: Final[dict[str, Callable[[Used], str]]] = {
@@ -80,31 +81,42 @@ def make(used: Iterable[Used], by: Sequence[str], prices: Prices) -> Statement:
         month = stretch[0].month
         #: (app, name of the price) → line → bytes sent and received.
         shares: dict[tuple[str, str], dict[_Key | None, list[int]]] = {}
-        for each in stretch:
+        for each in stretch:  # some ten thousand for a year by day
             app, _, destination = each.account
+            sent, received, wire_sent, wire_received = each.counts
             price = found.get(destination)
             if price is None:
                 price = found[destination] = prices.find(destination)
                 known[price.name] = price
             key = None if each.period is None else tuple([name(each) for name in names])
-            share = shares.setdefault((app, price.name), {}).setdefault(key, [0, 0])
-            share[0] += each.counts.sent
-            share[1] += each.counts.received
+            by_line = shares.get((app, price.name))
+            if by_line is None:
+                by_line = shares[app, price.name] = {}
+            share = by_line.get(key)
+            if share is None:
+                share = by_line[key] = [0, 0]
+            share[0] += sent
+            share[1] += received
             if key is not None:
-                row = moved.setdefault(key, [0, 0, 0, 0])
-                for place, count in enumerate(each.counts):
-                    row[place] += count
+                row = moved.get(key)
+                if row is None:
+                    row = moved[key] = [0, 0, 0, 0]
+                row[0] += sent
+                row[1] += received
+                row[2] += wire_sent
+                row[3] += wire_received
         for (app, price_name), by_line in shares.items():
             sums = [sum(share[way] for share in by_line.values()) for way in (0, 1)]
             earlier = before.get((month, app, price_name), (0, 0))
             before[month, app, price_name] = earlier[0] + sums[0], earlier[1] + sums[1]
             for way, count in enumerate(sums):
-                cost = known[price_name].cost(earlier[way], count, sent=way == 0) if count else Fraction(0)
-                for key, share in by_line.items():
-                    if key is not None:
-                        costs[key] = costs.get(key, Fraction(0)) + (cost * share[way] / count if cost else 0)
+                cost = known[price_name].cost(earlier[way], count, sent=way == 0) if count else _NOTHING
+                if cost:
+                    for key, share in by_line.items():
+                        if key is not None:
+                            costs[key] = costs.get(key, _NOTHING) + cost * share[way] / count
     keys = sorted(moved)
-    amounts, total = round_together([costs[key] for key in keys], prices.digits)
+    amounts, total = round_together([costs.get(key, _NOTHING) for key in keys], prices.digits)
     lines = tuple(Line(key, Counts(*moved[key]), amount) for key, amount in zip(keys, amounts))
     sums = [sum(column) for column in zip(*(line.counts for line in lines))] or [0, 0, 0, 0]
     return Statement(tuple(by), lines, Line(("total",), Counts(*sums), total), prices.currency)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from outgate.core.formats import frames
 from outgate.core.policy.decide import Ask
+from outgate.gate.datagram.counted import Counted
 from outgate.gate.datagram.destination import Destination, Destinations, is_loopback
 from outgate.gate.kernel import births
 
@@ -41,7 +42,7 @@ _ROOM = frames.MAX_FRAME + 1
 _SHORT = 4096
 
 
-class Datagrams:
+class Datagrams(Counted):
     """One UDP socket of a program.
 
     :param carrier: decides, counts and logs; what all of them share.
@@ -53,12 +54,12 @@ class Datagrams:
 
     __slots__ = (
         *("_carrier", "_held_in", "_held_out", "_receive", "active", "begun", "cookie", "destinations", "dropped"),
-        *("family", "first", "id", "inode", "inside", "is_charged", "is_ended", "limit", "name", "noted_received"),
-        *("noted_sent", "outside", "peer", "process", "received", "received_datagrams", "renewed", "sent"),
-        *("sent_datagrams", "shared_with", "strangers", "takes_strangers"),
+        *("family", "first", "id", "inode", "inside", "is_charged", "is_ended", "limit", "name", "outside", "peer"),
+        *("process", "renewed", "shared_with", "strangers", "takes_strangers"),
     )
 
     def __init__(self, carrier: Udp, id: int, process: Process, inside: native, family: int, cookie: int) -> None:
+        super().__init__()
         self._carrier = carrier
         self.id = id
         self.cookie = cookie
@@ -72,7 +73,7 @@ class Datagrams:
         self.destinations = Destinations()
         #: A datagram that the network, or the program, does not take just now.
         self._held_out: tuple[bytes, Destination] | None = None
-        self._held_in: bytes | None = None
+        self._held_in: tuple[bytes, Destination] | None = None
         #: The first destination that was allowed, for the log; until then it is no lease and costs nothing.
         self.first: Destination | None = None
         self.name = ""
@@ -88,9 +89,6 @@ class Datagrams:
         self.inode = 0
         #: When a datagram last moved, and when it was last in use otherwise (monotonic seconds).
         self.active = self.renewed = 0.0
-        self.sent = self.sent_datagrams = self.received = self.received_datagrams = 0
-        #: Bytes of these that have been counted (:mod:`outgate.gate.metering`).
-        self.noted_sent = self.noted_received = 0
         #: Datagrams of the program that went nowhere, and those that came from where it never sent to.
         self.dropped = self.strangers = 0
         inside.setblocking(False)
@@ -161,8 +159,7 @@ class Datagrams:
                 if e.errno != errno.ECONNREFUSED:
                     break
                 continue  # an earlier datagram's answer (ICMP): this one has not been sent
-            self.sent += len(payload)
-            self.sent_datagrams += 1
+            self.count_sent(destination, len(payload))
             return True
         self.dropped += 1
         return True
@@ -243,14 +240,12 @@ class Datagrams:
             try:
                 inside.send(destination.reply + payload)
             except BlockingIOError:
-                self._hold_in(destination.reply + payload)
+                self._hold_in(destination.reply + payload, destination)
                 return
             except OSError:  # the program has closed, or wants no more (shutdown)
                 continue
-            size = len(payload)
-            self.received += size
-            self.received_datagrams += 1
-            volume -= size
+            self.count_received(destination, len(payload))
+            volume -= len(payload)
 
     def _go_on(self, sock: native, callback: Callable[[], None]) -> None:
         """Watch a socket again that had an error: libuv stops watching it there and then."""
@@ -258,9 +253,9 @@ class Datagrams:
         loop.remove_reader(sock.fileno())
         loop.add_reader(sock.fileno(), callback)
 
-    def _hold_in(self, frame: bytes) -> None:
+    def _hold_in(self, frame: bytes, destination: Destination) -> None:
         assert self.outside is not None
-        self._held_in = frame
+        self._held_in = frame, destination
         loop = self._carrier.loop
         loop.remove_reader(self.outside.fileno())
         loop.add_writer(self.inside.fileno(), self._on_inside_writable)
@@ -268,7 +263,7 @@ class Datagrams:
     def _on_inside_writable(self) -> None:
         assert self.outside is not None
         assert self._held_in is not None
-        frame = self._held_in
+        frame, destination = self._held_in
         try:
             self.inside.send(frame)
         except BlockingIOError:
@@ -276,8 +271,7 @@ class Datagrams:
         except OSError:
             pass
         else:
-            self.received += len(frame) - _SIZE
-            self.received_datagrams += 1
+            self.count_received(destination, len(frame) - _SIZE)
         self._held_in = None
         loop = self._carrier.loop
         loop.remove_writer(self.inside.fileno())
@@ -306,8 +300,7 @@ class Datagrams:
             self.inside.send(destination.reply + payload)
         except OSError:
             return
-        self.received += len(payload)
-        self.received_datagrams += 1
+        self.count_received(destination, len(payload))
 
     def fail(self, destination: Destination, error: OSError) -> None:
         """Tell the program what the network said of a datagram."""
@@ -380,6 +373,9 @@ class Datagrams:
             loop.add_reader(inside.fileno(), self.on_inside)
         if self._held_in is not None:
             loop.add_writer(inside.fileno(), self._on_inside_writable)
+
+    def book(self) -> None:
+        self._carrier.note(self)
 
     def end(self, how: str) -> None:
         """End it: nobody holds the other end any more, or the gate goes."""

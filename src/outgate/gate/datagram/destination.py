@@ -29,17 +29,24 @@ class Destination:
     :ivar policy: that judged it last; ``None`` if that was another gate's.
     :ivar is_told: whether the program knows of the refusal.
     :ivar server: where it is one of the host's own name servers: what carries the questions there.
+    :ivar has_moved: whether it has something that is not booked yet (:mod:`outgate.gate.datagram.counted`): the bytes
+        ``sent`` and ``received``, and the datagrams that they were in.
     """
 
     __slots__ = (
         "decision",
+        "has_moved",
         "header",
         "host",
         "is_denied",
         "is_told",
         "name",
         "policy",
+        "received",
+        "received_datagrams",
         "reply",
+        "sent",
+        "sent_datagrams",
         "server",
         "source",
         "target",
@@ -64,6 +71,8 @@ class Destination:
         self.policy = policy
         self.is_told = False
         self.server: Callable[[Datagrams, Destination, bytes], None] | None = None
+        self.has_moved = False
+        self.sent = self.sent_datagrams = self.received = self.received_datagrams = 0
 
 
 class Destinations:

@@ -168,8 +168,7 @@ class Forwarding:
             flight.sock.close()
             made.fail(destination, e)
             return
-        made.sent += len(message)
-        made.sent_datagrams += 1
+        made.count_sent(destination, len(message))
         flights[flight] = None
         loop.add_reader(flight.sock.fileno(), self._on_answer, flight)
         flight.timer = loop.call_later(LIMIT, self._land, flight)

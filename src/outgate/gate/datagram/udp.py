@@ -247,6 +247,10 @@ class Udp:
                 self._gate.log, made.process, destination.host, port, address, decision, lease, "udp", "relay"
             )
 
+    def note(self, made: Datagrams) -> None:
+        """Pass on what a socket has moved since it was last noted."""
+        self._gate.meters.note_datagrams(made)
+
     def ended(self, made: Datagrams, how: str) -> None:
         """Strike a socket out, and log its end if it ever had a destination."""
         del self.sockets[made.id]
@@ -261,7 +265,7 @@ class Udp:
             app.open -= 1
             app.leases_ended += 1
             self._gate.counts.ended(app.name, "udp", how)
-            self._gate.meters.note(made, made.sent, made.received)
+            self.note(made)
             self._gate.books.end(made)
             record.ended_datagrams(self._gate.log, made, how)
             self._gate.keeping.ended(made, 1, meter.Reading(meter.CLOSE, made.sent, made.received), how)

@@ -29,6 +29,7 @@ HAND_OVER: Final = 2.0
 class Books(NoBooks):
     """The books of one gate.
 
+    :ivar charging: its ``note`` is a listener of the meters.
     :raises ConfigError: this ledger cannot be used, now or later.
     """
 
@@ -36,7 +37,7 @@ class Books(NoBooks):
         self._settings, self._log = settings, log
         self._gate: Gate | None = None
         self._ledger = Ledger(self._writer(), settings.grace, settings.after_grace == "closed")
-        self._charging = Charging(self._ledger)
+        self.charging = Charging(self._ledger)
         begun = self._ledger.begin(START)
         if begun is not None and begun.lost:
             self._log.event("ledger-gap", seconds=round(begun.lost, 1), sockets=len(begun.open))
@@ -62,14 +63,13 @@ class Books(NoBooks):
         held += [Key(made.id, 1) for made in gate.udp.sockets.values()]
         self._ledger.keep_only(held)
 
-    def note(self, item: Lease | Datagrams, sent: int, received: int) -> None:
-        """Charge what a socket has moved: a listener of the meters."""
-        self._charging.note(item, sent, received)
-
     def end(self, item: Lease | Datagrams) -> None:
-        self._charging.end(item)
+        self.charging.end(item)
 
     def hand_over(self) -> None:
+        assert self._gate is not None
+        for made in self._gate.udp.sockets.values():
+            self._gate.udp.note(made)  # the gate that follows is not told whose the growth was
         self._ledger.close("handed-over", HAND_OVER)
 
     def take_back(self) -> None:

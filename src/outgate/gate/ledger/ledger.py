@@ -6,15 +6,15 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from outgate.core.bill.steady import Steady
-from outgate.core.bill.tally import Account, Tally
+from outgate.core.bill.tally import Account, Counts, Tally
 from outgate.core.bill.windows import WINDOW, start_of
 from outgate.gate.ledger.batch import Begun, Key, Totals
 from outgate.gate.ledger.writer import Writer
 
-__all__ = ["FLUSH", "Ledger", "Metered"]
+__all__ = ["FLUSH", "Ledger", "Metered", "Share"]
 
 #: Seconds between batches: what a gate that is killed may lose of sockets that nobody sees again.
 FLUSH: Final = 5.0
@@ -25,25 +25,36 @@ _SLICE: Final = 500
 CLOSE_LIMIT: Final = 5.0
 
 
+#: Of what one connection has moved, what is booked to one account.
+Share = tuple[Account, Counts]
+
+
 class Metered(Protocol):
     """A socket whose bytes the meters have noted, since its connection was begun."""
 
+    id: int
     noted_sent: int
     noted_received: int
+
+
+_Source = TypeVar("_Source", bound=Metered)
 
 
 class _Item:
     """A connection that is counted.
 
     :ivar wire: reads what it has put on the wire; ``sent`` and ``received`` is how much of that is counted.
+    :ivar due_sent: what it has moved in a ``window`` and is not in the tally yet; likewise ``due_received``.
     :ivar is_stored: whether the store knows how far it is counted.
     """
 
-    __slots__ = ("account", "is_stored", "key", "received", "sent", "source", "wire")
+    __slots__ = (
+        *("account", "due_received", "due_sent", "is_stored", "key", "received", "sent", "source", "window", "wire"),
+    )
 
     def __init__(self, key: Key, source: Metered, account: Account, wire: Callable[[], tuple[int, int]]) -> None:
         self.key, self.source, self.account, self.wire = key, source, account, wire
-        self.sent = self.received = 0
+        self.sent = self.received = self.due_sent = self.due_received = self.window = 0
         self.is_stored = False
 
 
@@ -69,7 +80,11 @@ class Ledger:
         self._tally = Tally()
         self._steady = Steady()
         self._items: dict[int, _Item] = {}
+        #: What has moved something since the last batch; and how far those are counted that are in the tally with it.
         self._changed: dict[int, _Item] = {}
+        self._open: dict[Key, Totals] = {}
+        #: The window that it is now.
+        self._window = self._until = 0
         self._ended: set[Key] = set()
         self._forget: set[Key] = set()
         #: What the gate before had open and had ended, ``None`` where that is not known.
@@ -107,9 +122,34 @@ class Ledger:
         self._rounds += 1
         if self._rounds % _LOOK == 0:
             self._look(iter(tuple(self._items.values())))
-        self.flush()
+        self._gather(iter(tuple(self._changed.values())))
+
+    def _gather(self, items: Iterator[_Item]) -> None:
+        """Add up what has changed, a slice in each turn of the loop, and hand it over."""
         assert self._loop is not None
-        self._timer = self._loop.call_later(FLUSH, self._on_timer)
+        count = 0
+        for item in islice(items, _SLICE):
+            count += 1
+            if self._changed.get(item.key.id) is item:
+                del self._changed[item.key.id]
+                self._add_up(item)
+        if count == _SLICE:
+            self._timer = self._loop.call_soon(self._gather, items)
+        else:
+            self.flush()
+            self._timer = self._loop.call_later(FLUSH, self._on_timer)
+
+    def _add_up(self, item: _Item) -> None:
+        """Take what a connection has moved into the tally, and note how far it is counted with that."""
+        self._settle(item)
+        source = item.source
+        self._open[item.key] = Totals(source.noted_sent, source.noted_received, item.sent, item.received)
+        item.is_stored = True
+
+    def _settle(self, item: _Item) -> None:
+        if item.due_sent or item.due_received:
+            self._tally.add(item.window, item.account, item.due_sent, item.due_received, 0, 0)
+            item.due_sent = item.due_received = 0
 
     def _look(self, items: Iterator[_Item]) -> None:
         count = 0
@@ -134,15 +174,49 @@ class Ledger:
 
     # --- counting -----------------------------------------------------------------------------------------------------
 
-    def add(self, id: int, source: Metered, sent: int, received: int) -> None:
-        """Count what a connection has moved since it was counted last.
+    def add(self, grown: Iterable[tuple[_Source, int, int]]) -> list[tuple[_Source, int, int]]:
+        """Count what connections have moved since they were counted last, sent and received.
 
-        :raises KeyError: it was not entered, or with another source.
+        This is called for all that is busy, each second, so that most is left to the next batch.
+
+        :returns: those that were not entered, or with another source.
+        """
+        now = self._clock()
+        if not self._window <= now < self._until:
+            self._window = start_of(now)
+            self._until = self._window + WINDOW
+        items, changed, window = self._items, self._changed, self._window
+        unknown: list[tuple[_Source, int, int]] = []
+        for growth in grown:
+            source, sent, received = growth
+            id = source.id
+            item = items.get(id)
+            if item is None or item.source is not source:
+                unknown.append(growth)
+                continue
+            if item.window != window:
+                self._settle(item)
+                item.window = window
+            item.due_sent += sent
+            item.due_received += received
+            changed[id] = item
+        return unknown
+
+    def add_shares(self, id: int, sent: int, received: int, shares: Iterable[Share]) -> None:
+        """Count what a connection has moved that several accounts have a share in, and which was entered.
+
+        :param sent: since it was counted last; likewise ``received``. What no share says is its own account's.
         """
         item = self._items[id]
-        if item.source is not source:
-            raise KeyError(id)
-        self._tally.add(self._clock(), item.account, sent, received, 0, 0)
+        now = self._clock()
+        for account, (out, back, wire_out, wire_back) in shares:
+            # No more than there is: another gate may have booked some of it.
+            out, back = min(out, sent), min(back, received)
+            sent, received = sent - out, received - back
+            self._tally.add(now, account, out, back, wire_out, wire_back)
+            item.sent, item.received = item.sent + wire_out, item.received + wire_back
+        if sent or received:
+            self._tally.add(now, item.account, sent, received, 0, 0)
         self._changed[id] = item
 
     def enter(
@@ -153,6 +227,7 @@ class Ledger:
         wire: Callable[[], tuple[int, int]],
         sent: int = 0,
         received: int = 0,
+        shares: Iterable[Share] = (),
     ) -> None:
         """Take a connection in, and count what it has moved that is not counted yet.
 
@@ -163,8 +238,11 @@ class Ledger:
         :param wire: reads the bytes that it has put on the wire, sent and received; may raise ``OSError``.
         :param sent: how much of what the source has noted is new, and so not counted by any gate before.
         :param received: the same, the other way.
+        :param shares: of other accounts in it.
         """
         before = self._items.get(key.id)
+        if before is not None:
+            self._settle(before)
         item = self._items[key.id] = _Item(key, source, account, wire)
         if before is not None and before.key == key:  # the same connection, come back
             item.sent, item.received, item.is_stored = before.sent, before.received, before.is_stored
@@ -176,8 +254,7 @@ class Ledger:
             sent = max(0, source.noted_sent - (counted.sent if counted else 0))
             received = max(0, source.noted_received - (counted.received if counted else 0))
         if sent or received:
-            self._tally.add(self._clock(), account, sent, received, 0, 0)
-            self._changed[key.id] = item
+            self.add_shares(key.id, sent, received, shares)
 
     def knows(self, id: int) -> bool:
         """Tell whether a connection was entered, and has not ended."""
@@ -186,8 +263,10 @@ class Ledger:
     def end(self, id: int) -> None:
         """Count no more of a connection: it has ended. What it has put on the wire is read now."""
         item = self._items.pop(id)
+        self._settle(item)
         self._count_wire(item)
         self._changed.pop(id, None)
+        self._open.pop(item.key, None)
         self._ended.add(item.key)
         if item.is_stored:
             self._forget.add(item.key)
@@ -202,22 +281,21 @@ class Ledger:
             more = max(0, sent - item.sent), max(0, received - item.received)
             item.sent, item.received = max(sent, item.sent), max(received, item.received)
             self._tally.add(self._clock(), item.account, 0, 0, *more)
+            self._changed[item.key.id] = item
 
     def flush(self, *, is_last: bool = False) -> None:
         """Hand over what has been counted so far, and have the windows sealed that are over, or all of them."""
         now = self._clock()
         seal = min(self._steady.see(now, self._monotonic()), start_of(now))
+        for item in self._changed.values():
+            self._add_up(item)
+        self._changed.clear()
         if is_last:
             seal = max(self._tally.last, self._sealed, start_of(now)) + WINDOW
-        if not self._tally.size and not self._changed and not self._ended and seal <= self._sealed:
+        if not self._tally.size and not self._open and not self._ended and seal <= self._sealed:
             return
-        open: dict[Key, Totals] = {}
-        for item in self._changed.values():
-            source = item.source
-            open[item.key] = Totals(source.noted_sent, source.noted_received, item.sent, item.received)
-            item.is_stored = True
-        ended, forget = self._ended, self._forget
-        self._changed, self._ended, self._forget = {}, set(), set()
+        open, ended, forget = self._open, self._ended, self._forget
+        self._open, self._ended, self._forget = {}, set(), set()
         self._sealed = max(self._sealed, seal)
         self._writer.put(now, self._sealed, self._tally.take(), open, ended, forget)
         self._tally.waiting = self._writer.waiting

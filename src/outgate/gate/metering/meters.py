@@ -9,21 +9,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Union
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from outgate.gate.datagram.datagrams import Datagrams
     from outgate.gate.registry import Lease
 
     Metered = Union[Lease, Datagrams]
 
-    #: What is told of growth: the socket, and the bytes that it has sent and received since it was last told.
-    Listener = Callable[[Metered, int, int], object]
+    #: What is told of growth: sockets, and the bytes that each has sent and received since it was last told. Many at
+    #: once, for each second all that is busy is told, and a call for each would cost more than what is done with it.
+    Growth = Sequence[tuple[Metered, int, int]]
+    Listener = Callable[[Growth], object]
 
 
 class Meters:
     """The meters of a gate.
 
-    :ivar listeners: told of each growth, in order, on the loop; at most one of the two numbers is 0.
+    :ivar listeners: told of each growth, in order, on the loop; at most one of its two numbers is 0. A UDP socket comes
+        alone.
     """
 
     def __init__(self, tampered: Callable[[Metered, int, int], object]) -> None:
@@ -41,17 +44,31 @@ class Meters:
         :param sent: application bytes since its connection was begun.
         :param received: the same, the other way.
         """
-        out, back = sent - item.noted_sent, received - item.noted_received
-        if not (out or back):
-            return
-        item.noted_sent, item.noted_received = sent, received
-        if out < 0 or back < 0:
-            self._tampered(item, max(-out, 0), max(-back, 0))
-            out, back = max(out, 0), max(back, 0)
+        self.note_all(((item, sent, received),))
+
+    def note_all(self, readings: Iterable[tuple[Metered, int, int]]) -> None:
+        """Take the counters of several sockets, each as of :meth:`note`."""
+        grown: list[tuple[Metered, int, int]] = []
+        for item, sent, received in readings:
+            out, back = sent - item.noted_sent, received - item.noted_received
             if not (out or back):
-                return
-        app = item.process.app
-        app.sent += out
-        app.received += back
-        for listener in self.listeners:
-            listener(item, out, back)
+                continue
+            item.noted_sent, item.noted_received = sent, received
+            if out < 0 or back < 0:
+                self._tampered(item, max(-out, 0), max(-back, 0))
+                out, back = max(out, 0), max(back, 0)
+                if not (out or back):
+                    continue
+            app = item.process.app
+            app.sent += out
+            app.received += back
+            grown.append((item, out, back))
+        if grown:
+            for listener in self.listeners:
+                listener(grown)
+
+    def note_datagrams(self, made: Datagrams) -> None:
+        """Take the counters of a UDP socket as they stand now; listeners find whose the growth is in its ``shares``."""
+        made.shares = made.take_shares()
+        self.note(made, made.sent, made.received)
+        made.shares = []

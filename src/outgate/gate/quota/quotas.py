@@ -23,6 +23,8 @@ from outgate.gate.quota.warning import Hook
 from outgate.gate.registry import Lease
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from outgate.gate.configuration.settings import Settings
     from outgate.gate.datagram.datagrams import Datagrams
     from outgate.gate.registry import App
@@ -55,7 +57,6 @@ class Quotas:
         self._store = Store(gate.settings.gate.state, gate.log) if gate.settings.gate.state else None
         self._kept = self._store.load() if self._store is not None else {}
         self._pacer = Pacer(gate.loop)
-        gate.meters.listeners.append(self._grown)
         self._timer: asyncio.Handle = gate.loop.call_later(INTERVAL, self.tick)
 
     def now(self) -> float:
@@ -74,15 +75,23 @@ class Quotas:
                 known.book.adopt(app.quotas, zone)
                 known.look_again()
         gate = self._gate
+        self._listen()
         for lease in gate.registry.leases.values():
             side = lease.side
             if side is not None:
                 gate.meters.note(lease, side.relayed.sent, side.relayed.received)  # counted as it was limited so far
                 side.relayed.limit = self.limit(lease)
         for made in gate.udp.sockets.values():
-            gate.meters.note(made, made.sent, made.received)
+            gate.udp.note(made)
             made.limit = self.datagram_limit(made.process.app)
         self._look()
+
+    def _listen(self) -> None:
+        """Hear of growth only where there is a quota of bytes: it is told for each busy socket, each second."""
+        listeners = self._gate.meters.listeners
+        is_wanted = any(app.has_bytes for app in self._apps.values())
+        if is_wanted != (self._grown in listeners):
+            (listeners.append if is_wanted else listeners.remove)(self._grown)
 
     # --- what requests ask --------------------------------------------------------------------------------------------
 
@@ -139,24 +148,25 @@ class Quotas:
         found = self._apps.get(app.name)
         return DatagramLimit(found, self.now) if found is not None and found.has_datagrams else None
 
-    def _grown(self, item: Lease | Datagrams, sent: int, received: int) -> None:
+    def _grown(self, grown: Sequence[tuple[Lease | Datagrams, int, int]]) -> None:
         """Count bytes that the kernel has carried; those that the gate carries were reserved before they went."""
-        app = self._apps.get(item.process.app.name)
-        if app is None or not app.has_bytes:
-            return
-        if isinstance(item, Lease):
-            if item.side is not None:
-                if item.side.relayed.limit is not None:
-                    return
-            elif sent:
-                app.busy.add(item)
-        elif item.limit is not None:
-            return
         now = self.clock()
-        if sent:
-            app.book.count("bytes_sent", sent, now)
-        if received:
-            app.book.count("bytes_received", received, now)
+        for item, sent, received in grown:
+            app = self._apps.get(item.process.app.name)
+            if app is None or not app.has_bytes:
+                continue
+            if isinstance(item, Lease):
+                if item.side is not None:
+                    if item.side.relayed.limit is not None:
+                        continue
+                elif sent:
+                    app.busy.add(item)
+            elif item.limit is not None:
+                continue
+            if sent:
+                app.book.count("bytes_sent", sent, now)
+            if received:
+                app.book.count("bytes_received", received, now)
 
     # --- each second --------------------------------------------------------------------------------------------------
 

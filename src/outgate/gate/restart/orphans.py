@@ -10,7 +10,7 @@ import asyncio
 import os
 from _socket import AF_UNIX, SOCK_STREAM
 from _socket import socket as native
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,7 @@ class Orphan(Lease):
     :ivar lent: what is known of its descriptors, which can be redeemed again when it has come back.
     """
 
-    __slots__ = ("_way", "key", "lent")
+    __slots__ = ("_shares", "_transport", "_way", "key", "lent")
 
     def __init__(self, left: Left, process: Process, stand_in: native) -> None:
         """Make one of what was written down.
@@ -43,14 +43,23 @@ class Orphan(Lease):
         opened = left.opened
         super().__init__(opened.id, process, stand_in, opened.cookie, opened.family)
         self.key: tuple[int, bytes] | None = None
-        self._way = opened.path
+        self._transport, self._way = opened.transport, opened.path
         self.lent = left.lent
+        self._shares = left.shares
         self.state = life.OPEN
         self.inode, self.number = opened.inode, opened.serial
         self.begun, self.connect_ms = opened.begun, opened.connect_ms
         self.asked, self.address = (opened.host, opened.port), opened.address
         self.decision = opened.decision
         self.noted_sent, self.noted_received = left.sent, left.received
+
+    @property
+    def transport(self) -> str:
+        return self._transport
+
+    @property
+    def shares(self) -> Sequence[tuple[str, str, int, int, int]]:
+        return self._shares
 
     @property
     def way(self) -> str:

@@ -88,6 +88,19 @@ class Read(msgspec.Struct, tag="read", array_like=True, frozen=True, gc=False):
     received: int
 
 
+class Reads(msgspec.Struct, tag="reads", array_like=True, frozen=True, gc=False):
+    """The bytes of many leases as they were last read: id, sent and received of each."""
+
+    readings: list[tuple[int, int, int]]
+
+
+class Shared(msgspec.Struct, tag="shares", array_like=True, frozen=True, gc=False):
+    """Whose growth of a UDP socket was that was noted at once: name, address, port, bytes sent and received of each."""
+
+    id: int
+    shares: list[tuple[str, str, int, int, int]]
+
+
 class Ended(msgspec.Struct, tag="end", array_like=True, frozen=True, gc=False):
     """The last reading of a connection, whose line in the log is on its way."""
 
@@ -122,7 +135,7 @@ class Reserved(msgspec.Struct, tag="ids", array_like=True, frozen=True, gc=False
     upto: int
 
 
-Record = Union[Header, Known, Opened, Read, Ended, Logged, Lent, Reserved]
+Record = Union[Header, Known, Opened, Read, Reads, Shared, Ended, Logged, Lent, Reserved]
 
 _encode = msgspec.json.Encoder().encode
 _decoder = msgspec.json.Decoder(Record)
@@ -153,6 +166,7 @@ class Left:
     """A lease that was open when the file ends.
 
     :ivar sent: application bytes as they were last read, not necessarily all; ``received`` likewise.
+    :ivar shares: whose the growth of a UDP socket was, oldest first, as far back as the file goes.
     """
 
     opened: Opened
@@ -160,6 +174,7 @@ class Left:
     sent: int = 0
     received: int = 0
     lent: Lent | None = None
+    shares: list[tuple[str, str, int, int, int]] = field(default_factory=list)
 
 
 @dataclass
@@ -206,14 +221,24 @@ def replay(data: bytes) -> Past:
     return past
 
 
+def _read(left: dict[int, Left], id: int, sent: int, received: int) -> None:
+    lease = left.get(id)
+    if lease is not None:  # else it was on its way to the file while the lease ended
+        lease.sent, lease.received = sent, received
+
+
 def _take(past: Past, processes: dict[int, Known], record: Record) -> bool:
     """Apply one record, and tell whether it made sense."""
     left = past.left
     if isinstance(record, Read):
+        _read(left, record.id, record.sent, record.received)
+    elif isinstance(record, Reads):
+        for reading in record.readings:
+            _read(left, *reading)
+    elif isinstance(record, Shared):
         lease = left.get(record.id)
-        if lease is None:
-            return True  # on its way to the file while the lease ended
-        lease.sent, lease.received = record.sent, record.received
+        if lease is not None:
+            lease.shares += record.shares
     elif isinstance(record, Opened):
         known = processes.get(record.process)
         if known is None:
