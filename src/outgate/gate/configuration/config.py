@@ -18,7 +18,7 @@ from outgate.core.policy.decide import Policy
 from outgate.core.policy.lint import LintWarning, lint
 from outgate.core.policy.rules import parse_groups
 from outgate.core.profiles import DEFAULT, PROFILES
-from outgate.gate.configuration import allowances, guarding, ledgers, listening, outputs, tokens, tomlfile
+from outgate.gate.configuration import allowances, conflicts, guarding, ledgers, listening, outputs, tokens, tomlfile
 from outgate.gate.configuration.keys import KEYS, VERSION, AppTable, FileTable, GateTable
 from outgate.gate.configuration.places import Place, check_choice, check_keys, convert
 from outgate.gate.configuration.settings import AppSettings, GateSettings, LedgerSettings, Settings
@@ -116,8 +116,8 @@ def from_table(
         if not (apps[name].uid or apps[name].gid or apps[name].socket or apps[name].token_file):
             warnings.append(LintWarning(place.key, "no program is this app", "name its users: uid = [1000]"))
         warnings += lint(apps[name].policy)
-    _check_unique(top, apps)
-    _check_sockets(top, gate, apps)
+    conflicts.check_identities(top, apps)
+    conflicts.check_sockets(top, gate, apps)
     apps = tokens.found(top.at("apps"), apps, os.path.dirname(absolute), reads=reads_tokens)
     if not apps:
         warnings.append(
@@ -366,36 +366,3 @@ def _ids(place: Place, entries: Sequence[int | str], what: str, look_up: Callabl
             raise here.error(f"{number} is not the number of a {what}", f"from 0 to {MAX_ID}")
         numbers[number] = None
     return tuple(numbers)
-
-
-def _check_unique(place: Place, apps: Mapping[str, AppSettings]) -> None:
-    """Refuse two apps that one program could be."""
-    for key in ("uid", "gid"):
-        owners: dict[int, str] = {}
-        for name, app in apps.items():
-            for number in getattr(app, key):
-                owner = owners.setdefault(number, name)
-                if owner != name:
-                    raise (
-                        place.at("apps")
-                        .at(name)
-                        .at(key)
-                        .error(
-                            f"{number} is app {owner!r} already", "a program is one app; take it out of one of the two"
-                        )
-                    )
-
-
-def _check_sockets(place: Place, gate: GateSettings, apps: Mapping[str, AppSettings]) -> None:
-    """Refuse one path for two: who comes by a socket of an app's own is that app."""
-    owners = {gate.socket: "the gate's own"}
-    if gate.metrics in owners:
-        raise place.at("gate").at("metrics").error(f"{gate.metrics} is the gate's own already", "name another path")
-    owners[gate.metrics] = "that of the metrics"
-    for name, app in apps.items():
-        if not app.socket:
-            continue
-        owner = owners.setdefault(app.socket, f"app {name!r}")
-        if owner != f"app {name!r}":
-            where = place.at("apps").at(name).at("socket")
-            raise where.error(f"{app.socket} is {owner} already", "name another path")
