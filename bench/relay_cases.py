@@ -1,4 +1,4 @@
-"""Measure what else the relay path does: opening, holding, and datagrams, which take it on either path."""
+"""Measure what else the relay path does: holding, and datagrams, which take it on either path."""
 
 from __future__ import annotations
 
@@ -8,19 +8,6 @@ from statistics import median
 
 from bench.rows import Row, ratio_row, row, turns
 from bench.world import Way, World
-
-
-def relay_opens(world: World) -> Iterator[Row]:
-    """socket() and connect(), blocking, and with close(); on a relayed socket."""
-    count = 300 if world.quick else 800
-    taken: dict[str, tuple[list[float], list[float]]] = {"native": ([], []), "relay": ([], [])}
-    for _ in range(world.rounds):
-        for name, (opened, closed) in taken.items():
-            times = world.ask("open", world.ways[name], ports=world.ports["open"], count=count)
-            opened.append(median(times["open"]))
-            closed.append(median(times["close"]))
-    for at, name in enumerate(("open, relay", "open and close, relay")):
-        yield ratio_row(name, "us", taken["native"][at], taken["relay"][at])
 
 
 def relay_memory(world: World) -> Iterator[Row]:

@@ -9,7 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.rows import Row
+from bench.peers import Shown
+from bench.rows import Beside, Result, Row, Spread
+
+#: Of the record; raised when one that was read before is no longer read alike.
+VERSION = 2
+#: The name of a record in the folder of its run.
+FILE = "bench.json"
 
 _HEAD = ("", "base", "measured", "unit", "figure", "least - most", "target", "", "")
 
@@ -74,10 +80,58 @@ def _rich(cells: Sequence[tuple[str, ...]]) -> None:
     Console().print(table)
 
 
-def write(path: Path, facts: dict[str, object], rows: Sequence[Row], seconds: float) -> None:
-    """Write everything as one JSON object; the file is either whole or not there."""
-    lines: list[dict[str, Any]] = [{**row._asdict(), "reached": row.reached} for row in rows]
+def record(
+    facts: dict[str, object],
+    rounds: int,
+    is_quick: bool,
+    seconds: float,
+    results: Sequence[Result],
+    shown: Sequence[Shown],
+    left_out: Sequence[str],
+) -> dict[str, Any]:
+    """Return everything as plain data."""
+    return {
+        "v": VERSION,
+        "facts": facts,
+        "rounds": rounds,
+        "quick": is_quick,
+        "seconds": round(seconds),
+        "rows": [{**each._asdict(), "reached": each.reached} for each in results if isinstance(each, Row)],
+        "beside": [each._asdict() for each in results if isinstance(each, Beside)],
+        "spreads": [each._asdict() for each in results if isinstance(each, Spread)],
+        "peers": [each._asdict() for each in shown],
+        "left_out": list(left_out),
+    }
+
+
+def write(path: Path, recorded: dict[str, Any]) -> None:
+    """Write a record as JSON, numbers to four digits; the file is either whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps({"v": 1, "facts": facts, "seconds": round(seconds, 1), "rows": lines}, indent=1))
+    unfinished.write_text(json.dumps(_short(recorded), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     os.replace(unfinished, path)
+
+
+def _short(value: Any) -> Any:
+    """Return plain data with its fractions to four digits."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {name: _short(each) for name, each in value.items()}
+    return [_short(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a record.
+
+    :param path: its file, or the folder of its run.
+    :raises ValueError: it is none, or of another version; the text says so.
+    """
+    path = path / FILE if path.is_dir() else path
+    try:
+        recorded = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise ValueError(f"{path}: {e}") from None
+    if not isinstance(recorded, dict) or recorded.get("v") != VERSION:
+        raise ValueError(f"{path}: not a record of version {VERSION}; make bench writes one")
+    return recorded

@@ -1,0 +1,48 @@
+"""Measure what programs do most: TLS handshakes, and HTTP requests by three libraries."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from statistics import median
+
+from bench.rows import Beside, Result, ratio_row, turns
+from bench.world import Way, World
+
+_LIBRARIES = ("requests", "httpx", "aiohttp")
+
+
+def handshakes(world: World) -> Iterator[Result]:
+    """An open with a full TLS 1.3 handshake."""
+    count = 60 if world.quick else 250
+
+    def measure(way: Way) -> float:
+        return median(
+            world.ask("handshakes", way, port=world.ports["tls"][0], count=count, authority=world.authority)["times"]
+        )
+
+    taken = turns(world.few, measure, world.ways)
+    yield Beside("open with TLS", "us", taken)
+    yield ratio_row("open with TLS", "us", taken["native"], taken["direct"])
+    yield ratio_row("open with TLS, relay", "us", taken["native"], taken["relay"])
+
+
+def requests(world: World) -> Iterator[Result]:
+    """GET of 1 KiB by each library, one after the other, over a connection that is kept and over one each."""
+    count = 100 if world.quick else 400
+    ways: dict[str, Way] = {"native": None, "direct": world.gate, "relay": world.relay}
+    for library in _LIBRARIES:
+        if importlib.util.find_spec(library) is None:
+            world.leave_out(f"{library}: not installed (pip install {library})")
+            continue
+        for keep, words in ((True, "one connection"), (False, "a connection each")):
+
+            def measure(way: Way, library: str = library, keep: bool = keep) -> float:
+                port = world.ports["http"][0]
+                return float(world.ask("requests", way, library=library, port=port, count=count, keep=keep)["rate"])
+
+            taken = turns(world.few, measure, ways)
+            name = f"{library}, {words}"
+            yield Beside(name, "1/s", taken)
+            yield ratio_row(name, "1/s", taken["native"], taken["direct"])
+            yield ratio_row(f"{name}, relay", "1/s", taken["native"], taken["relay"])
