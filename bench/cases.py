@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from bench import decisions
-from bench.apart_cases import in_a_namespace
+from bench.apart import in_a_namespace
 from bench.booking_cases import booked_opens, charging, metering, usage_of_a_million
 from bench.gate import DENIED
 from bench.holding_cases import holding

@@ -14,10 +14,12 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 28, 30, 40
 _HEIGHT = 300
 _BAR, _GAP, _LABEL = 15, 10, 200
 _LEGEND_ROW, _LETTER = 18, 6.4
+#: A line of fewer points shows where they are.
+_MARKED = 8
 
 _STYLE = (
     "text{font:12px sans-serif;fill:#444}.t{font-weight:bold}.g{stroke:#8884;stroke-width:1}"
-    ".l{fill:none;stroke-width:2}.r{stroke:#444c;stroke-width:2}"
+    ".l{fill:none;stroke-width:2}.m{fill:none;stroke-width:7;stroke-linecap:round}.r{stroke:#444c;stroke-width:2}"
     "@media(prefers-color-scheme:dark){text{fill:#ccc}.r{stroke:#cccc}}"
 )
 #: A colour for each way, by what stands before the comma; what is not named here is grey.
@@ -123,8 +125,10 @@ def _drawn(
         parts.append(f'<path class="g" d="M{_LEFT} {to_y(value):.1f}H{WIDTH - _RIGHT}"/>')
         parts.append(_text(_LEFT - 6, to_y(value) + 4, number(value), anchor="end"))
     for way, points in ways.items():
-        path = "L".join(f"{to_x(x):.1f} {to_y(y):.1f}" for x, y in points)
-        parts.append(f'<path class="l" d="M{path}" {_stroke(way)}/>')
+        places = [f"{to_x(x):.1f} {to_y(y):.1f}" for x, y in points]
+        marks = "".join(f"M{place}h0" for place in places) if len(places) < _MARKED else ""
+        parts.append(f'<path class="l" d="M{"L".join(places)}" {_stroke(way)}/>')
+        parts.append(f'<path class="m" d="{marks}" stroke="{_colour(way)}"/>' if marks else "")
     parts.append(_text((WIDTH + _LEFT) / 2, base + 34, words[0], anchor="middle"))
     parts.append(_text(0, _TOP + tall - 8, words[1]))
     return _svg(title, base + _BOTTOM, parts)

@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
             for case in CASES:
                 if case.__name__ in wanted:
                     name = case.__name__.replace("_", " ")
-                    print(f"measuring {name}", file=sys.stderr, flush=True)
+                    print(f"{time.monotonic() - begun:4.0f} s: {name}", file=sys.stderr, flush=True)
                     try:
                         results.extend(case(world))
                     except Failed as failure:

@@ -25,8 +25,8 @@ def _say(**figures: Any) -> None:
     print(json.dumps(figures), flush=True)
 
 
-def _connect(port: int, peer: Route = None) -> socket.socket:
-    return routes.opener(peer)("127.0.0.1", port)
+def _connect(port: int, peer: Route = None, host: str = "127.0.0.1") -> socket.socket:
+    return routes.opener(peer)(host, port)
 
 
 def _datagram_socket(peer: Route = None) -> socket.socket:
@@ -81,21 +81,23 @@ def _stream(run: Callable[[socket.socket], None], port: int, size: int, streams:
         _say(rate=size / (time.perf_counter() - begun))
 
 
-def round_trips(port: int, count: int, size: int = 64, peer: Route = None) -> None:
+def round_trips(
+    port: int, count: int, size: int = 64, peer: Route = None, host: str = "127.0.0.1", warm_up: int = WARM_UP
+) -> None:
     """Send some bytes and wait for them, with TCP_NODELAY. Prints the time of each in us."""
     data = bytes(size)
     clock = time.perf_counter_ns
     times = []
-    with _connect(port, peer) as sock:
+    with _connect(port, peer, host) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for _ in range(WARM_UP + count):
+        for _ in range(warm_up + count):
             begun = clock()
             sock.sendall(data)
             got = 0
             while got < size:
                 got += len(sock.recv(size - got))
             times.append((clock() - begun) / 1000)
-    _say(times=times[WARM_UP:])
+    _say(times=times[warm_up:])
 
 
 def datagrams(port: int, control: int, count: int, peer: Route = None) -> None:
