@@ -84,7 +84,7 @@ def _far_away(world: World) -> Iterator[Result]:
 def _both_paths(
     world: World, name: str, measure: Callable[[Way], float], target: tuple[str, float] | None = None
 ) -> Iterator[Result]:
-    taken = turns(world.rounds, measure, {"native": None, "direct": world.gate, "relay": world.relay})
+    taken = turns(world.rounds, measure, world.own_ways)
     yield Beside(name, "us", taken)
     yield ratio_row(name, "us", taken["native"], taken["direct"], target)
     yield ratio_row(f"{name}, relay", "us", taken["native"], taken["relay"])

@@ -14,8 +14,8 @@ from bench.world import World
 _MOST = 25_000
 #: What gate, client and target need beside those they hold.
 _OTHERS = 500
-#: Seconds for which the loop is watched, and the sweeps of ten seconds in it.
-_WATCHED = 12.0
+#: Seconds for which the loop is watched: a sweep comes every ten, the meter every one.
+_WATCHED, _WATCHED_QUICKLY = 12.0, 3.0
 
 
 def holding(world: World) -> Iterator[Result]:
@@ -35,7 +35,7 @@ def holding(world: World) -> Iterator[Result]:
                     memory[count].append((gate.memory() - before) / count)
                 if count in (counts[0], counts[-1], 10_000):
                     gate.lateness()
-                    time.sleep(_WATCHED if count > 1000 else 2.0)
+                    time.sleep(_WATCHED_QUICKLY if world.quick else _WATCHED)
                     in_order = sorted(gate.lateness())
                     late.setdefault(count, []).append(in_order[len(in_order) * 99 // 100] * 1e3)
     for count, figures in memory.items():

@@ -10,8 +10,8 @@ from statistics import median
 from bench.rows import Beside, Result, against, ratio_row, row, spread, turns
 from bench.world import Gate, Way, World, pinned
 
-#: How many open at once.
-CLIENTS = (1, 4, 16, 64)
+#: How many open at once, and what a quick run is content with.
+_CLIENTS, _QUICK_CLIENTS = (1, 4, 16, 64), (1, 16)
 
 
 def opens(world: World) -> Iterator[Result]:
@@ -68,36 +68,35 @@ def other_opens(world: World) -> Iterator[Result]:
             "open, by a name": ("open", {**ports, "host": "localhost"}),
             "open, refused by the other end": ("open_refused", {"port": sock.getsockname()[1]}),
         }
-        ways = {"native": None, "direct": world.gate, "relay": world.relay}
         for name, (case, parameters) in cases.items():
 
             def measure(way: Way, case: str = case, parameters: dict[str, object] = parameters) -> float:
                 return median(world.ask(case, way, count=count, **parameters)["open"])
 
-            taken = turns(world.rounds, measure, ways)
+            taken = turns(world.rounds, measure, world.own_ways)
             yield Beside(name, "us", taken)
             yield ratio_row(name, "us", taken["native"], taken["direct"])
             yield ratio_row(f"{name}, relay", "us", taken["native"], taken["relay"])
 
 
 def opens_per_second(world: World) -> Iterator[Result]:
-    """Open and close in several processes at once, and in several threads of one."""
-    for clients in CLIENTS:
-        yield from _at_once(world, clients, "processes" if clients > 1 else "process", clients, 1)
-    for clients in CLIENTS[1:]:
-        yield from _at_once(world, clients, "threads", 1, clients)
+    """Open and close in several processes at once; and in several threads of one, on both paths."""
+    for clients in _QUICK_CLIENTS if world.quick else _CLIENTS:
+        yield from _at_once(world, clients, "processes" if clients > 1 else "process", world.opening_ways)
+    for clients in () if world.quick else _CLIENTS[1:]:
+        yield from _at_once(world, clients, "threads", world.own_ways)
 
 
-def _at_once(world: World, clients: int, kind: str, processes: int, threads: int) -> Iterator[Result]:
-    seconds = 0.4 if world.quick else 0.8
+def _at_once(world: World, clients: int, kind: str, ways: dict[str, Way]) -> Iterator[Result]:
+    seconds = 0.3 if world.quick else 0.5
     name = f"opens per second, {clients} {kind}"
+    at_once = {"processes": 1, "threads": clients} if kind == "threads" else {"processes": clients, "threads": 1}
     failed: dict[str, int] = {}
     costs: dict[str, list[float]] = {}
-    names = {id(way): way_name for way_name, way in world.opening_ways.items()}
+    names = {id(way): way_name for way_name, way in ways.items()}
 
     def measure(way: Way) -> float:
         used = way.cpu() if way is not None else 0.0
-        at_once = {"processes": processes, "threads": threads}
         figures = world.ask("rate", way, ports=world.ports["open"], seconds=seconds, **at_once)
         if figures["errors"]:
             failed[names[id(way)]] = failed.get(names[id(way)], 0) + figures["errors"]
@@ -105,14 +104,14 @@ def _at_once(world: World, clients: int, kind: str, processes: int, threads: int
             costs.setdefault(names[id(way)], []).append((way.cpu() - used) * 1e6 / figures["opens"])
         return float(figures["rate"])
 
-    taken = turns(world.rounds if clients == 16 else world.few, measure, world.opening_ways)
+    is_aim = at_once["processes"] == 16
+    taken = turns(world.rounds if is_aim else world.few, measure, ways)
     yield Beside(name, "1/s", taken)
-    sixteen = clients == 16 and processes == 16
     note = f"gate: {median(costs['direct']):.0f} us of processor time each"
     note += "".join(f"; {count} errors of {way}" for way, count in failed.items())
-    yield ratio_row(name, "1/s", taken["native"], taken["direct"], (">=", 0.6) if sixteen else None, note)
+    yield ratio_row(name, "1/s", taken["native"], taken["direct"], (">=", 0.6) if is_aim else None, note)
     yield ratio_row(f"{name}, relay", "1/s", taken["native"], taken["relay"])
-    if sixteen:
+    if is_aim:
         asked = [peer.name for peer in world.peers.opening if peer.is_asked]
         yield from against(f"{name}, direct to the best peer", "1/s", taken, asked, "direct", (">=", 1.5))
 

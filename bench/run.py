@@ -27,8 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     names = [case.__name__ for case in CASES]
     p = argparse.ArgumentParser(prog="python -m bench", description="Measure outgate against native sockets.")
     p.add_argument("--only", default="", metavar="CASE,...", help=f"only these: {', '.join((*GROUPS, *names))}")
-    p.add_argument("--quick", action="store_true", help="fewer rounds and smaller ones: about a minute")
-    p.add_argument("--rounds", type=int, metavar="N", help="turns of native and the others (default 5, quick 3)")
+    p.add_argument("--quick", action="store_true", help="fewer rounds and smaller ones: about two minutes")
+    p.add_argument("--rounds", type=int, metavar="N", help="turns of native and the others (default 5, quick 2)")
     p.add_argument("--into", type=Path, metavar="FOLDER", help="for figures and page (default: bench/results/TIME)")
     p.add_argument("--record", action="store_true", help="also write them into docs/, for the site")
     options = p.parse_args(argv)
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     unknown = sorted(wanted - set(names))
     if unknown:
         p.error(f"no case {', '.join(unknown)}; there are {', '.join((*GROUPS, *names))}")
-    rounds = options.rounds or (3 if options.quick else 5)
+    rounds = options.rounds or (2 if options.quick else 5)
     if rounds < 1:
         p.error("--rounds: at least 1")
 
@@ -59,10 +59,9 @@ def main(argv: list[str] | None = None) -> int:
                         failures.append(f"{name}: {failure}")
                         world.leave_out(failures[-1])
             seconds = time.monotonic() - begun
-            shown, left_out = world.peers.shown, world.left_out
     except KeyboardInterrupt:
         return 130
-    recorded = report.record(machine, rounds, options.quick, seconds, results, shown, left_out)
+    recorded = report.record(machine, rounds, options.quick, seconds, results, world.shown, world.left_out)
     report.show(machine, [each for each in results if isinstance(each, Row)])
     folder = options.into or _ROOT / "bench" / "results" / time.strftime("%Y%m%d-%H%M%S")
     report.write(folder / report.FILE, recorded)

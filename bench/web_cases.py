@@ -30,7 +30,6 @@ def handshakes(world: World) -> Iterator[Result]:
 def requests(world: World) -> Iterator[Result]:
     """GET of 1 KiB by each library, one after the other, over a connection that is kept and over one each."""
     count = 100 if world.quick else 400
-    ways: dict[str, Way] = {"native": None, "direct": world.gate, "relay": world.relay}
     for library in _LIBRARIES:
         if importlib.util.find_spec(library) is None:
             world.leave_out(f"{library}: not installed (pip install {library})")
@@ -41,7 +40,7 @@ def requests(world: World) -> Iterator[Result]:
                 port = world.ports["http"][0]
                 return float(world.ask("requests", way, library=library, port=port, count=count, keep=keep)["rate"])
 
-            taken = turns(world.few, measure, ways)
+            taken = turns(world.few, measure, world.own_ways)
             name = f"{library}, {words}"
             yield Beside(name, "1/s", taken)
             yield ratio_row(name, "1/s", taken["native"], taken["direct"])

@@ -89,6 +89,7 @@ class World:
     :ivar few: rounds of what takes long.
     :ivar authority: file of the certificate that has signed the target's.
     :ivar left_out: what was not measured, and why.
+    :ivar shown: the peers that were measured, and how they were run.
 
     Everything it starts ends with it; the context manager removes its scratch folder too.
     """
@@ -99,6 +100,7 @@ class World:
         self.few = 1 if quick else min(3, rounds)
         self.quick = quick
         self.left_out: list[str] = []
+        self.shown: list[peers.Shown] = []
         self._address = address
         self._stack = contextlib.ExitStack()
 
@@ -128,6 +130,7 @@ class World:
         """What else is installed that carries connections; runs from the first use on."""
         targets = [port for name in _FIXED for port in self.ports[name]]
         found = self._stack.enter_context(peers.running(self.scratch, targets))
+        self.shown += found.shown
         for line in found.missing:
             self.leave_out(line)
         return found
@@ -138,20 +141,19 @@ class World:
         self.left_out.append(why)
 
     @property
+    def own_ways(self) -> dict[str, Way]:
+        """The ways that need no peer."""
+        return {"native": None, "direct": self.gate, "relay": self.relay}
+
+    @property
     def ways(self) -> dict[str, Way]:
         """All ways of a stream to the target, in the order of a round."""
-        return {
-            "native": None,
-            "direct": self.gate,
-            "relay": self.relay,
-            **{peer.name: peer for peer in self.peers.running},
-        }
+        return {**self.own_ways, **{peer.name: peer for peer in self.peers.running}}
 
     @property
     def opening_ways(self) -> dict[str, Way]:
         """All ways to open a connection: each peer with each library for it, and those that only check."""
-        ways: dict[str, Way] = {"native": None, "direct": self.gate, "relay": self.relay}
-        return {**ways, **{peer.name: peer for peer in self.peers.opening}}
+        return {**self.own_ways, **{peer.name: peer for peer in self.peers.opening}}
 
     # --- processes ----------------------------------------------------------------------------------------------------
 

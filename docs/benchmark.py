@@ -1,4 +1,4 @@
-"""Make the page of the benchmark and its pictures from the record in ``docs/data``; :mod:`bench.page` has the words."""
+"""Make the pages of the benchmark and its pictures from the record in ``docs/data``; :mod:`bench` has the words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(_DOCS.parent))
 
 from bench import page as pages  # noqa: E402
-from bench import report  # noqa: E402
+from bench import report, scale  # noqa: E402
 
 _RECORD = _DOCS / "data" / "bench.json"
 PICTURES = tuple(f"docs/pictures/{name}" for name in pages.PICTURES)
@@ -26,6 +26,11 @@ def _hints() -> Mapping[str, Any]:
 def page(table: pages.Table) -> str:
     """Return docs/benchmark.md."""
     return pages.page(report.read(_RECORD), _hints(), table)
+
+
+def scale_page(table: pages.Table) -> str:
+    """Return docs/scale.md."""
+    return scale.page(report.read(_RECORD), table)
 
 
 def picture(path: str) -> str:

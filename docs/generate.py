@@ -470,6 +470,11 @@ def benchmark_page() -> str:
     return _beside("benchmark").page(_table)
 
 
+def scale_page() -> str:
+    """Return docs/scale.md, which a module beside this one makes."""
+    return _beside("benchmark").scale_page(_table)
+
+
 def _picture(path: str) -> Callable[[], str]:
     return lambda: _beside("benchmark").picture(path)
 
@@ -481,6 +486,7 @@ def commands_page() -> str:
 
 PAGES: dict[str, Callable[[], str]] = {
     "docs/benchmark.md": benchmark_page,
+    "docs/scale.md": scale_page,
     **{path: _picture(path) for path in _beside("benchmark").PICTURES},
     "docs/errors.md": errors_page,
     "docs/log.md": log_page,
