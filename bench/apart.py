@@ -13,13 +13,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
 from bench import away, report
 from bench.page import beside_of, rows_of
-from bench.rows import Beside, Result, ratio_row, turns
+from bench.rows import Beside, Result, both_paths, turns
 from bench.world import ROOT, Failed, Way, World, native_environment
 
 #: Seconds of a round trip to the far end.
@@ -61,33 +61,26 @@ def _unknown_names(world: World) -> Iterator[Result]:
     count = 100 if world.quick else 300  # below the gate's limit of look-ups at once
     host = f"*.{_DOMAIN}"
 
-    def measure(way: Way) -> float:
+    def measure(_: str, way: Way) -> float:
         times = world.ask("open", way, ports=world.ports["open"], count=count, host=host, warm_up=10)
         return median(times["open"])
 
-    yield from _both_paths(world, "open, by a name not asked before", measure)
+    yield from both_paths("open, by a name not asked before", "us", turns(world.rounds, measure, world.own_ways))
 
 
 def _far_away(world: World) -> Iterator[Result]:
     """Opens, and 64 bytes there and back, to an end that is 20 ms away."""
     count = 20 if world.quick else 60
-    opens = {"ports": world.ports["open"], "count": count, "host": away.AWAY, "warm_up": 2}
-    yield from _both_paths(
-        world, "open, 20 ms away", lambda way: median(world.ask("open", way, **opens)["open"]), ("<=", 1.02)
-    )
-    trips = {"port": world.ports["echo"][0], "count": count, "host": away.AWAY, "warm_up": 2}
-    yield from _both_paths(
-        world, "64-byte round trip, 20 ms away", lambda way: median(world.ask("round_trips", way, **trips)["times"])
-    )
+    far = {"count": count, "host": away.AWAY, "warm_up": 2}
 
+    def opens(_: str, way: Way) -> float:
+        return median(world.ask("open", way, ports=world.ports["open"], **far)["open"])
 
-def _both_paths(
-    world: World, name: str, measure: Callable[[Way], float], target: tuple[str, float] | None = None
-) -> Iterator[Result]:
-    taken = turns(world.rounds, measure, world.own_ways)
-    yield Beside(name, "us", taken)
-    yield ratio_row(name, "us", taken["native"], taken["direct"], target)
-    yield ratio_row(f"{name}, relay", "us", taken["native"], taken["relay"])
+    def trips(_: str, way: Way) -> float:
+        return median(world.ask("round_trips", way, port=world.ports["echo"][0], **far)["times"])
+
+    yield from both_paths("open, 20 ms away", "us", turns(world.rounds, opens, world.own_ways), ("<=", 1.02))
+    yield from both_paths("64-byte round trip, 20 ms away", "us", turns(world.rounds, trips, world.own_ways))
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from statistics import median
 
-from bench.rows import Beside, Result, against, ratio_row, row, spread, turns
+from bench.rows import Beside, Result, against, both_paths, ratio_row, row, spread, turns
 from bench.world import Gate, Way, World, pinned
 
 #: How many open at once, and what a quick run is content with.
@@ -27,12 +27,9 @@ def opens(world: World) -> Iterator[Result]:
             closed.setdefault(name, []).append(median(times["close"]))
         bare.append(median(world.ask("request", world.gate, count=count)["times"]))
     taken = {name: [median(each) for each in rounds] for name, rounds in opened.items()}
-    yield Beside("open", "us", taken)
+    yield from both_paths("open", "us", taken, ("<=", 6.0))
     yield spread("open", "us", opened)
-    yield ratio_row("open", "us", taken["native"], taken["direct"], ("<=", 6.0))
-    yield ratio_row("open and close", "us", closed["native"], closed["direct"])
-    yield ratio_row("open, relay", "us", taken["native"], taken["relay"])
-    yield ratio_row("open and close, relay", "us", closed["native"], closed["relay"])
+    yield from both_paths("open and close", "us", closed)
     yield ratio_row("open to a bare request", "us", bare, taken["direct"], ("<=", 1.7), "base: a request without work")
     asked = [peer.name for peer in world.peers.opening if peer.is_asked]
     yield from against("open, direct to the fastest peer", "us", taken, asked, "direct", ("<=", 0.7))
@@ -49,7 +46,7 @@ def opens_on_one_core(world: World) -> Iterator[Result]:
     core, others = cores[-1], cores[:-1]
     with world.start_gate("pinned", core=core) as gate, pinned(world.target.pid, *others):
 
-        def measure(through: Way) -> float:
+        def measure(_: str, through: Way) -> float:
             times = world.ask("open", through, ports=world.ports["open"], count=count, core=core)
             return median(times["open"])
 
@@ -70,13 +67,10 @@ def other_opens(world: World) -> Iterator[Result]:
         }
         for name, (case, parameters) in cases.items():
 
-            def measure(way: Way, case: str = case, parameters: dict[str, object] = parameters) -> float:
+            def measure(_: str, way: Way, case: str = case, parameters: dict[str, object] = parameters) -> float:
                 return median(world.ask(case, way, count=count, **parameters)["open"])
 
-            taken = turns(world.rounds, measure, world.own_ways)
-            yield Beside(name, "us", taken)
-            yield ratio_row(name, "us", taken["native"], taken["direct"])
-            yield ratio_row(f"{name}, relay", "us", taken["native"], taken["relay"])
+            yield from both_paths(name, "us", turns(world.rounds, measure, world.own_ways))
 
 
 def opens_per_second(world: World) -> Iterator[Result]:
@@ -93,24 +87,21 @@ def _at_once(world: World, clients: int, kind: str, ways: dict[str, Way]) -> Ite
     at_once = {"processes": 1, "threads": clients} if kind == "threads" else {"processes": clients, "threads": 1}
     failed: dict[str, int] = {}
     costs: dict[str, list[float]] = {}
-    names = {id(way): way_name for way_name, way in ways.items()}
 
-    def measure(way: Way) -> float:
+    def measure(name: str, way: Way) -> float:
         used = way.cpu() if way is not None else 0.0
         figures = world.ask("rate", way, ports=world.ports["open"], seconds=seconds, **at_once)
         if figures["errors"]:
-            failed[names[id(way)]] = failed.get(names[id(way)], 0) + figures["errors"]
+            failed[name] = failed.get(name, 0) + figures["errors"]
         if way is not None and figures["opens"]:
-            costs.setdefault(names[id(way)], []).append((way.cpu() - used) * 1e6 / figures["opens"])
+            costs.setdefault(name, []).append((way.cpu() - used) * 1e6 / figures["opens"])
         return float(figures["rate"])
 
     is_aim = at_once["processes"] == 16
     taken = turns(world.rounds if is_aim else world.few, measure, ways)
-    yield Beside(name, "1/s", taken)
     note = f"gate: {median(costs['direct']):.0f} us of processor time each"
     note += "".join(f"; {count} errors of {way}" for way, count in failed.items())
-    yield ratio_row(name, "1/s", taken["native"], taken["direct"], (">=", 0.6) if is_aim else None, note)
-    yield ratio_row(f"{name}, relay", "1/s", taken["native"], taken["relay"])
+    yield from both_paths(name, "1/s", taken, (">=", 0.6) if is_aim else None, note=note)
     if is_aim:
         asked = [peer.name for peer in world.peers.opening if peer.is_asked]
         yield from against(f"{name}, direct to the best peer", "1/s", taken, asked, "direct", (">=", 1.5))

@@ -17,11 +17,14 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+#: Runs a program in a sandbox of sandlock's.
+SANDLOCKED = str(Path(__file__).with_name("programs") / "sandlocked.py")
 #: Seconds until one of them takes connections.
 _PATIENCE = 10.0
 #: The libraries that programs reach a proxy with, the most common first, and the modules that say they are there.
@@ -175,8 +178,14 @@ def running(scratch: str, targets: Sequence[int]) -> Iterator[Peers]:
                 else:
                     found.append(started[0])
                     shown.append(started[1])
-        checking = [name for name in _CHECKERS if importlib.util.find_spec(name)]
-        missing += [f"{name}: not installed (pip install {name})" for name in _CHECKERS if name not in checking]
+        checking = []
+        for name in _CHECKERS:
+            if importlib.util.find_spec(name) is None:
+                missing.append(f"{name}: not installed (pip install {name})")
+            elif name == "sandlock" and not _runs([sys.executable, SANDLOCKED, sys.executable, "-c", "pass"]):
+                missing.append("sandlock: it does not run on this kernel (it wants Landlock ABI 6, Linux 6.12)")
+            else:
+                checking.append(name)
         shown += [Shown(name, importlib.metadata.version(name), _CHECKERS[name]) for name in checking]
         opening = [
             peer._replace(name=f"{peer.name}, {client}", client=client)
@@ -186,6 +195,11 @@ def running(scratch: str, targets: Sequence[int]) -> Iterator[Peers]:
         ]
         opening += [peer for peer in found if not peer.is_asked] + [Peer(name, name) for name in checking]
         yield Peers(tuple(found), tuple(opening), tuple(shown), tuple(missing))
+
+
+def _runs(argv: Sequence[str]) -> bool:
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.run(argv, check=False, timeout=_PATIENCE, **quiet).returncode == 0
 
 
 def _path() -> str:

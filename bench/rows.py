@@ -149,10 +149,24 @@ def ratio_row(
     return row(name, unit, base, measured, figures, "x", target, note)
 
 
-def turns(rounds: int, measure: Callable[[_Way], float], ways: Mapping[str, _Way]) -> dict[str, list[float]]:
-    """Measure every way once in each round, and return what was taken of each."""
+def both_paths(
+    name: str,
+    unit: str,
+    taken: dict[str, list[float]],
+    direct: tuple[str, float] | None = None,
+    relay: tuple[str, float] | None = None,
+    note: str = "",
+) -> Iterator[Result]:
+    """Yield every way beside the others, and the ratio of either path to native, with their targets."""
+    yield Beside(name, unit, taken)
+    yield ratio_row(name, unit, taken["native"], taken["direct"], direct, note)
+    yield ratio_row(f"{name}, relay", unit, taken["native"], taken["relay"], relay)
+
+
+def turns(rounds: int, measure: Callable[[str, _Way], float], ways: Mapping[str, _Way]) -> dict[str, list[float]]:
+    """Measure every way, by its name and itself, once in each round, and return what was taken of each."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
         for name, way in ways.items():
-            taken[name].append(measure(way))
+            taken[name].append(measure(name, way))
     return taken

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from statistics import median
 
 from bench.peers import Peer
-from bench.rows import Beside, Result, against, ratio_row, row, spread, turns
+from bench.rows import Beside, Result, against, both_paths, row, spread, turns
 from bench.world import Gate, Way, World
 
 _MIB = 1 << 20
@@ -18,21 +18,18 @@ def throughput(world: World) -> Iterator[Result]:
     size = (384 if world.quick else 1024) * _MIB
     less = size // 3  # for peers, which are slow
     costs: dict[str, list[float]] = {}
-    names = {id(way): name for name, way in world.ways.items()}
     for case, port, name in (("send", "sink", "send 1 MiB"), ("receive", "source", "receive")):
 
-        def measure(way: Way, case: str = case, port: str = port) -> float:
+        def measure(name: str, way: Way, case: str = case, port: str = port) -> float:
             count = less if isinstance(way, Peer) else size
             used = way.cpu() if way is not None else 0.0
             rate = float(world.ask(case, way, port=world.ports[port][0], size=count)["rate"]) / 1e9
             if way is not None:
-                costs.setdefault(names[id(way)], []).append((way.cpu() - used) * 1e9 / count)
+                costs.setdefault(name, []).append((way.cpu() - used) * 1e9 / count)
             return rate
 
         taken = turns(world.rounds, measure, world.ways)
-        yield Beside(name, "GB/s", taken)
-        yield ratio_row(name, "GB/s", taken["native"], taken["direct"], (">=", 0.98))
-        yield ratio_row(f"{name}, relay", "GB/s", taken["native"], taken["relay"], (">=", 0.7))
+        yield from both_paths(name, "GB/s", taken, (">=", 0.98), (">=", 0.7))
         copying = [peer.name for peer in world.peers.running]
         yield from against(f"{name}, relay to the best peer", "GB/s", taken, copying, "relay", (">=", 2.0))
     yield Beside("processor time for each GB", "s", costs)
@@ -44,16 +41,13 @@ def streams(world: World) -> Iterator[Result]:
     size = (192 if world.quick else 768) * _MIB
     for case, port in (("send", "sink"), ("receive", "source")):
 
-        def measure(way: Way, case: str = case, port: str = port) -> float:
+        def measure(name: str, way: Way, case: str = case, port: str = port) -> float:
             count = size if way is None or isinstance(way, Gate) else size // 3
             figures = world.ask(case, way, port=world.ports[port][0], size=count, streams=_STREAMS)
             return float(figures["rate"]) / 1e9
 
         taken = turns(world.few, measure, world.ways)
-        name = f"{case}, {_STREAMS} streams"
-        yield Beside(name, "GB/s", taken)
-        yield ratio_row(name, "GB/s", taken["native"], taken["direct"])
-        yield ratio_row(f"{name}, relay", "GB/s", taken["native"], taken["relay"])
+        yield from both_paths(f"{case}, {_STREAMS} streams", "GB/s", taken)
 
 
 def round_trip(world: World) -> Iterator[Result]:
@@ -66,10 +60,8 @@ def round_trip(world: World) -> Iterator[Result]:
                 asked = world.ask("round_trips", through, port=world.ports["echo"][0], count=count, size=size)
                 times.setdefault(way, []).append(asked["times"])
         taken = {way: [median(each) for each in rounds] for way, rounds in times.items()}
-        yield Beside(name, "us", taken)
-        yield spread(name, "us", times)
         small = size == 64
-        yield ratio_row(name, "us", taken["native"], taken["direct"], ("<=", 1.03) if small else None)
-        yield ratio_row(f"{name}, relay", "us", taken["native"], taken["relay"], ("<=", 1.3) if small else None)
+        yield from both_paths(name, "us", taken, ("<=", 1.03) if small else None, ("<=", 1.3) if small else None)
+        yield spread(name, "us", times)
         rivals = [peer.name for peer in world.peers.running]
         yield from against(f"{name}, relay to the best peer", "us", taken, rivals, "relay")

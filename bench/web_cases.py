@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from statistics import median
 
-from bench.rows import Beside, Result, ratio_row, turns
+from bench.rows import Result, both_paths, turns
 from bench.world import Way, World
 
 _LIBRARIES = ("requests", "httpx", "aiohttp")
@@ -16,15 +16,12 @@ def handshakes(world: World) -> Iterator[Result]:
     """An open with a full TLS 1.3 handshake."""
     count = 60 if world.quick else 250
 
-    def measure(way: Way) -> float:
+    def measure(_: str, way: Way) -> float:
         return median(
             world.ask("handshakes", way, port=world.ports["tls"][0], count=count, authority=world.authority)["times"]
         )
 
-    taken = turns(world.few, measure, world.ways)
-    yield Beside("open with TLS", "us", taken)
-    yield ratio_row("open with TLS", "us", taken["native"], taken["direct"])
-    yield ratio_row("open with TLS, relay", "us", taken["native"], taken["relay"])
+    yield from both_paths("open with TLS", "us", turns(world.few, measure, world.ways))
 
 
 def requests(world: World) -> Iterator[Result]:
@@ -36,12 +33,8 @@ def requests(world: World) -> Iterator[Result]:
             continue
         for keep, words in ((True, "one connection"), (False, "a connection each")):
 
-            def measure(way: Way, library: str = library, keep: bool = keep) -> float:
+            def measure(_: str, way: Way, library: str = library, keep: bool = keep) -> float:
                 port = world.ports["http"][0]
                 return float(world.ask("requests", way, library=library, port=port, count=count, keep=keep)["rate"])
 
-            taken = turns(world.few, measure, world.own_ways)
-            name = f"{library}, {words}"
-            yield Beside(name, "1/s", taken)
-            yield ratio_row(name, "1/s", taken["native"], taken["direct"])
-            yield ratio_row(f"{name}, relay", "1/s", taken["native"], taken["relay"])
+            yield from both_paths(f"{library}, {words}", "1/s", turns(world.few, measure, world.own_ways))

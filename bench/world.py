@@ -24,9 +24,7 @@ from outgate.guard import launch
 ROOT = Path(__file__).resolve().parent.parent
 _SOURCE = ROOT / "src"
 _INJECTED = Path("outgate", "client", "autoload")
-_PROGRAMS = ROOT / "bench" / "programs"
-_CLIENT = str(_PROGRAMS / "client.py")
-_SANDLOCKED = str(_PROGRAMS / "sandlocked.py")
+_CLIENT = str(ROOT / "bench" / "programs" / "client.py")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 #: Seconds any one process may take; the slowest takes five.
 _LIMIT = 120.0
@@ -207,7 +205,7 @@ class World:
         if isinstance(way, peers.Peer):
             parameters = {**parameters, "peer": way.route}
             if way.protocol == "sandlock":
-                argv = [sys.executable, _SANDLOCKED, *argv]
+                argv = [sys.executable, peers.SANDLOCKED, *argv]
         argv += [case, json.dumps(parameters)]
         return self._start(argv, env=environ, stdin=subprocess.PIPE)
 

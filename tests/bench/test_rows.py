@@ -62,12 +62,12 @@ def test_rounds_take_every_way_in_turn():
     """Each round measures every way once, before the next round begins."""
     asked = []
 
-    def measure(way):
-        asked.append(way)
+    def measure(name, way):
+        asked.append((name, way))
         return float(len(asked))
 
     assert turns(2, measure, {"native": 0, "direct": 1}) == {"native": [1.0, 3.0], "direct": [2.0, 4.0]}
-    assert asked == [0, 1, 0, 1]
+    assert asked == [("native", 0), ("direct", 1)] * 2
 
 
 def test_speeds_are_what_is_counted_by_the_second():
