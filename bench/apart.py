@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from bench import away, report
-from bench.page import beside_of, rows_of
+from bench.report import beside_of, rows_of
 from bench.rows import Beside, Result, both_paths, turns
 from bench.world import ROOT, Failed, Way, World, native_environment
 

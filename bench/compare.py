@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench import report
-from bench.page import number, rows_of
+from bench.report import number, rows_of
 from bench.rows import Row
 
 

@@ -12,8 +12,8 @@ from bench.world import World
 
 #: At most so many: more want more ephemeral ports than one destination has.
 _MOST = 25_000
-#: What gate, client and target need beside those they hold.
-_OTHERS = 500
+#: Descriptors that gate, client and target need beside those they hold; the target sets a thousand aside.
+_OTHERS = 1500
 #: Seconds for which the loop is watched: a sweep comes every ten, the meter every one.
 _WATCHED, _WATCHED_QUICKLY = 12.0, 3.0
 

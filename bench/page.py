@@ -10,7 +10,8 @@ from statistics import median
 from typing import Any
 
 from bench import plots
-from bench.rows import SHARES, Row, is_speed
+from bench.report import beside_of, number, rows_of
+from bench.rows import SHARES, Row
 
 Table = Callable[[tuple[str, ...], list[tuple[str, ...]]], str]
 
@@ -94,34 +95,6 @@ with `make bench-compare OLD=FOLDER NEW=FOLDER`, which says which ratio moved be
 
 {left_out}
 """
-
-
-def number(value: float | None) -> str:
-    """Return a number in as many characters as a table wants.
-
-    >>> number(12345.6), number(1.5), number(0.01234), number(None)
-    ('12,346', '1.50', '0.012', '')
-    """
-    if value is None:
-        return ""
-    if value >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 100 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
-
-
-def rows_of(record: Mapping[str, Any]) -> dict[str, Row]:
-    """Return the lines of a record by name."""
-    found = {}
-    for each in record["rows"]:
-        values = {**each, "target": tuple(each["target"]) if each["target"] else None}
-        values.pop("reached")
-        found[each["name"]] = Row(**values)
-    return found
-
-
-def beside_of(record: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, list[float]]]]:
-    """Return the unit and what was taken of each way, by name."""
-    return {each["name"]: (each["unit"], each["taken"]) for each in record["beside"]}
 
 
 def _figure(row: Row) -> str:
@@ -280,6 +253,3 @@ def page(record: Mapping[str, Any], hints: Mapping[str, Any], table: Table) -> s
         peers=_peers(record),
         left_out=f"Left out:\n\n{left_out}" if left_out else "Nothing was left out.",
     )
-
-
-__all__ = ["aims", "beside_of", "bounds", "is_speed", "number", "page", "pictures", "rows_of"]

@@ -1,11 +1,11 @@
-"""Write the figures down: a table for people, JSON for programs."""
+"""Write the figures down, a table for people and JSON for programs, and read them again."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,14 @@ FILE = "bench.json"
 _HEAD = ("", "base", "measured", "unit", "figure", "least - most", "target", "", "")
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Return a number in as many characters as a table wants.
+
+    >>> number(12345.6), number(1.5), number(0.01234), number(None)
+    ('12,346', '1.50', '0.012', '')
+    """
     if value is None:
-        return "-"
+        return ""
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 100 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
@@ -33,11 +38,11 @@ def _cells(row: Row) -> tuple[str, ...]:
     target = f"{row.target[0]} {row.target[1]:g}" if row.target else ""
     return (
         row.name,
-        _number(row.base),
-        _number(row.measured),
+        number(row.base),
+        number(row.measured),
         row.unit,
-        f"{_number(row.figure)} {row.kind}",
-        f"{_number(row.least)} - {_number(row.most)}",
+        f"{number(row.figure)} {row.kind}",
+        f"{number(row.least)} - {number(row.most)}",
         target,
         verdict,
         row.note,
@@ -135,3 +140,18 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(recorded, dict) or recorded.get("v") != VERSION:
         raise ValueError(f"{path}: not a record of version {VERSION}; make bench writes one")
     return recorded
+
+
+def rows_of(record: Mapping[str, Any]) -> dict[str, Row]:
+    """Return the lines of a record by name."""
+    found = {}
+    for each in record["rows"]:
+        values = {**each, "target": tuple(each["target"]) if each["target"] else None}
+        values.pop("reached")
+        found[each["name"]] = Row(**values)
+    return found
+
+
+def beside_of(record: Mapping[str, Any]) -> dict[str, tuple[str, dict[str, list[float]]]]:
+    """Return the unit and what was taken of each way, by name."""
+    return {each["name"]: (each["unit"], each["taken"]) for each in record["beside"]}

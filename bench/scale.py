@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from bench.page import number, rows_of
+from bench.report import number, rows_of
 from bench.rows import Row
 
 Table = Callable[[tuple[str, ...], list[tuple[str, ...]]], str]

@@ -20,8 +20,8 @@ from os import close
 
 #: Connections that stay open on the listeners for opens; the client has long closed when its turn comes.
 _KEPT = 512
-#: The same for sockets that a client holds: more than the largest case holds.
-_HELD = 32_768
+#: Of its descriptors, those that are not for sockets which a client holds.
+_OTHERS = 1000
 #: Listeners for opens: each has all ephemeral ports, so that TIME_WAIT never runs a fast client out of them.
 _OPEN_PORTS = 8
 _BUFFER = 1 << 20
@@ -176,7 +176,7 @@ def main() -> None:
     threading.Thread(target=counter.take, daemon=True).start()
     threading.Thread(target=_udp_echo, args=(echo,), daemon=True).start()
     taken = {}
-    for name, count, most in (("open", _OPEN_PORTS, _KEPT // _OPEN_PORTS), ("hold", 1, _HELD)):
+    for name, count, most in (("open", _OPEN_PORTS, _KEPT // _OPEN_PORTS), ("hold", 1, hard - _OTHERS)):
         ports[name] = []
         for _ in range(count):
             listener = _listener()

@@ -166,7 +166,9 @@ class World:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
-            raise Failed(f"{process.args} ended with status {process.wait()}")
+            assert isinstance(process.args, list)
+            words = " ".join(Path(word).name for word in process.args[1:3])
+            raise Failed(f"{words} ended with status {process.wait()}")
         return line
 
     @contextlib.contextmanager

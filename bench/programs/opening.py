@@ -135,10 +135,7 @@ def rate(ports: List[int], seconds: float, processes: int, threads: int, peer: R
     failed = sum(os.waitpid(child, 0)[1] != 0 for child in children)
     if failed:
         raise ChildProcessError(f"{failed} of {processes} processes that open connections failed")
-    return {
-        "rate": sum(each["rate"] for each in made),
-        **{n: sum(each[n] for each in made) for n in ("opens", "errors")},
-    }
+    return {name: sum(each[name] for each in made) for name in ("rate", "opens", "errors")}
 
 
 class _Beginning:

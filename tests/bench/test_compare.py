@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from bench.page import rows_of
+from bench.report import rows_of
 from bench.rows import row
 
 from bench import compare, report

@@ -28,7 +28,7 @@ def test_a_record_survives_being_written(tmp_path):
     report.write(tmp_path / report.FILE, record())
     read = report.read(tmp_path)
     assert read == json.loads(json.dumps(report._short(record())))
-    assert list(page.rows_of(read)) == [row.name for row in page.rows_of(record()).values()]
+    assert list(report.rows_of(read)) == [row.name for row in report.rows_of(record()).values()]
 
 
 def test_bounds_go_from_the_easiest_to_the_hardest():
@@ -73,7 +73,7 @@ def test_every_picture_is_made_of_a_whole_record():
     assert page.pictures(report.record({}, 1, True, 0, results()[-1:], (), ())) == {}
 
 
-@pytest.mark.parametrize("name", [row.name for row in page.rows_of(_RECORDED).values() if row.reached is False])
+@pytest.mark.parametrize("name", [row.name for row in report.rows_of(_RECORDED).values() if row.reached is False])
 def test_every_miss_on_the_page_has_a_reason(name):
     """What the recorded run misses, docs/data/bench.toml says why."""
     assert _HINTS["rows"].get(name, {}).get("why"), f"say in docs/data/bench.toml why {name!r} is missed"
@@ -82,7 +82,7 @@ def test_every_miss_on_the_page_has_a_reason(name):
 @pytest.mark.parametrize("name", _HINTS["rows"])
 def test_every_reason_is_of_a_line_with_a_target(name):
     """docs/data/bench.toml speaks of lines that are in the recorded run and have a target."""
-    assert page.rows_of(_RECORDED)[name].target is not None
+    assert report.rows_of(_RECORDED)[name].target is not None
 
 
 @pytest.mark.parametrize("test", [each["test"] for each in _HINTS["tested"]])

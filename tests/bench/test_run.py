@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import page, report, run
+from bench import report, run
 
 pytestmark = pytest.mark.slow
 
@@ -13,7 +13,7 @@ def test_a_run_writes_a_record_and_its_page(tmp_path, capsys):
     """A run of one case leaves a record with every way in it and a page, and ends well."""
     assert run.main(["--quick", "--rounds", "1", "--only", "other_opens", "--into", str(tmp_path)]) == 0
     recorded = report.read(tmp_path)
-    unit, taken = page.beside_of(recorded)["open, refused by the other end"]
+    unit, taken = report.beside_of(recorded)["open, refused by the other end"]
     assert unit == "us"
     assert {way: len(figures) for way, figures in taken.items()} == {"native": 1, "direct": 1, "relay": 1}
     assert "open, by a name" in (tmp_path / "benchmark.md").read_text(encoding="utf-8")

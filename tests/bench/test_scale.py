@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from bench.page import rows_of
+from bench.report import rows_of
 
 from bench import scale
 from support.bench_records import record
