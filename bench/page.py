@@ -6,6 +6,7 @@ Whoever reads a record needs nothing of what measured it: this is used by ``docs
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from statistics import median
 from typing import Any
 
@@ -120,20 +121,31 @@ def bounds(row: Row, others: Sequence[float]) -> list[float]:
     return sorted({bound, *others}, reverse=way == "<=")
 
 
-def aims(rows: Mapping[str, Row], hints: Mapping[str, Any], table: Table) -> tuple[str, str]:
+def hint(hints: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return what docs/data/bench.toml says of a line; a ``*`` there stands for a number that hosts decide."""
+    return next((said for pattern, said in hints["rows"].items() if fnmatchcase(name, pattern)), {})
+
+
+def is_busy(facts: Mapping[str, Any]) -> bool:
+    """Whether so much else ran before a run that what it says of aims is worth little."""
+    return bool(facts.get("load_before", 0) > facts.get("cpus", 1))
+
+
+def aims(record: Mapping[str, Any], hints: Mapping[str, Any], table: Table) -> tuple[str, str]:
     """Return the table of what was aimed at, and the reasons why some of it is missed.
 
     :param hints: docs/data/bench.toml: further bounds of lines, reasons, and what tests hold.
     """
     lines, whys = [], []
-    for name, row in rows.items():
+    unknown = "the machine was busy with other things." if is_busy(record["facts"]) else "not known yet."
+    for name, row in rows_of(record).items():
         if row.target is None:
             continue
-        hint = hints["rows"].get(name, {})
-        verdicts = [_bound(row, bound) for bound in bounds(row, hint.get("bounds", ()))]
+        said = hint(hints, name)
+        verdicts = [_bound(row, bound) for bound in bounds(row, said.get("bounds", ()))]
         lines.append((name, _figure(row), _range(row), "; ".join(verdicts)))
         if not row.reached:
-            whys.append(f"- **{name}**: {hint.get('why', 'not known yet.')}")
+            whys.append(f"- **{name}**: {said.get('why', unknown)}")
     lines += [
         (each["name"], each["figure"], "", f"{each['aim']}, held by `{each['test']}`") for each in hints["tested"]
     ]
@@ -222,9 +234,11 @@ def page(record: Mapping[str, Any], hints: Mapping[str, Any], table: Table) -> s
     :param table: makes a table of a head and lines.
     """
     rows = rows_of(record)
-    aimed, whys = aims(rows, hints, table)
+    aimed, whys = aims(record, hints, table)
     facts = [(name.replace("_", " "), str(value)) for name, value in record["facts"].items()]
     minutes = f"{record['seconds'] / 60:.0f} min" + (", a quick run: rough figures" if record["quick"] else "")
+    if is_busy(record["facts"]):
+        minutes += ", on a machine that was **busy with other things**: take another one's figures"
     drawn = [f"![{name.removesuffix('.svg')}](pictures/{name})" for name in pictures(record)]
     left_out = "\n".join(f"- {line}" for line in record["left_out"])
     return _PAGE.format(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from fnmatch import fnmatchcase
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -23,6 +24,10 @@ def _table(head, rows):
     return "\n".join(" | ".join(line) for line in (head, *rows))
 
 
+def _record(*rows, facts=None):
+    return report.record(facts or {}, 1, False, 1.0, rows, (), ())
+
+
 def test_a_record_survives_being_written(tmp_path):
     """What is written is read back, to four digits."""
     report.write(tmp_path / report.FILE, record())
@@ -35,7 +40,7 @@ def test_bounds_go_from_the_easiest_to_the_hardest():
     """Every bound of a line is said to be missed or not, the one that is kept most easily first."""
     row = ratio_row("open", "us", [10.0], [50.0], ("<=", 6.0))
     hints = {"rows": {"open": {"bounds": [4, 7], "why": "two wake-ups."}}, "tested": []}
-    told, whys = page.aims({"open": row}, hints, _table)
+    told, whys = page.aims(_record(row), hints, _table)
     assert told.endswith("≤ 7; ≤ 6; ≤ 4 **missed**")
     assert whys == "All are reached."
     assert page.bounds(ratio_row("rate", "1/s", [1.0], [1.0], (">=", 0.6)), [0.7, 0.5]) == [0.5, 0.6, 0.7]
@@ -45,14 +50,29 @@ def test_what_is_missed_has_its_reason():
     """A line that misses its own bound is listed with the reason that is known."""
     row = ratio_row("open", "us", [10.0], [90.0], ("<=", 6.0))
     hints = {"rows": {"open": {"why": "two wake-ups."}}, "tested": []}
-    _, whys = page.aims({"open": row}, hints, _table)
+    _, whys = page.aims(_record(row), hints, _table)
     assert whys == "Why some are missed:\n\n- **open**: two wake-ups."
+
+
+@pytest.mark.parametrize(("load", "says"), [(0.5, "not known yet."), (2.5, "the machine was busy with other things.")])
+def test_a_miss_without_a_reason_is_said_so(load, says):
+    """Where no reason is known the page says that, or that the machine was busy."""
+    row = ratio_row("open", "us", [10.0], [90.0], ("<=", 6.0))
+    facts = {"cpus": 2, "load_before": load}
+    assert page.aims(_record(row, facts=facts), _NOTHING, _table)[1].endswith(f"- **open**: {says}")
+
+
+def test_a_number_of_the_hosts_may_stand_in_a_name():
+    """A reason for a line whose name has a number in it is found whatever the number."""
+    hints = {"rows": {"gate, * sockets sending": {"why": "TCP_INFO."}}}
+    assert page.hint(hints, "gate, 9,500 sockets sending") == {"why": "TCP_INFO."}
+    assert page.hint(hints, "gate, memory") == {}
 
 
 def test_what_tests_hold_is_said_too():
     """What no run measures stands among the aims with the test that holds it."""
     hints = {"rows": {}, "tested": [{"name": "meter", "figure": "0", "aim": "0", "test": "tests/a.py"}]}
-    told, _ = page.aims({}, hints, _table)
+    told, _ = page.aims(_record(), hints, _table)
     assert told.endswith("meter | 0 |  | 0, held by `tests/a.py`")
 
 
@@ -73,16 +93,17 @@ def test_every_picture_is_made_of_a_whole_record():
     assert page.pictures(report.record({}, 1, True, 0, results()[-1:], (), ())) == {}
 
 
-@pytest.mark.parametrize("name", [row.name for row in report.rows_of(_RECORDED).values() if row.reached is False])
-def test_every_miss_on_the_page_has_a_reason(name):
-    """What the recorded run misses, docs/data/bench.toml says why."""
-    assert _HINTS["rows"].get(name, {}).get("why"), f"say in docs/data/bench.toml why {name!r} is missed"
+def test_every_miss_on_the_page_has_a_reason():
+    """What the recorded run misses docs/data/bench.toml gives a reason for, unless the machine was busy."""
+    missed = [row.name for row in report.rows_of(_RECORDED).values() if row.reached is False]
+    unsaid = [name for name in missed if not page.hint(_HINTS, name).get("why")]
+    assert page.is_busy(_RECORDED["facts"]) or not unsaid, "say in docs/data/bench.toml why these are missed"
 
 
-@pytest.mark.parametrize("name", _HINTS["rows"])
-def test_every_reason_is_of_a_line_with_a_target(name):
+@pytest.mark.parametrize("pattern", _HINTS["rows"])
+def test_every_reason_is_of_a_line_with_a_target(pattern):
     """docs/data/bench.toml speaks of lines that are in the recorded run and have a target."""
-    assert report.rows_of(_RECORDED)[name].target is not None
+    assert any(row.target and fnmatchcase(name, pattern) for name, row in report.rows_of(_RECORDED).items())
 
 
 @pytest.mark.parametrize("test", [each["test"] for each in _HINTS["tested"]])
