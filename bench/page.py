@@ -60,7 +60,7 @@ PICTURES = (
 _PAGE = """\
 # Benchmark
 
-<!-- Made by docs/generate.py from docs/data/bench.json; do not edit. -->
+<!-- Made by docs/generate.py; do not edit. -->
 
 What outgate costs beside native sockets and beside what else carries or checks connections for programs, all in one
 run: every round takes each way once, from a fresh client process, and a ratio is always of two figures of the same

@@ -87,7 +87,7 @@ def gates_worth_running(of: Costs, cores: int) -> int:
 _PAGE = """\
 # How far one gate goes
 
-<!-- Made by docs/generate.py from docs/data/bench.json; do not edit. -->
+<!-- Made by docs/generate.py; do not edit. -->
 
 One gate is one loop on one core, with threads beside it for what may block. So it is soon said what it carries: what
 each thing costs of that core. Measured in the run of the [benchmark](benchmark.md) ({date}, {processor}):
