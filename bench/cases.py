@@ -1,4 +1,4 @@
-"""Measure each figure natively and through the gate, turn by turn, and hold it against its target.
+"""Measure deciding, looking up and starting; and list every case that there is.
 
 Every round takes one native measurement and one through the gate, each from a fresh client process, and a ratio is
 always of two from the same round: what else the machine does then weighs on both.

@@ -48,7 +48,7 @@ def collect() -> dict[str, object]:
     return {
         "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         "commit": _commit(),
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],  # what follows is the name of somebody's build
         "processor": _processor(),
         "cpus": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),

@@ -110,11 +110,18 @@ def record(
 
 
 def write(path: Path, recorded: dict[str, Any]) -> None:
-    """Write a record as JSON, numbers to four digits; the file is either whole or not there."""
+    """Write a record as JSON, a result a line, numbers to four digits; the file is either whole or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(_short(recorded), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    parts = (f"{json.dumps(name)}: {_json(value)}" for name, value in _short(recorded).items())
+    unfinished.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
     os.replace(unfinished, path)
+
+
+def _json(value: Any) -> str:
+    if isinstance(value, list) and value:
+        return "[\n  " + ",\n  ".join(json.dumps(each, ensure_ascii=False) for each in value) + "\n ]"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _short(value: Any) -> Any:
