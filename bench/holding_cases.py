@@ -12,15 +12,15 @@ from bench.world import World
 
 #: At most so many: more want more ephemeral ports than one destination has.
 _MOST = 25_000
-#: Descriptors that gate, client and target need beside those they hold; the target sets a thousand aside.
-_OTHERS = 1500
+#: A gate gives one app three quarters of its descriptors; of those the client's pool, and what it needs beside.
+_OTHERS = 100
 #: Seconds for which the loop is watched: a sweep comes every ten, the meter every one.
 _WATCHED, _WATCHED_QUICKLY = 12.0, 3.0
 
 
 def holding(world: World) -> Iterator[Result]:
     """Resident bytes of the gate for each connection that a program holds, and the lateness of its loop meanwhile."""
-    limit = min(_MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[1] - _OTHERS)
+    limit = min(_MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[1] * 3 // 4 - _OTHERS)
     counts = [count for count in (10, 1000, 10_000) if count <= limit]
     if not world.quick and limit > counts[-1]:
         counts.append(limit)

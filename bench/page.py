@@ -72,15 +72,15 @@ round. Medians over {rounds} rounds{few}; in brackets the ratio to native, or th
 Run it on your machine with `make bench` (`make bench QUICK=1` for a rough one), and hold two runs against each other
 with `make bench-compare OLD=FOLDER NEW=FOLDER`, which says which ratio moved beyond its spread.
 
+## Pictures
+
+{pictures}
+
 ## What was aimed at
 
 {aims}
 
 {whys}
-
-## Pictures
-
-{pictures}
 
 ## Every way beside the others
 
