@@ -20,6 +20,8 @@ from os import close
 
 #: Connections that stay open on the listeners for opens; the client has long closed when its turn comes.
 _KEPT = 512
+#: The same for connections that are held: the kernel looks long for a free port where half of them are taken.
+_HOLD_PORTS = 8
 #: Of its descriptors, those that are not for sockets which a client holds.
 _OTHERS = 1000
 #: Listeners for opens: each has all ephemeral ports, so that TIME_WAIT never runs a fast client out of them.
@@ -176,7 +178,10 @@ def main() -> None:
     threading.Thread(target=counter.take, daemon=True).start()
     threading.Thread(target=_udp_echo, args=(echo,), daemon=True).start()
     taken = {}
-    for name, count, most in (("open", _OPEN_PORTS, _KEPT // _OPEN_PORTS), ("hold", 1, hard - _OTHERS)):
+    for name, count, most in (
+        ("open", _OPEN_PORTS, _KEPT // _OPEN_PORTS),
+        ("hold", _HOLD_PORTS, (hard - _OTHERS) // _HOLD_PORTS),
+    ):
         ports[name] = []
         for _ in range(count):
             listener = _listener()

@@ -223,7 +223,7 @@ class World:
     @contextlib.contextmanager
     def holding(self, gate: Gate, counts: list[int], case: str = "hold") -> Iterator[Callable[[], None]]:
         """Run a client that holds connections; each call of what is yielded has it go on to the next number."""
-        client = self._client(case, gate, {"port": self.ports["hold"][0], "counts": counts})
+        client = self._client(case, gate, {"ports": self.ports["hold"], "counts": counts})
         self._line(client)
 
         def more() -> None:

@@ -5,6 +5,7 @@ The same file runs natively, in the environment that loads outgate's client, and
 """
 
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -186,16 +187,16 @@ def passing_on(port: int, count: int) -> None:
     _say(**{name: each[WARM_UP:] for name, each in times.items()})
 
 
-def park(port: int, counts: List[int]) -> None:
+def park(ports: List[int], counts: List[int]) -> None:
     """Share connections and close them, so that nobody has them: up to each number in turn, when a line comes in."""
     import outgate
 
-    parked = 0
+    parked, every = 0, itertools.cycle(ports)
     _say(ready=True)
     for count in counts:
         sys.stdin.readline()
         while parked < count:
-            with _connect(port) as sock:
+            with _connect(next(every)) as sock:
                 outgate.descriptor(sock)
             parked += 1
         _say(parked=parked)
@@ -238,28 +239,28 @@ def look_ups(count: int, denied: str) -> None:
     _say(**{name: taken[WARM_UP:] for name, taken in times.items()})
 
 
-def hold(port: int, counts: List[int]) -> None:
+def hold(ports: List[int], counts: List[int]) -> None:
     """Hold each number of connections in turn: on to the next when a line comes in."""
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    address = ("127.0.0.1", port)
+    every = itertools.cycle([("127.0.0.1", port) for port in ports])
     for _ in range(WARM_UP):
-        socket.create_connection(address).close()
+        socket.create_connection(next(every)).close()
     held: List[socket.socket] = []
     _say(ready=True)
     for count in counts:
         sys.stdin.readline()
         while len(held) < count:
             sock = socket.socket()
-            sock.connect(address)
+            sock.connect(next(every))
             held.append(sock)
         _say(held=len(held))
     sys.stdin.readline()
 
 
-def drip(port: int, counts: List[int], interval: float = 0.5) -> None:
+def drip(ports: List[int], counts: List[int], interval: float = 0.5) -> None:
     """Hold that many connections, and send a byte on each of them again and again, until a line comes in."""
     import resource
     import threading
@@ -267,7 +268,7 @@ def drip(port: int, counts: List[int], interval: float = 0.5) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     _say(ready=True)
-    held = []
+    held, every = [], itertools.cycle(ports)
     ended = threading.Event()
 
     def send() -> None:
@@ -278,7 +279,7 @@ def drip(port: int, counts: List[int], interval: float = 0.5) -> None:
     for count in counts:
         sys.stdin.readline()
         while len(held) < count:
-            held.append(socket.create_connection(("127.0.0.1", port)))
+            held.append(socket.create_connection(("127.0.0.1", next(every))))
         _say(held=len(held))
     sender = threading.Thread(target=send)
     sender.start()
