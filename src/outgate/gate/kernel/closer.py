@@ -29,8 +29,8 @@ class Closer:
     def __init__(self, name: str) -> None:
         self._name = name
         self._queue: queue.SimpleQueue[Closable | Callable[[], None] | None] = queue.SimpleQueue()
-        # Held but for the moment in which somebody is in a hurry. An Event would do, in a dozen lines of Python for each
-        # wait, which the loop's thread would wait for in turn.
+        # Held but for the moment in which somebody is in a hurry. An Event would do, but each of its waits is a dozen
+        # lines of Python, for which the loop's thread waits in turn.
         self._calm = threading.Lock()
         self._calm.acquire()
         self._thread: threading.Thread | None = None
