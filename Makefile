@@ -8,11 +8,12 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Ready when this file is younger than what it was made from; so are the libraries that only integration tests use, and
-# what builds the site.
+# Ready when this file is younger than what it was made from; so are the libraries that only integration tests use, what
+# builds the site, and what the benchmark measures beside outgate.
 READY := $(VENV)/.ready
 LIBRARIES := $(VENV)/.libraries
 DOCS := $(VENV)/.docs
+BENCH := $(VENV)/.bench
 DEV_GROUPS := tests lint typing examples
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
@@ -62,8 +63,12 @@ check-full: $(LIBRARIES) ## check, and other Pythons, CPython's tests, more exam
 	@$(BIN)/python tests/full.py $(PARTS)
 
 .PHONY: bench
-bench: $(READY) ## measure against native sockets: one table, and JSON in bench/results
-	@$(BIN)/python bench/run.py
+bench: $(BENCH) ## measure beside native sockets and every peer, into bench/results; QUICK=1, RECORD=1 (into docs), ONLY=relay,udp
+	@$(BIN)/python bench/run.py $(if $(QUICK),--quick) $(if $(RECORD),--record) $(if $(ONLY),--only $(ONLY))
+
+.PHONY: bench-compare
+bench-compare: $(READY) ## say which figure moved beyond its spread between two runs: OLD=bench/results/… NEW=bench/results/…
+	@$(BIN)/python -m bench.compare $(OLD) $(NEW)
 
 .PHONY: docs
 docs: $(DOCS) ## write the pages that follow from the code, and build the site into build/site; warnings are errors
@@ -73,13 +78,13 @@ docs: $(DOCS) ## write the pages that follow from the code, and build the site i
 .PHONY: constraints
 constraints: ## take the newest versions into constraints.txt
 	@scratch=$$(mktemp -d); trap 'rm -rf "$$scratch"' EXIT; \
-	$(MAKE) --no-print-directory VENV="$$scratch" CONSTRAINTS=/dev/null "$$scratch/.libraries" "$$scratch/.docs"; \
+	$(MAKE) --no-print-directory VENV="$$scratch" CONSTRAINTS=/dev/null "$$scratch/.libraries" "$$scratch/.docs" "$$scratch/.bench"; \
 	{ grep '^#' constraints.txt; "$$scratch/bin/python" -m pip freeze --exclude-editable; } >"$$scratch/new"; \
 	cp "$$scratch/new" constraints.txt
 
 .PHONY: clean
 clean: ## remove what was made: environments, caches, results
-	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build bench/results/*.json
+	rm -rf .venv .venv-* .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build bench/results
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 CONSTRAINTS ?= constraints.txt
@@ -102,6 +107,12 @@ $(LIBRARIES): $(READY)
 	@$(call requirements,libraries) >$(VENV)/libraries.txt
 	@echo "installing libraries for the integration tests into $(VENV)"
 	@$(PIP) install --constraint $(CONSTRAINTS) --requirement $(VENV)/libraries.txt
+	@touch $@
+
+$(BENCH): $(READY)
+	@$(call requirements,bench) >$(VENV)/bench.txt
+	@echo "installing what the benchmark measures into $(VENV)"
+	@$(PIP) install --constraint $(CONSTRAINTS) --requirement $(VENV)/bench.txt
 	@touch $@
 
 $(DOCS): $(READY)

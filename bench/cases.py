@@ -1,4 +1,4 @@
-"""Measure each figure natively and through the gate, turn by turn, and hold it against its target.
+"""Measure deciding, looking up and starting; and list every case that there is.
 
 Every round takes one native measurement and one through the gate, each from a fresh client process, and a ratio is
 always of two from the same round: what else the machine does then weighs on both.
@@ -6,8 +6,6 @@ always of two from the same round: what else the machine does then weighs on bot
 
 from __future__ import annotations
 
-import os
-import resource
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -15,80 +13,23 @@ from pathlib import Path
 from statistics import median
 
 from bench import decisions
+from bench.apart import in_a_namespace
 from bench.booking_cases import booked_opens, charging, metering, usage_of_a_million
 from bench.gate import DENIED
-from bench.relay_cases import datagrams, relay_memory, relay_opens
-from bench.rows import Row, ratio_row, row, turns
+from bench.holding_cases import holding
+from bench.open_cases import cost_of_opens, opens, opens_on_one_core, opens_per_second, other_opens
+from bench.relay_cases import datagrams, relay_memory
+from bench.rows import Result, Row, ratio_row, row
 from bench.sharing_cases import parked_memory, passing_on, sweeps
-from bench.streams import round_trip, throughput
-from bench.world import Gate, Way, World, native_environment, pinned
+from bench.streams import round_trip, streams, throughput
+from bench.web_cases import handshakes, requests
+from bench.world import World, native_environment
 from outgate.core.paths import SOCKET_VARIABLE
-
-# --- opening ----------------------------------------------------------------------------------------------------------
-
-
-def opens(world: World) -> Iterator[Row]:
-    """socket() and connect(), blocking, and with close(); and a bare request to the gate."""
-    count = 500 if world.quick else 1200
-    opened: tuple[list[float], list[float]] = ([], [])
-    closed: tuple[list[float], list[float]] = ([], [])
-    bare: list[float] = []
-    for _ in range(world.rounds):
-        for at, gate in enumerate((None, world.gate)):
-            times = world.ask("open", gate, ports=world.ports["open"], count=count)
-            opened[at].append(median(times["open"]))
-            closed[at].append(median(times["close"]))
-        bare.append(median(world.ask("request", world.gate, count=count)["times"]))
-    yield ratio_row("open", "us", *opened, ("<=", 8.0))
-    yield ratio_row("open and close", "us", *closed)
-    note = "base: a request without work"
-    yield ratio_row("open to a bare request", "us", bare, opened[1], ("<=", 2.0), note)
-
-
-def opens_on_one_core(world: World) -> Iterator[Row]:
-    """The same with gate and client on one core and the target on the others."""
-    cores = sorted(os.sched_getaffinity(0))
-    if len(cores) < 2:
-        return
-    count = 500 if world.quick else 1200
-    core, others = cores[-1], cores[:-1]
-    with world.start_gate("pinned", core=core) as gate, pinned(world.target.pid, *others):
-
-        def measure(through: Way) -> float:
-            times = world.ask("open", through, ports=world.ports["open"], count=count, core=core)
-            return median(times["open"])
-
-        taken = turns(world.rounds, measure, {"native": None, "direct": gate})
-    yield ratio_row("open, one core", "us", taken["native"], taken["direct"], ("<=", 5.5))
-
-
-def opens_per_second(world: World) -> Iterator[Row]:
-    """Open and close in several processes at once."""
-    seconds = 0.6 if world.quick else 1.2
-    for clients in (1, 4, 16):
-        cost: list[float] = []
-        errors = 0
-
-        def measure(gate: Gate | None, clients: int = clients, cost: list[float] = cost) -> float:
-            nonlocal errors
-            before = gate.cpu() if gate is not None else 0.0
-            figures = world.ask_many(clients, "rate", gate, ports=world.ports["open"], seconds=seconds)
-            errors += sum(each["errors"] for each in figures)
-            if gate is not None:
-                cost.append((gate.cpu() - before) * 1e6 / sum(each["opens"] for each in figures))
-            return float(sum(each["opens"] / each["seconds"] for each in figures))
-
-        taken = turns(world.rounds, measure, {"native": None, "direct": world.gate})
-        name = f"opens, {clients} client" + ("s" if clients > 1 else "")
-        target = (">=", 0.5) if clients == 16 else None
-        note = f"gate: {median(cost):.0f} us of CPU each" + (f"; {errors} errors" if errors else "")
-        yield ratio_row(name, "1/s", taken["native"], taken["direct"], target, note)
-
 
 # --- deciding ---------------------------------------------------------------------------------------------------------
 
 
-def deciding(world: World) -> Iterator[Row]:
+def deciding(world: World) -> Iterator[Result]:
     """The pure decision under a policy of ten thousand rules."""
     count = 2000 if world.quick else 10_000
     taken: dict[str, list[float]] = {}
@@ -99,7 +40,7 @@ def deciding(world: World) -> Iterator[Row]:
         yield row(f"decision, {name}", "us", [], figures, figures, "us", ("<=", 5.0), f"{decisions.RULES:,} rules")
 
 
-def look_ups(world: World) -> Iterator[Row]:
+def look_ups(world: World) -> Iterator[Result]:
     """A look-up that the gate remembers, and what a refusal takes."""
     count = 500 if world.quick else 1500
     bare: list[float] = []
@@ -119,7 +60,7 @@ def look_ups(world: World) -> Iterator[Row]:
 # --- starting ---------------------------------------------------------------------------------------------------------
 
 
-def starts(world: World) -> Iterator[Row]:
+def starts(world: World) -> Iterator[Result]:
     """What ``outgate run`` and loading the client add to the start of a program."""
     script = Path(sys.executable).with_name("outgate")
     outgate = [str(script)] if script.exists() else [sys.executable, "-m", "outgate"]
@@ -158,35 +99,21 @@ def _started(
     return row(name, "ms", native, direct, more, "ms", ("<=", bound))
 
 
-# --- holding ----------------------------------------------------------------------------------------------------------
-
-
-def memory(world: World) -> Iterator[Row]:
-    """Resident bytes of the gate for each socket that a program holds."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    counts = [count for count in (1000, 5000) if count + 200 < most]
-    taken: dict[int, list[float]] = {count: [] for count in counts}
-    for _ in range(1 if world.quick else min(3, world.rounds)):
-        with world.start_gate("memory") as gate, world.holding(gate, counts) as more:
-            before = gate.memory()
-            for count in counts:
-                more()
-                taken[count].append((gate.memory() - before) / count)
-    for count, figures in taken.items():
-        yield row(f"gate memory, {count:,} held", "B", [], figures, figures, "B each", ("<=", 1024))
-
-
-CASES: tuple[Callable[[World], Iterator[Row]], ...] = (
+CASES: tuple[Callable[[World], Iterator[Result]], ...] = (
     throughput,
+    streams,
     round_trip,
     opens,
+    other_opens,
     opens_on_one_core,
     opens_per_second,
+    cost_of_opens,
+    handshakes,
+    requests,
     deciding,
     look_ups,
     starts,
-    memory,
-    relay_opens,
+    holding,
     relay_memory,
     datagrams,
     passing_on,
@@ -196,11 +123,12 @@ CASES: tuple[Callable[[World], Iterator[Row]], ...] = (
     booked_opens,
     metering,
     usage_of_a_million,
+    in_a_namespace,
 )
 
 #: Words for several cases.
 GROUPS: dict[str, tuple[str, ...]] = {
-    "relay": ("throughput", "round_trip", "relay_opens", "relay_memory"),
+    "relay": ("throughput", "streams", "round_trip", "opens", "relay_memory"),
     "udp": ("datagrams",),
     "booking": ("charging", "booked_opens", "metering", "usage_of_a_million"),
     "sharing": ("passing_on", "parked_memory", "sweeps"),

@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import resource
+import subprocess
+import time
 from pathlib import Path
 
 import outgate
@@ -31,10 +34,21 @@ def _processor() -> str:
     return platform.machine()
 
 
+def _commit() -> str:
+    """Return what git calls the tree, with a word where it has changes; empty outside of a checkout."""
+    argv = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=, changed"]
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=10).stdout.strip()
+    except OSError:
+        return ""
+
+
 def collect() -> dict[str, object]:
     """Return the facts that the figures depend on."""
     return {
-        "kernel": platform.release(),
+        "date": time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
+        "commit": _commit(),
+        "kernel": platform.release().partition("-")[0],  # what follows is the name of somebody's build
         "processor": _processor(),
         "cpus": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
@@ -44,5 +58,7 @@ def collect() -> dict[str, object]:
         "msgspec": _version("msgspec"),
         "congestion_control": _read("/proc/sys/net/ipv4/tcp_congestion_control"),
         "tcp_fastopen": _read("/proc/sys/net/ipv4/tcp_fastopen"),
+        "tcp_tw_reuse": _read("/proc/sys/net/ipv4/tcp_tw_reuse"),
+        "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
         "load_before": round(os.getloadavg()[0], 2),
     }

@@ -1,12 +1,16 @@
 """Be the gate that is measured: the development policy with one denied name, limits that no case reaches, and a log
 in a scratch folder.
 
-Started by :mod:`bench.world` as ``python -m bench.gate PIDFD SOCKET PATH [booked]``; prints a line when it is ready,
-and ends with the process behind the pidfd. Where it is ``booked`` it keeps a ledger, a state file and metrics.
+Started by :mod:`bench.world` as ``python -m bench.gate PIDFD SOCKET PATH [booked] [lag]``; prints a line when it is
+ready, and ends with the process behind the pidfd. Where it is ``booked`` it keeps a ledger, a state file and metrics;
+with ``lag`` it watches its loop, and prints on SIGUSR2 what it has seen since the last one.
 """
 
+import json
 import os
+import signal
 import sys
+import time
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -16,16 +20,41 @@ from outgate.gate import main as gate_main
 from outgate.gate.configuration import config
 from outgate.gate.configuration.ledgers import file_url
 from outgate.gate.configuration.settings import LedgerSettings
+from outgate.gate.server import Gate
 
-#: The largest case holds 5,000.
-_OPEN_SOCKETS = 20_000
+#: More than the largest case holds.
+_OPEN_SOCKETS = 40_000
+#: Seconds between two looks at how late the loop is.
+_LOOK = 0.005
 #: Connects a minute: the default is checked as a program's would be, and lets all of them through.
 _CONNECTS = 10**9
 #: What the case of refused look-ups asks for.
 DENIED = "denied.example"
 
 
-def main(pidfd: int, socket_path: str, path: str, booked: bool) -> int:
+class _Lateness:
+    """Sees again and again by how many seconds the loop is late, and prints a list of it on SIGUSR2."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._loop = gate.loop
+        self._seen: list[float] = []
+        self._loop.add_signal_handler(signal.SIGUSR2, self._tell)
+        self._wait()
+
+    def _wait(self) -> None:
+        self._due = time.monotonic() + _LOOK  # not the loop's own clock, which stands still while it is held
+        self._loop.call_later(_LOOK, self._look)
+
+    def _look(self) -> None:
+        self._seen.append(time.monotonic() - self._due)
+        self._wait()
+
+    def _tell(self) -> None:
+        print(json.dumps(self._seen), flush=True)
+        self._seen = []
+
+
+def main(pidfd: int, socket_path: str, path: str, words: list[str]) -> int:
     """Serve at the socket's path, on the direct or the relay path, until the process behind the pidfd ends."""
     settings = config.default_settings(os.getuid(), dev=True, path=path)
     policy = Policy.build("default", deny=[DENIED], dev=True)
@@ -34,14 +63,20 @@ def main(pidfd: int, socket_path: str, path: str, booked: bool) -> int:
     apps = {name: replace(app, **own) for name, app in settings.apps.items()}
     gate = replace(settings.gate, socket=socket_path, socket_mode=0o600, log=socket_path + ".log", state="")
     settings = replace(settings, gate=gate, apps=MappingProxyType(apps))
-    if booked:
+    if "booked" in words:
         folder = socket_path + ".state"
         os.mkdir(folder, 0o700)
         gate = replace(gate, state=folder, metrics=socket_path + ".metrics")
         ledger = LedgerSettings(file_url(folder + "/ledger.sqlite"), "bench", folder)
         settings = replace(settings, gate=gate, ledger=ledger)
-    return gate_main.run(settings, ready=lambda _: print("ready", flush=True), while_running=pidfd)
+
+    def ready(gate: Gate) -> None:
+        if "lag" in words:
+            _Lateness(gate)
+        print("ready", flush=True)
+
+    return gate_main.run(settings, ready=ready, while_running=pidfd)
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3], "booked" in sys.argv[4:]))
+    sys.exit(main(int(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]))

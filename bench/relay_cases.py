@@ -1,4 +1,4 @@
-"""Measure what else the relay path does: opening, holding, and datagrams, which take it on either path."""
+"""Measure what else the relay path does: holding, and datagrams, which take it on either path."""
 
 from __future__ import annotations
 
@@ -6,24 +6,11 @@ import resource
 from collections.abc import Iterator
 from statistics import median
 
-from bench.rows import Row, ratio_row, row, turns
+from bench.rows import Beside, Result, ratio_row, row, turns
 from bench.world import Way, World
 
 
-def relay_opens(world: World) -> Iterator[Row]:
-    """socket() and connect(), blocking, and with close(); on a relayed socket."""
-    count = 300 if world.quick else 800
-    taken: dict[str, tuple[list[float], list[float]]] = {"native": ([], []), "relay": ([], [])}
-    for _ in range(world.rounds):
-        for name, (opened, closed) in taken.items():
-            times = world.ask("open", world.ways[name], ports=world.ports["open"], count=count)
-            opened.append(median(times["open"]))
-            closed.append(median(times["close"]))
-    for at, name in enumerate(("open, relay", "open and close, relay")):
-        yield ratio_row(name, "us", taken["native"][at], taken["relay"][at])
-
-
-def relay_memory(world: World) -> Iterator[Row]:
+def relay_memory(world: World) -> Iterator[Result]:
     """Resident bytes of the gate for each relayed socket that a program holds and that is idle."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     counts = [count for count in (1000, 5000) if 2 * count + 200 < most]  # the gate has two of each
@@ -38,16 +25,15 @@ def relay_memory(world: World) -> Iterator[Row]:
         yield row(f"gate memory, {count:,} relayed", "B", [], figures, figures, "B each", ("<=", 16384))
 
 
-def datagrams(world: World) -> Iterator[Row]:
+def datagrams(world: World) -> Iterator[Result]:
     """64-byte datagrams: as many as arrive of those sent in a loop, and there and back one at a time."""
-    ways = {"native": None, "gate": world.relay, **{peer.name: peer for peer in world.peers.running if peer.has_udp}}
+    ways = {"native": None, "relay": world.relay, **{peer.name: peer for peer in world.peers.running if peer.has_udp}}
     count = 40_000 if world.quick else 150_000
     lost: dict[str, list[float]] = {name: [] for name in ways}
-    names = {id(way): name for name, way in ways.items()}
 
-    def arriving(way: Way) -> float:
+    def arriving(name: str, way: Way) -> float:
         figures = world.ask("datagrams", way, port=world.ports["udp_sink"][0], count=count, control=_control(world))
-        lost[names[id(way)]].append(1 - figures["arrived"] / count)
+        lost[name].append(1 - figures["arrived"] / count)
         return float(figures["rate"])
 
     taken = turns(world.rounds, arriving, ways)
@@ -56,7 +42,7 @@ def datagrams(world: World) -> Iterator[Row]:
 
     count = 2000 if world.quick else 8000
 
-    def there_and_back(way: Way) -> float:
+    def there_and_back(_: str, way: Way) -> float:
         return float(world.ask("datagram_round_trips", way, port=world.ports["udp_echo"][0], count=count)["rate"])
 
     yield from _datagram_rows("UDP, there and back", turns(world.rounds, there_and_back, ways), "")
@@ -66,7 +52,8 @@ def _control(world: World) -> int:
     return world.ports["udp_control"][0]
 
 
-def _datagram_rows(name: str, taken: dict[str, list[float]], note: str) -> Iterator[Row]:
-    yield ratio_row(name, "1/s", taken["native"], taken["gate"], (">=", 0.25), note)
-    for peer in taken.keys() - {"native", "gate"}:
-        yield ratio_row(f"{name}, to {peer}", "1/s", taken[peer], taken["gate"], (">=", 1.0), f"base: {peer}")
+def _datagram_rows(name: str, taken: dict[str, list[float]], note: str) -> Iterator[Result]:
+    yield Beside(name, "1/s", taken)
+    yield ratio_row(name, "1/s", taken["native"], taken["relay"], (">=", 0.25), note)
+    for peer in taken.keys() - {"native", "relay"}:
+        yield ratio_row(f"{name}, to {peer}", "1/s", taken[peer], taken["relay"], (">=", 1.0), f"base: {peer}")

@@ -1,39 +1,48 @@
-"""Be the far end on loopback: take connections as fast as the kernel gives them, echo, swallow, send and count.
+"""Be the far end: take connections as fast as the kernel gives them, echo, swallow, send, count, and answer requests.
 
-Started by :mod:`bench.world` as a process of its own; prints its ports as one JSON line and ends with its standard
-input. Taking a connection costs two system calls and no epoll registration, so that opens are never bound by this
-process: a connection is kept until enough younger ones have come, and closed without having been read.
+Started by :mod:`bench.world` as a process of its own, ``target.py ADDRESS CERTIFICATE``; prints its ports as one JSON
+line and ends with its standard input. Taking a connection costs two system calls and no epoll registration, so that
+opens are never bound by this process: a connection is kept until enough younger ones have come, and closed without
+having been read.
 """
 
 import json
 import resource
 import select
 import socket
+import ssl
 import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from os import close
 
 #: Connections that stay open on the listeners for opens; the client has long closed when its turn comes.
 _KEPT = 512
-#: The same for sockets that a client holds: more than the largest case holds.
-_HELD = 12_288
+#: The same for connections that are held: the kernel looks long for a free port where half of them are taken.
+_HOLD_PORTS = 8
+#: Of its descriptors, those that are not for sockets which a client holds.
+_OTHERS = 1000
 #: Listeners for opens: each has all ephemeral ports, so that TIME_WAIT never runs a fast client out of them.
 _OPEN_PORTS = 8
 _BUFFER = 1 << 20
 
 
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n"
+_BODY = b"\r\n" + bytes(1024)
+
+
 def _listener() -> socket.socket:
     listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener.bind((sys.argv[1], 0))
     listener.listen(4096)
     return listener
 
 
 def _echo(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    while data := sock.recv(4096):
+    while data := sock.recv(65536):
         sock.sendall(data)
 
 
@@ -52,10 +61,37 @@ def _source(sock: socket.socket) -> None:
         left -= _BUFFER
 
 
+def _http(sock: socket.socket) -> None:
+    """Answer requests without a body, until the client or a request ends the connection."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    read = b""
+    while data := sock.recv(65536):
+        read += data
+        while b"\r\n\r\n" in read:
+            head, _, read = read.partition(b"\r\n\r\n")
+            is_last = b"\r\nconnection: close" in head.lower()
+            sock.sendall(_HEAD + (b"Connection: close\r\n" if is_last else b"") + _BODY)
+            if is_last:
+                return
+
+
+def _tls(certificate: str) -> "Callable[[socket.socket], None]":
+    """Take TLS handshakes, each in full: no ticket goes out to go on with."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.num_tickets = 0
+
+    def talk(sock: socket.socket) -> None:
+        with context.wrap_socket(sock, server_side=True) as wrapped:
+            wrapped.recv(1)
+
+    return talk
+
+
 def _udp(buffer: int) -> socket.socket:
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    sock.bind(("127.0.0.1", 0))
+    sock.bind((sys.argv[1], 0))
     return sock
 
 
@@ -125,7 +161,14 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     counter = _Counter()
     echo = _udp(_BUFFER)
-    talking = {"echo": _echo, "sink": _sink, "source": _source, "udp_control": counter.tell}
+    talking = {
+        "echo": _echo,
+        "sink": _sink,
+        "source": _source,
+        "http": _http,
+        "tls": _tls(sys.argv[2]),
+        "udp_control": counter.tell,
+    }
     ports: dict[str, list[int]] = {}
     for name, talk in talking.items():
         listener = _listener()
@@ -135,7 +178,10 @@ def main() -> None:
     threading.Thread(target=counter.take, daemon=True).start()
     threading.Thread(target=_udp_echo, args=(echo,), daemon=True).start()
     taken = {}
-    for name, count, most in (("open", _OPEN_PORTS, _KEPT // _OPEN_PORTS), ("hold", 1, _HELD)):
+    for name, count, most in (
+        ("open", _OPEN_PORTS, _KEPT // _OPEN_PORTS),
+        ("hold", _HOLD_PORTS, (hard - _OTHERS) // _HOLD_PORTS),
+    ):
         ports[name] = []
         for _ in range(count):
             listener = _listener()

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Union
 
+import trustme
+
 from bench import peers
 from outgate.core.paths import SOCKET_VARIABLE
 from outgate.guard import launch
@@ -21,9 +24,8 @@ from outgate.guard import launch
 ROOT = Path(__file__).resolve().parent.parent
 _SOURCE = ROOT / "src"
 _INJECTED = Path("outgate", "client", "autoload")
-_CLIENT = str(ROOT / "bench" / "client.py")
+_CLIENT = str(ROOT / "bench" / "programs" / "client.py")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_TICK = os.sysconf("SC_CLK_TCK")
 #: Seconds any one process may take; the slowest takes five.
 _LIMIT = 120.0
 
@@ -46,12 +48,12 @@ class Gate:
     def __init__(self, process: subprocess.Popen[str], path: str, source: Path) -> None:
         self.pid = process.pid
         self.path = path
+        self._process = process
         self.environment = launch.environment(native_environment(), path, str(source / _INJECTED))
 
     def cpu(self) -> float:
-        """Return the seconds of processor time it has used, all threads (proc(5), stat fields 14 and 15)."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
+        """Return the seconds of processor time it has used, all threads."""
+        return peers.session_cpu(self.pid)
 
     def memory(self) -> int:
         """Return its resident bytes, once two readings a tenth of a second apart agree."""
@@ -62,10 +64,19 @@ class Gate:
             before, now = now, self._resident()
         return now
 
+    def lateness(self) -> list[float]:
+        """Return by how many seconds its loop was late, each time it looked since this was asked last."""
+        assert self._process.stdout is not None
+        self._process.send_signal(signal.SIGUSR2)
+        seen: list[float] = json.loads(self._process.stdout.readline())
+        return seen
+
     def _resident(self) -> int:
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE
 
 
+#: The target's ports, by name, to which a peer with fixed destinations leads.
+_FIXED = ("open", "echo", "sink", "source", "tls")
 #: How a client reaches the target: through a gate, through a peer, or natively.
 Way = Union[Gate, peers.Peer, None]
 
@@ -73,19 +84,29 @@ Way = Union[Gate, peers.Peer, None]
 class World:
     """The target, the gates and peers that most cases share, and how many rounds there are.
 
+    :ivar few: rounds of what takes long.
+    :ivar authority: file of the certificate that has signed the target's.
+    :ivar left_out: what was not measured, and why.
+    :ivar shown: the peers that were measured, and how they were run.
+
     Everything it starts ends with it; the context manager removes its scratch folder too.
     """
 
-    def __init__(self, rounds: int, quick: bool) -> None:
+    def __init__(self, rounds: int, quick: bool, address: str = "127.0.0.1") -> None:
+        """Take figures in so many rounds, of a target that listens at an address."""
         self.rounds = rounds
+        self.few = 1 if quick else min(3, rounds)
         self.quick = quick
+        self.left_out: list[str] = []
+        self.shown: list[peers.Shown] = []
+        self._address = address
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> World:
         self.scratch = self._stack.enter_context(tempfile.TemporaryDirectory(prefix="outgate-bench-"))
-        self.target = self._start(
-            [sys.executable, str(ROOT / "bench" / "target.py")], stdin=subprocess.PIPE, start_new_session=True
-        )
+        self.authority, certificate = _certify(Path(self.scratch))
+        argv = [sys.executable, str(ROOT / "bench" / "target.py"), self._address, certificate]
+        self.target = self._start(argv, stdin=subprocess.PIPE, start_new_session=True)
         self.ports: dict[str, list[int]] = json.loads(self._line(self.target))
         self.gate = self._stack.enter_context(self.start_gate("gate"))
         return self
@@ -105,20 +126,32 @@ class World:
     @functools.cached_property
     def peers(self) -> peers.Peers:
         """What else is installed that carries connections; runs from the first use on."""
-        found = self._stack.enter_context(peers.running(self.scratch))
+        targets = [port for name in _FIXED for port in self.ports[name]]
+        found = self._stack.enter_context(peers.running(self.scratch, targets))
+        self.shown += found.shown
         for line in found.missing:
-            print(f"left out: {line}", file=sys.stderr, flush=True)
+            self.leave_out(line)
         return found
+
+    def leave_out(self, why: str) -> None:
+        """Say what is not measured, and remember it for the record."""
+        print(f"left out: {why}", file=sys.stderr, flush=True)
+        self.left_out.append(why)
+
+    @property
+    def own_ways(self) -> dict[str, Way]:
+        """The ways that need no peer."""
+        return {"native": None, "direct": self.gate, "relay": self.relay}
 
     @property
     def ways(self) -> dict[str, Way]:
         """All ways of a stream to the target, in the order of a round."""
-        return {
-            "native": None,
-            "direct": self.gate,
-            "relay": self.relay,
-            **{peer.name: peer for peer in self.peers.running},
-        }
+        return {**self.own_ways, **{peer.name: peer for peer in self.peers.running}}
+
+    @property
+    def opening_ways(self) -> dict[str, Way]:
+        """All ways to open a connection: each peer with each library for it, and those that only check."""
+        return {**self.own_ways, **{peer.name: peer for peer in self.peers.opening}}
 
     # --- processes ----------------------------------------------------------------------------------------------------
 
@@ -133,21 +166,31 @@ class World:
         assert process.stdout is not None
         line = process.stdout.readline()
         if not line:
-            raise Failed(f"{process.args} ended with status {process.wait()}")
+            assert isinstance(process.args, list)
+            words = " ".join(Path(word).name for word in process.args[1:3])
+            raise Failed(f"{words} ended with status {process.wait()}")
         return line
 
     @contextlib.contextmanager
     def start_gate(
-        self, name: str, core: int | None = None, path: str = "direct", booked: bool = False, source: Path = _SOURCE
+        self,
+        name: str,
+        core: int | None = None,
+        path: str = "direct",
+        booked: bool = False,
+        lag: bool = False,
+        source: Path = _SOURCE,
     ) -> Iterator[Gate]:
-        """Run a gate of its own for a while, all its threads on one core if one is named, or one that keeps books.
+        """Run a gate of its own for a while.
+
+        All its threads are on one core if one is named; it keeps books where it is booked, and watches its loop.
 
         The code of gate and clients is what ``source`` has. In a session of its own, as ``outgate run`` starts it: the
         kernel shares processors out by session (autogroup).
         """
         socket_path = f"{self.scratch}/{name}.sock"
         pidfd = os.pidfd_open(os.getpid())
-        argv = [sys.executable, "-m", "bench.gate", str(pidfd), socket_path, path, *["booked"] * booked]
+        argv = [sys.executable, "-m", "bench.gate", str(pidfd), socket_path, path, *["booked"] * booked, *["lag"] * lag]
         with pinned(0, core):  # for the child to inherit
             environ = {**native_environment(), "PYTHONPATH": str(source)}
             process = self._start(argv, cwd=ROOT, env=environ, pass_fds=(pidfd,), start_new_session=True)
@@ -160,9 +203,12 @@ class World:
 
     def _client(self, case: str, way: Way, parameters: dict[str, Any]) -> subprocess.Popen[str]:
         environ = way.environment if isinstance(way, Gate) else native_environment()
+        argv = [sys.executable, _CLIENT]
         if isinstance(way, peers.Peer):
-            parameters = {**parameters, "peer": [way.protocol, way.port]}
-        argv = [sys.executable, _CLIENT, case, json.dumps(parameters)]
+            parameters = {**parameters, "peer": way.route}
+            if way.protocol == "sandlock":
+                argv = [sys.executable, peers.SANDLOCKED, *argv]
+        argv += [case, json.dumps(parameters)]
         return self._start(argv, env=environ, stdin=subprocess.PIPE)
 
     def ask(self, case: str, way: Way, **parameters: Any) -> dict[str, Any]:
@@ -174,22 +220,10 @@ class World:
         figures: dict[str, Any] = json.loads(out.splitlines()[-1])
         return figures
 
-    def ask_many(self, count: int, case: str, way: Way, **parameters: Any) -> list[dict[str, Any]]:
-        """Run several clients at once: they begin together, when all are ready."""
-        clients = [self._client(case, way, parameters) for _ in range(count)]
-        for client in clients:
-            self._line(client)
-        for client in clients:
-            _tell(client)
-        figures = [json.loads(self._line(client)) for client in clients]
-        for client in clients:
-            _end(client)
-        return figures
-
     @contextlib.contextmanager
     def holding(self, gate: Gate, counts: list[int], case: str = "hold") -> Iterator[Callable[[], None]]:
         """Run a client that holds connections; each call of what is yielded has it go on to the next number."""
-        client = self._client(case, gate, {"port": self.ports["hold"][0], "counts": counts})
+        client = self._client(case, gate, {"ports": self.ports["hold"], "counts": counts})
         self._line(client)
 
         def more() -> None:
@@ -209,6 +243,15 @@ class World:
         if process.returncode:
             raise Failed(f"{argv} ended with status {process.returncode}")
         return taken
+
+
+def _certify(folder: Path) -> tuple[str, str]:
+    """Make an authority, and a certificate by it for localhost; return the files of the first, and of the second."""
+    authority, both = str(folder / "authority.pem"), str(folder / "certificate.pem")
+    made = trustme.CA()
+    made.cert_pem.write_to_path(authority)
+    made.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(both)
+    return authority, both
 
 
 def _tell(process: subprocess.Popen[str]) -> None:

@@ -1,7 +1,7 @@
 """Write the pages that follow from the code: errors, log, configuration, socket options, leases, profiles and more.
 
-``python docs/generate.py PAGE`` prints one page, ``--write`` writes them all. A test holds each page equal to what
-this makes.
+``python docs/generate.py PAGE`` prints one page, ``--write`` writes them all, and ``--benchmark FOLDER`` makes that of
+a run of the benchmark. A test holds each page equal to what this makes.
 """
 
 import errno
@@ -465,12 +465,29 @@ def seed_page() -> str:
     return _beside("seed").page(_table)
 
 
+def benchmark_page() -> str:
+    """Return docs/benchmark.md, which a module beside this one makes."""
+    return _beside("benchmark").page(_table)
+
+
+def scale_page() -> str:
+    """Return docs/scale.md, which a module beside this one makes."""
+    return _beside("benchmark").scale_page(_table)
+
+
+def _picture(path: str) -> Callable[[], str]:
+    return lambda: _beside("benchmark").picture(path)
+
+
 def commands_page() -> str:
     """Return docs/commands.md, which a module beside this one makes."""
     return _beside("commands").page(_table)
 
 
 PAGES: dict[str, Callable[[], str]] = {
+    "docs/benchmark.md": benchmark_page,
+    "docs/scale.md": scale_page,
+    **{path: _picture(path) for path in _beside("benchmark").PICTURES},
     "docs/errors.md": errors_page,
     "docs/log.md": log_page,
     "docs/configuration.md": configuration_page,
@@ -486,13 +503,16 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def main(arguments: list[str]) -> int:
-    """Print the page that is named, or write them all."""
+    """Print the page that is named, or write them all; or that of a benchmark's record, into the folder it is in."""
+    if len(arguments) == 2 and arguments[0] == "--benchmark":
+        _beside("benchmark").write(Path(arguments[1]), _table)
+        return 0
     if arguments == ["--write"]:
         for path, make in PAGES.items():
             (ROOT / path).write_text(make(), encoding="utf-8")
         return 0
     if len(arguments) != 1 or arguments[0] not in PAGES:
-        sys.stderr.write(f"usage: generate.py --write | {' | '.join(PAGES)}\n")
+        sys.stderr.write(f"usage: generate.py --write | --benchmark FOLDER | {' | '.join(PAGES)}\n")
         return 2
     sys.stdout.write(PAGES[arguments[0]]())
     return 0

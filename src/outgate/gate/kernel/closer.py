@@ -29,14 +29,17 @@ class Closer:
     def __init__(self, name: str) -> None:
         self._name = name
         self._queue: queue.SimpleQueue[Closable | Callable[[], None] | None] = queue.SimpleQueue()
-        self._hurry = threading.Event()
+        # Held but for the moment in which somebody is in a hurry. An Event would do, but each of its waits is a dozen
+        # lines of Python, for which the loop's thread waits in turn.
+        self._calm = threading.Lock()
+        self._calm.acquire()
         self._thread: threading.Thread | None = None
 
     def put(self, item: Closable | Callable[[], None], hurry: bool = False) -> None:
         """Close the socket or fd, or run the function, soon; at once if somebody waits for it."""
         self._queue.put(item)
         if hurry:
-            self._hurry.set()
+            self._disturb()
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=f"closer-{self._name}", daemon=True)
             self._thread.start()
@@ -50,15 +53,21 @@ class Closer:
         """Close what is queued and end the thread, waiting at most ``limit`` seconds for it."""
         if self._thread is not None:
             self._queue.put(None)
-            self._hurry.set()
+            self._disturb()
             self._thread.join(limit)
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
             close_now(item) if isinstance(item, (native, int)) else item()
             if self._queue.empty():
-                self._hurry.wait(GATHER)
-                self._hurry.clear()
+                self._calm.acquire(timeout=GATHER)
+
+    def _disturb(self) -> None:
+        """Have the thread gather no longer."""
+        try:
+            self._calm.release()
+        except RuntimeError:
+            pass  # somebody else was in a hurry before it looked
 
 
 def close_now(item: Closable) -> None:

@@ -1,36 +1,38 @@
 """Measure one thing from inside an unmodified program, and print the figures as JSON.
 
-The same file runs natively, in the environment that loads outgate's client, and through a peer (``peer``: its protocol
-and port) with PySocks. Arguments: the name of a case, and its parameters as a JSON object.
+The same file runs natively, in the environment that loads outgate's client, and through a peer (``peer``: see
+:mod:`routes`). Arguments: the name of a case, and its parameters as a JSON object.
 """
 
+import contextlib
 import itertools
 import json
 import os
 import socket
 import sys
 import time
-from typing import Any, Dict, List, Optional
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Callable, Dict, List
+
+import opening
+import routes
+from opening import WARM_UP
+from routes import Route
 
 _MIB = 1 << 20
-#: Opens or round trips before the first that counts.
-_WARM_UP = 50
+#: Seconds after which a case of many round trips is content with what it has.
+_PATIENCE = 2.0
 
 
 def _say(**figures: Any) -> None:
     print(json.dumps(figures), flush=True)
 
 
-def _connect(port: int, peer: Optional[List[Any]] = None) -> socket.socket:
-    if peer is None:
-        return socket.create_connection(("127.0.0.1", port))
-    import socks
-
-    kind = {"socks5": socks.SOCKS5, "http": socks.HTTP}[peer[0]]
-    return socks.create_connection(("127.0.0.1", port), proxy_type=kind, proxy_addr="127.0.0.1", proxy_port=peer[1])
+def _connect(port: int, peer: Route = None, host: str = "127.0.0.1") -> socket.socket:
+    return routes.opener(peer)(host, port)
 
 
-def _datagram_socket(peer: Optional[List[Any]] = None) -> socket.socket:
+def _datagram_socket(peer: Route = None) -> socket.socket:
     if peer is None:
         return socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     import socks
@@ -40,109 +42,72 @@ def _datagram_socket(peer: Optional[List[Any]] = None) -> socket.socket:
     return sock
 
 
-def opens(ports: List[int], count: int) -> None:
-    """Open and close one after the other. Prints the times of each socket() + connect(), and with close(), in us."""
-    opened, closed = [], []
-    clock = time.perf_counter_ns
-    addresses = itertools.cycle([("127.0.0.1", port) for port in ports])
-    for _ in range(_WARM_UP + count):
-        address = next(addresses)
-        begun = clock()
-        sock = socket.socket()
-        sock.connect(address)
-        at_open = clock()
-        sock.close()
-        at_close = clock()
-        opened.append((at_open - begun) / 1000)
-        closed.append((at_close - begun) / 1000)
-    _say(open=opened[_WARM_UP:], close=closed[_WARM_UP:])
+def send(port: int, size: int, streams: int = 1, peer: Route = None) -> None:
+    """Send ``size`` bytes in 1 MiB calls, over streams in a thread each, until the other end has read all.
 
-
-def cost(ports: List[int], count: int, gate: int) -> None:
-    """Open and close one after the other. Prints the processor time of each in us: the gate's, and this process's."""
-    addresses = itertools.cycle([("127.0.0.1", port) for port in ports])
-    clocks = {"gate": _clock_of(gate), "client": time.CLOCK_PROCESS_CPUTIME_ID}
-    for _ in range(_WARM_UP):
-        socket.create_connection(next(addresses)).close()
-    begun = {name: time.clock_gettime(clock) for name, clock in clocks.items()}
-    for _ in range(count):
-        sock = socket.socket()
-        sock.connect(next(addresses))
-        sock.close()
-    _say(**{name: (time.clock_gettime(clock) - begun[name]) * 1e6 / count for name, clock in clocks.items()})
-
-
-def _clock_of(pid: int) -> int:
-    """Return the clock of another process's processor time (clock_getcpuclockid(3))."""
-    return ~pid << 3 | 2
-
-
-def rate(ports: List[int], seconds: float) -> None:
-    """Open and close for a while, from the moment a line comes in; errors are counted and not raised."""
-    addresses = itertools.cycle([("127.0.0.1", port) for port in ports])
-    for address in itertools.islice(addresses, 8):
-        socket.create_connection(address).close()
-    _say(ready=True)
-    sys.stdin.readline()
-    count = errors = 0
-    begun = time.perf_counter()
-    end = begun + seconds
-    while time.perf_counter() < end:
-        sock = socket.socket()
-        try:
-            sock.connect(next(addresses))
-            count += 1
-        except OSError:
-            errors += 1
-        sock.close()
-    _say(opens=count, errors=errors, seconds=time.perf_counter() - begun)
-
-
-def send(port: int, size: int, peer: Optional[List[Any]] = None) -> None:
-    """Send ``size`` bytes in 1 MiB calls; ends when the other side has read them all. Prints bytes a second."""
+    Prints bytes a second.
+    """
     data = bytes(_MIB)
-    with _connect(port, peer) as sock:
-        begun = time.perf_counter()
-        for _ in range(size // _MIB):
+
+    def run(sock: socket.socket) -> None:
+        for _ in range(size // streams // _MIB):
             sock.sendall(data)
         sock.shutdown(socket.SHUT_WR)
         sock.recv(1)
-        _say(rate=size / (time.perf_counter() - begun))
+
+    _stream(run, port, size, streams, peer)
 
 
-def receive(port: int, size: int, peer: Optional[List[Any]] = None) -> None:
-    """Receive ``size`` bytes that are sent in 1 MiB calls. Prints bytes a second."""
-    buffer = bytearray(_MIB)
-    with _connect(port, peer) as sock:
-        begun = time.perf_counter()
-        sock.sendall(size.to_bytes(8, "big"))
+def receive(port: int, size: int, streams: int = 1, peer: Route = None) -> None:
+    """Receive ``size`` bytes that are sent in 1 MiB calls, over streams in a thread each. Prints bytes a second."""
+
+    def run(sock: socket.socket) -> None:
+        buffer = bytearray(_MIB)
+        share = size // streams
+        sock.sendall(share.to_bytes(8, "big"))
         got = 0
-        while got < size:
+        while got < share:
             more = sock.recv_into(buffer)
             if not more:
-                raise EOFError(f"{got} of {size} bytes")
+                raise EOFError(f"{got} of {share} bytes")
             got += more
+
+    _stream(run, port, size, streams, peer)
+
+
+def _stream(run: Callable[[socket.socket], None], port: int, size: int, streams: int, peer: Route) -> None:
+    open_one = routes.opener(peer)
+    with ThreadPoolExecutor(streams) as threads, contextlib.ExitStack() as stack:
+        socks = [stack.enter_context(open_one("127.0.0.1", port)) for _ in range(streams)]
+        begun = time.perf_counter()
+        list(threads.map(run, socks))  # raises what one of them raised
         _say(rate=size / (time.perf_counter() - begun))
 
 
-def round_trips(port: int, count: int, peer: Optional[List[Any]] = None) -> None:
-    """Send 64 bytes and wait for them, with TCP_NODELAY. Prints the time of each in us."""
-    data = bytes(64)
+def round_trips(
+    port: int, count: int, size: int = 64, peer: Route = None, host: str = "127.0.0.1", warm_up: int = WARM_UP
+) -> None:
+    """Send some bytes and wait for them, with TCP_NODELAY. Prints the time of each in us.
+
+    Fewer than ``count`` where they take longer than :data:`_PATIENCE` together: a proxy may wait 40 ms with each.
+    """
+    data = bytes(size)
     clock = time.perf_counter_ns
     times = []
-    with _connect(port, peer) as sock:
+    with _connect(port, peer, host) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for _ in range(_WARM_UP + count):
+        end = clock() + _PATIENCE * 1e9
+        while len(times) < warm_up + count and (len(times) <= warm_up or clock() < end):
             begun = clock()
             sock.sendall(data)
             got = 0
-            while got < 64:
-                got += len(sock.recv(64 - got))
+            while got < size:
+                got += len(sock.recv(size - got))
             times.append((clock() - begun) / 1000)
-    _say(times=times[_WARM_UP:])
+    _say(times=times[warm_up:])
 
 
-def datagrams(port: int, control: int, count: int, peer: Optional[List[Any]] = None) -> None:
+def datagrams(port: int, control: int, count: int, peer: Route = None) -> None:
     """Send 64-byte datagrams in a loop to a sink that counts. Prints how many arrived, and how many a second."""
     data = bytes(64)
     address = ("127.0.0.1", port)
@@ -167,14 +132,14 @@ def datagrams(port: int, control: int, count: int, peer: Optional[List[Any]] = N
         _say(arrived=last[0] - before, rate=(last[0] - before) * 1e9 / (last[1] - begun))
 
 
-def datagram_round_trips(port: int, count: int, peer: Optional[List[Any]] = None) -> None:
+def datagram_round_trips(port: int, count: int, peer: Route = None) -> None:
     """Send 64-byte datagrams and wait for each. Prints how many a second."""
     data = bytes(64)
     address = ("127.0.0.1", port)
     with _datagram_socket(peer) as sock:
         sock.settimeout(5)
-        for at in range(_WARM_UP + count):
-            if at == _WARM_UP:
+        for at in range(WARM_UP + count):
+            if at == WARM_UP:
                 begun = time.perf_counter()
             sock.sendto(data, address)
             sock.recvfrom(2048)
@@ -188,11 +153,11 @@ def request(count: int) -> None:
     clock = time.perf_counter_ns
     message = {"op": "close", "sock": 0, "shared": False}
     times = []
-    for _ in range(_WARM_UP + count):
+    for _ in range(WARM_UP + count):
         begun = clock()
         channel.request(message)
         times.append((clock() - begun) / 1000)
-    _say(times=times[_WARM_UP:])
+    _say(times=times[WARM_UP:])
 
 
 def passing_on(port: int, count: int) -> None:
@@ -212,26 +177,26 @@ def passing_on(port: int, count: int) -> None:
         }
         clock = time.perf_counter_ns
         times: Dict[str, List[float]] = {name: [] for name in calls}
-        for _ in range(_WARM_UP + count):
+        for _ in range(WARM_UP + count):
             for name, call in calls.items():
                 begun = clock()
                 made = call()
                 times[name].append((clock() - begun) / 1000)
                 if hasattr(made, "close"):
                     made.close()
-    _say(**{name: each[_WARM_UP:] for name, each in times.items()})
+    _say(**{name: each[WARM_UP:] for name, each in times.items()})
 
 
-def park(port: int, counts: List[int]) -> None:
+def park(ports: List[int], counts: List[int]) -> None:
     """Share connections and close them, so that nobody has them: up to each number in turn, when a line comes in."""
     import outgate
 
-    parked = 0
+    parked, every = 0, itertools.cycle(ports)
     _say(ready=True)
     for count in counts:
         sys.stdin.readline()
         while parked < count:
-            with _connect(port) as sock:
+            with _connect(next(every)) as sock:
                 outgate.descriptor(sock)
             parked += 1
         _say(parked=parked)
@@ -266,36 +231,36 @@ def look_ups(count: int, denied: str) -> None:
     }
     clock = time.perf_counter_ns
     times: Dict[str, List[float]] = {name: [] for name in calls}
-    for _ in range(_WARM_UP + count):
+    for _ in range(WARM_UP + count):
         for name, call in calls.items():
             begun = clock()
             call()
             times[name].append((clock() - begun) / 1000)
-    _say(**{name: taken[_WARM_UP:] for name, taken in times.items()})
+    _say(**{name: taken[WARM_UP:] for name, taken in times.items()})
 
 
-def hold(port: int, counts: List[int]) -> None:
+def hold(ports: List[int], counts: List[int]) -> None:
     """Hold each number of connections in turn: on to the next when a line comes in."""
     import resource
 
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    address = ("127.0.0.1", port)
-    for _ in range(_WARM_UP):
-        socket.create_connection(address).close()
+    every = itertools.cycle([("127.0.0.1", port) for port in ports])
+    for _ in range(WARM_UP):
+        socket.create_connection(next(every)).close()
     held: List[socket.socket] = []
     _say(ready=True)
     for count in counts:
         sys.stdin.readline()
         while len(held) < count:
             sock = socket.socket()
-            sock.connect(address)
+            sock.connect(next(every))
             held.append(sock)
         _say(held=len(held))
     sys.stdin.readline()
 
 
-def drip(port: int, counts: List[int], interval: float = 0.5) -> None:
+def drip(ports: List[int], counts: List[int], interval: float = 0.5) -> None:
     """Hold that many connections, and send a byte on each of them again and again, until a line comes in."""
     import resource
     import threading
@@ -303,7 +268,7 @@ def drip(port: int, counts: List[int], interval: float = 0.5) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     _say(ready=True)
-    held = []
+    held, every = [], itertools.cycle(ports)
     ended = threading.Event()
 
     def send() -> None:
@@ -314,7 +279,7 @@ def drip(port: int, counts: List[int], interval: float = 0.5) -> None:
     for count in counts:
         sys.stdin.readline()
         while len(held) < count:
-            held.append(socket.create_connection(("127.0.0.1", port)))
+            held.append(socket.create_connection(("127.0.0.1", next(every))))
         _say(held=len(held))
     sender = threading.Thread(target=send)
     sender.start()
@@ -324,10 +289,7 @@ def drip(port: int, counts: List[int], interval: float = 0.5) -> None:
 
 
 _CASES = {
-    "open": opens,
-    "cost": cost,
     "drip": drip,
-    "rate": rate,
     "send": send,
     "receive": receive,
     "round_trips": round_trips,
@@ -341,12 +303,34 @@ _CASES = {
 }
 
 
+#: The cases that return their figures.
+_RETURNING = {
+    "open": opening.opens,
+    "open_polled": opening.polled_opens,
+    "open_refused": opening.refused_opens,
+    "cost": opening.cost,
+    "rate": opening.rate,
+    "handshakes": lambda **parameters: _web().handshakes(**parameters),
+    "requests": lambda **parameters: _web().requests_each(**parameters),
+}
+
+
+def _web() -> Any:
+    """Return the module of TLS and HTTP, which takes longer to load than most cases run."""
+    import web
+
+    return web
+
+
 def main(name: str, parameters: Dict[str, Any]) -> None:
     """Run one case, on one core if the parameters name one."""
     core = parameters.pop("core", None)
     if core is not None:
         os.sched_setaffinity(0, {core})
-    _CASES[name](**parameters)
+    if name in _RETURNING:
+        _say(**_RETURNING[name](**parameters))
+    else:
+        _CASES[name](**parameters)
 
 
 if __name__ == "__main__":
