@@ -21,14 +21,9 @@ def check_identities(place: Place, apps: Mapping[str, AppSettings]) -> None:
             for number in getattr(app, key):
                 owner = owners.setdefault(number, name)
                 if owner != name:
-                    raise (
-                        place.at("apps")
-                        .at(name)
-                        .at(key)
-                        .error(
-                            f"{number} is app {owner!r} already", "a program is one app; take it out of one of the two"
-                        )
-                    )
+                    where = place.at("apps").at(name).at(key)
+                    hint = "a program is one app; take it out of one of the two"
+                    raise where.error(f"{number} is app {owner!r} already", hint)
 
 
 def check_sockets(place: Place, gate: GateSettings, apps: Mapping[str, AppSettings]) -> None:
