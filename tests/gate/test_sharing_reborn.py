@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
@@ -158,6 +158,6 @@ def modelled(request: pytest.FixtureRequest) -> Iterator[type[Reborn]]:
 @pytest.mark.timeout(1800 if DEEP else 300)
 def test_gates_that_come_after_it_are_as_the_model(modelled: type[Reborn]) -> None:
     """Whatever clients do, with gates killed and taken over between, what was to live lives, and no more."""
-    run_state_machine_as_test(
-        modelled, settings=settings(max_examples=40 if DEEP else 5, stateful_step_count=40 if DEEP else 20)
-    )
+    # Not shrunk: an example takes seconds, and what it did is printed step by step.
+    few = settings(max_examples=40 if DEEP else 4, stateful_step_count=40 if DEEP else 15, phases=[Phase.generate])
+    run_state_machine_as_test(modelled, settings=few)
