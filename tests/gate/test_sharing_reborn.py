@@ -66,10 +66,10 @@ class Service(Supervisor):
         (file,) = self._state.glob("leases-" + "?" * 8)
         return replay(file.read_bytes()).left
 
-    def wait_until_written(self, wanted: dict[int, tuple[str, int]]) -> None:
-        """Wait until these leases are written down: who has each, and how many descriptors of it are out."""
+    def wait_until_written(self, wanted: dict[int, tuple[str, int] | None]) -> None:
+        """Wait until these leases are written down: who has each and how many descriptors are out, or ``None``."""
         deadline = time.monotonic() + PATIENCE
-        while (seen := {id: _lent(left) for id, left in self.written().items()}) != wanted:
+        while (seen := {id: wanted.get(id, ()) and _lent(left) for id, left in self.written().items()}) != wanted:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{seen}, not {wanted}")
 
@@ -99,8 +99,10 @@ class Reborn(Machine):
         direct = [
             lease for lease in self.leases if lease.kind == "tcp" and self.path == "direct" and lease not in self.logged
         ]
-        written = [*direct, *(lease for lease in self.leases if self.ends_with_its_gate(lease))]
-        self.service.wait_until_written({lease.id: (lease.tenure, len(lease.owed)) for lease in written})
+        # Of those that end with the gate nobody will read who has them.
+        written: dict[int, tuple[str, int] | None] = {lease.id: (lease.tenure, len(lease.owed)) for lease in direct}
+        written |= {lease.id: None for lease in self.leases if self.ends_with_its_gate(lease)}
+        self.service.wait_until_written(written)
         self.service.wait_for(sum(lease.tenure == "parked" for lease in direct))
         assert self.service.process is not None
         os.kill(self.service.process.pid, signal.SIGSTOP)
