@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.rows import Row, ratio_row, row
 from bench.world import Failed, World
+from outgate.core.lease import share
 from outgate.gate.kernel import births
 from outgate.gate.registry import Process
 from outgate.gate.server import Gate
@@ -110,5 +111,5 @@ def _fill(gate: Gate, count: int, parked: bool) -> None:
 
 
 def _fits(count: int) -> int:
-    """Return the number, or what the limit of descriptors leaves of it."""
-    return min(count, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2 - 500)
+    """Return the number, or what the limit of descriptors leaves of it: a direct lease takes one of the gate's."""
+    return min(count, share(resource.getrlimit(resource.RLIMIT_NOFILE)[1], apps=1))

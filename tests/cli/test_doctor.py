@@ -55,7 +55,8 @@ def examine(*options: str, wrapper: Sequence[str] = (), env: Mapping[str, str] |
 
 
 def by_result(found: Any) -> dict[str, set[str]]:
-    """Return result → names of the ways that came to it."""
+    """Return result → names of the ways that came to it, once it is sure that they were tried."""
+    assert found["proof"]["faults"] == []
     results: dict[str, set[str]] = {}
     for each in found["proof"]["ways"]:
         results.setdefault(each["result"], set()).add(each["way"])

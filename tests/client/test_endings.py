@@ -35,6 +35,14 @@ LEFT_OPEN = {
     "wrapped and detached": "s = socket.create_connection(address); fd = s.detach()",
     "after an error": "held = socket.create_connection(address)\ntry: 1 / 0\nexcept ZeroDivisionError: pass",
     "with a non-blocking dial": "s = socket.socket(); s.setblocking(False); s.connect_ex(address)",
+    "in a module that is older than ours": (
+        "os.keep = socket.create_connection(address); os.also = os.keep.dup(), socket.socket()"
+    ),
+    "in an object with a finalizer in a module that is older than ours": (
+        "class Holder:\n    def __init__(self): self.s = socket.create_connection(address)\n"
+        "    def __del__(self): self.s.close()\nos.keep = Holder()"
+    ),
+    "with a file in a module that is older than ours": "os.keep = socket.create_connection(address).makefile('rwb')",
     "with an event loop": (
         "import asyncio\nasync def work(): return await asyncio.open_connection(*address)\n"
         "loop = asyncio.new_event_loop(); held = loop.run_until_complete(work())"

@@ -195,3 +195,36 @@ def test_ends_right_after_its_program(mortal: RunningGate) -> None:
             assert mortal.stop() == 0
         assert mortal.wait_for(event="end", port=peer.port)["sent"] == 700
         assert len(mortal.log.all(event="end", port=peer.port)) == 1
+
+
+def test_who_has_redeemed_a_socket_passes_it_on_after_the_gate_has_died(mortal: RunningGate) -> None:
+    """A socket that came by its descriptor has another one of the next gate, and a third process goes on with it."""
+    opens = """
+        import outgate
+        sock = socket.create_connection(peer)
+        say(text=outgate.descriptor(sock))
+        told()
+    """
+    passes_on = """
+        import outgate
+        sock = outgate.adopt(sys.argv[2])
+        say(alive=echoed(sock, b"second"))
+        told()
+        say(text=outgate.descriptor(sock))
+        told()
+    """
+    goes_on = """
+        import outgate
+        say(alive=echoed(outgate.adopt(sys.argv[2]), b"third"))
+    """
+    with (
+        peers.echo() as peer,
+        Program(mortal, opens, peer.port) as first,
+        Program(mortal, passes_on, peer.port, first.said()["text"]) as second,
+    ):
+        assert second.said() == {"alive": True}
+        mortal.kill()
+        mortal.start()
+        second.tell()
+        with Program(mortal, goes_on, peer.port, second.said()["text"]) as third:
+            assert third.said() == {"alive": True}

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from support.commands import OUTGATE, environment
@@ -77,24 +78,33 @@ class Supervisor:
     def start(self) -> None:
         """Start the service with everything that is stored, and wait until it is ready."""
         with self._changed:
-            before, kept = self._ready, dict(self.kept)
+            kept = dict(self.kept)
         fds = [self._listener.fileno(), *kept.values()]
-        command = [
-            *(sys.executable, "-c", _LAUNCHER, str(len(fds)), *map(str, fds)),
-            *(*OUTGATE, "serve", "--socket", self.socket, "--log", str(self.log_path)),
-            *("--state", str(self._folder / "state"), *self._options),
-        ]
-        env = environment(
-            NOTIFY_SOCKET=str(self._folder / "notify"),
-            LISTEN_FDS=str(len(fds)),
-            LISTEN_FDNAMES=":".join(["outgate.socket", *kept]),
-            FDSTORE=str(self._room),
-        )
-        self.process = subprocess.Popen(command, env=env, text=True, pass_fds=fds, stderr=subprocess.PIPE)
+        names = ":".join(["outgate.socket", *kept])
+        launcher = [sys.executable, "-c", _LAUNCHER, str(len(fds)), *map(str, fds)]
+        self.process = self._launch([*launcher, *self._serve()], fds, LISTEN_FDS=str(len(fds)), LISTEN_FDNAMES=names)
+
+    def take_over(self) -> None:
+        """Have another gate take the place of the one that runs, as an operator would, and wait until that has left."""
+        before, self.process = self.process, self._launch([*self._serve(), "--takeover"])
+        assert before is not None
+        assert before.wait(PATIENCE) == 0, before.communicate()[1]
+        before.communicate()
+
+    def _serve(self) -> list[str]:
+        words = [*OUTGATE, "serve", "--socket", self.socket, "--log", str(self.log_path)]
+        return [*words, "--state", str(self._folder / "state"), *self._options]
+
+    def _launch(self, command: list[str], fds: Sequence[int] = (), **variables: str) -> subprocess.Popen[str]:
+        with self._changed:
+            before = self._ready
+        env = environment(NOTIFY_SOCKET=str(self._folder / "notify"), FDSTORE=str(self._room), **variables)
+        process = subprocess.Popen(command, env=env, text=True, pass_fds=fds, stderr=subprocess.PIPE)
         with self._changed:
             if not self._changed.wait_for(lambda: self._ready > before, PATIENCE):
-                self.process.kill()
-                raise TimeoutError(self.process.communicate()[1])
+                process.kill()
+                raise TimeoutError(process.communicate()[1])
+        return process
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End the service by a signal; what is stored stays."""

@@ -22,8 +22,21 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
 
-def close(self: native) -> None:
-    """Close natively, and tell the gate, whose duplicate would keep the connection open."""
+def close(self: native, *, _native: Any = native, _is_finalizing: Any = sys.is_finalizing) -> None:
+    """Close natively, and tell the gate, whose duplicate would keep the connection open.
+
+    When the interpreter ends, a finalizer may come here after this module's names have gone, or those of modules that
+    it needs: what has to last is bound as :mod:`socket` binds it. The gate sees the end of the process then.
+    """
+    try:
+        _close_and_tell(self)
+    except BaseException:
+        if not _is_finalizing():
+            raise
+        _native.close(self)
+
+
+def _close_and_tell(self: native) -> None:
     fd = native.fileno(self)
     state = table.get(fd)
     if state is None:
@@ -82,11 +95,12 @@ def _is_open(fd: int) -> bool:
     return True
 
 
-def finalize(self: native) -> None:
+def finalize(self: native, _native: Any = native, _is_finalizing: Any = sys.is_finalizing) -> None:
     """Warn and close as C does when the last reference goes, then tell the gate.
 
     Whatever a signal handler raises in here, the socket is closed; natively none runs. One that raises at the very
-    entry leaves it open, as it leaves undone what any finalizer in Python does.
+    entry leaves it open, as it leaves undone what any finalizer in Python does. When the interpreter ends, this module
+    may be gone before the socket, as :func:`close` says.
     """
     state = None
     held = 0
@@ -111,6 +125,9 @@ def finalize(self: native) -> None:
             native.__del__(self)  # type: ignore[attr-defined]  # C reports what a finalizer may not raise
         let_go(state, wait=False)
     except BaseException:
+        if _is_finalizing():
+            _native.__del__(self)
+            return
         fd = native.fileno(self)
         if state is None and fd in table:
             state = table[fd]

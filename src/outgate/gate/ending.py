@@ -94,7 +94,8 @@ class Ending:
         gate.log_end(lease, self._final(lease), how)
         with contextlib.suppress(OSError):  # gone by itself
             cut.reset(lease.sock)
-        lease.see(life.RESET)
+        if lease.state != life.FAILED:  # its dial had failed by itself
+            lease.see(life.RESET)
 
     def reclaim(self, item: Lease | Datagrams, idle: float) -> None:
         """Take an idle socket from whoever holds it: what has come is still read, then an end of file, then EPIPE.
@@ -251,6 +252,8 @@ class Ending:
         if lease.side is not None:
             return reading(lease.side)
         try:
+            if lease.state == life.DIALLED:
+                self._gate.settle(lease)  # how its dial has ended may not have been seen yet
             return meter.read(lease.sock)
         except OSError:
             return meter.Reading(meter.CLOSE, 0, 0)

@@ -89,8 +89,10 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     refused = may_open(gate, process)
     if refused is not None:
         return refused
-    if lease.state in (life.OPEN, life.DIALLED):
+    if lease.state == life.DIALLED:
         gate.settle(lease)  # the client may have harvested an end that we have not looked at yet
+    if lease.state == life.OPEN:
+        gate.settle(lease)  # and the connection be over by now
     if lease.state in (life.OPEN, life.DIALLED):
         return {"errno": errno.EISCONN if lease.state == life.OPEN else errno.EALREADY}
     limit = gate.limit(app)

@@ -203,17 +203,23 @@ class Gate:
         if state in meter.PENDING:
             return
         self._watch.discard(lease)
-        dialled = lease.state == life.DIALLED
-        if dialled:
+        if lease.state == life.DIALLED:
+            # It may have been connected, used, and closed or reset by both sides before we look.
+            connected = state != meter.CLOSE or meter.was_connected(lease.sock)
             lease.connect_ms = milliseconds_since(lease.begun)
-            self.counts.dialled(lease.connect_ms / 1000, connected=state != meter.CLOSE)
-        if state == meter.CLOSE:
-            self.log_end(lease, meter.read(lease.sock), "failed" if dialled else "reset")
-            lease.see(life.RESET)
-        elif dialled:
-            lease.see(life.CONNECTED)
+            self.counts.dialled(lease.connect_ms / 1000, connected)
+            if connected:
+                lease.see(life.CONNECTED)
+            else:
+                self._unconnected(lease, "failed")
+        elif state == meter.CLOSE:
+            self._unconnected(lease, "reset")
         if side is not None:
             self.relaying.dial_ended(lease, side)
+
+    def _unconnected(self, lease: Lease, how: str) -> None:
+        self.log_end(lease, meter.read(lease.sock), how)
+        lease.see(life.RESET)
 
     def settle_later(self, lease: Lease) -> None:
         """Wait for the end of a dial that another gate began, or see it."""

@@ -387,12 +387,12 @@ def check_what_has_ended():
     data = pickle.dumps(sock)
     pickle.loads(data).close()
     sock.close()
-    for _ in range(200):  # the close of a shared socket is seen to by a thread of the gate
+    for attempt in range(20):  # a thread of the gate sees to its close, if nobody takes it meanwhile
         try:
             pickle.loads(data).close()
         except UnknownDescriptor:
             return
-        select.select([], [], [], 0.05)
+        select.select([], [], [], 0.05 * attempt)
     raise AssertionError("it opens for ever")
 
 

@@ -45,6 +45,15 @@ def state(sock: native) -> int:
     return sock.getsockopt(IPPROTO_TCP, _TCP_INFO, 1)[0]
 
 
+def was_connected(sock: native) -> bool:
+    """Tell of a socket in state CLOSE whether the peer had answered it: ``bytes_acked`` counts the SYN.
+
+    Not of one whose failure a program has heard from connect(2), which takes the connection apart.
+    """
+    acknowledged: int = _FIELDS.unpack_from(sock.getsockopt(IPPROTO_TCP, _TCP_INFO, _SIZE))[1]
+    return acknowledged > 0
+
+
 def idle(sock: native) -> float:
     """Return for how many seconds no data have come or gone, by the kernel's clocks (tcpi_last_data_sent, _recv)."""
     return _idle(sock.getsockopt(IPPROTO_TCP, _TCP_INFO, _CLOCKS.size))

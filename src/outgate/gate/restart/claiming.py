@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from outgate.gate import wire
 from outgate.gate.kernel import births
-from outgate.gate.registry import Process
+from outgate.gate.registry import Lease, Process
 from outgate.gate.replies import Reply
 from outgate.gate.restart.adopting import adopt, verified
 from outgate.gate.restart.orphans import Orphan
@@ -26,8 +26,12 @@ async def offer(gate: Gate, channel: Channel, process: Process, request: wire.Of
     """Say which of a program's sockets the gate has no duplicate of, and take as many fds with its next packet.
 
     Only cookies that the gate before this one wrote down for that app and user are wanted; the others it says nothing
-    of, whosever they are.
+    of, whosever they are. Of a socket that another process had opened nobody wrote down who else has it.
     """
+    for cookie in request.cookies:
+        lease = gate.registry.by_cookie.get(cookie)
+        if lease is not None and lease.process is not process and _may_have(process, lease):
+            gate.sharing.adopted(lease, process)
     wanted = [cookie for cookie in dict.fromkeys(request.cookies) if _orphan(gate, process, cookie) is not None]
     if wanted:
         channel.expect_fd(len(wanted))
@@ -51,9 +55,12 @@ async def give(gate: Gate, channel: Channel, process: Process, request: wire.Giv
 
 def _orphan(gate: Gate, process: Process, cookie: int) -> Orphan | None:
     orphan = gate.orphans.known.get(cookie)
-    if orphan is None or orphan.process.app is not process.app or orphan.process.uid != process.uid:
-        return None
-    return orphan
+    return orphan if orphan is not None and _may_have(process, orphan) else None
+
+
+def _may_have(process: Process, lease: Lease) -> bool:
+    """Tell whether a lease is of the app and user of a process, which may then say that it has it."""
+    return lease.process.app is process.app and lease.process.uid == process.uid
 
 
 def _cookie_of(fd: int) -> int:

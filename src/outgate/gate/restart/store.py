@@ -38,6 +38,8 @@ class Store:
         item = loan.item
         if self._notifier is None or not isinstance(item, Lease) or item.side is not None or item.cookie in self._kept:
             return
+        if item.decision is None:  # not connected: nothing of it is written down for the next gate
+            return
         if self._room is not None and len(self._kept) >= self._room:
             return
         if self._notifier.store(_name(item.cookie), item.sock.fileno()):

@@ -164,6 +164,8 @@ def note_taken(gate: Gate, process: Process, request: wire.Have) -> None:
 
 
 def _peer(lease: Lease) -> list[object]:
+    if lease.family == 4:
+        return [lease.address, lease.asked[1], 0, 0]
     try:
         peer = lease.sock.getpeername()
     except OSError:  # not connected yet, or reset meanwhile

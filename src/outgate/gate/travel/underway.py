@@ -30,7 +30,8 @@ class Underway:
 
     def add(self, channel: Channel, loan: Loan, process: Process, serial: int) -> None:
         """Keep an eye on the reply that goes out now, with the socket of a loan for this descriptor of it."""
-        self.ended(channel, read=not channel.has_unread())
+        if channel in self._replies:  # one that brought a socket before, and may lie unread
+            self.ended(channel, read=not channel.has_unread())
         channel.carries_shared = True
         self._replies[channel] = (loan, process, serial)
         if self._timer is None:
