@@ -21,7 +21,7 @@ from outgate.gate.seal.rights import GIVEN_UP
 from outgate.testing.running import PATIENCE
 from support import peers
 from support.fenced import PROGRAMS, events
-from support.world import FORBIDDEN, NEAR4, NEAR6, TRAP_PORT, WWW, World
+from support.world import FORBIDDEN, NEAR4, NEAR6, PRIVATE4, TRAP_PORT, WWW, World
 
 USER = 1001
 CONFIGURATION = """\
@@ -89,9 +89,9 @@ class Host:
         finally:
             end(gate)
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         """Start a Python program of the ordinary user under ``outgate run``."""
-        command = (*AS_USER, _PYTHON, "-m", "outgate", "run", "-q", "--", _PYTHON, *words)
+        command = (*AS_USER, _PYTHON, "-m", "outgate", "run", "-q", *options, "--", _PYTHON, *words)
         program = subprocess.Popen(
             self.world.near.command(*command),
             stdin=subprocess.PIPE,
@@ -353,3 +353,47 @@ for _ in range(20):
         assert done.returncode == 0, errors
     ends = events(host.log, "end")
     assert [(line["sent"], line["received"]) for line in ends] == [(100_000, 100_000)] * 20
+
+
+# --- a guard over sealed sockets --------------------------------------------------------------------------------------
+
+_DIAL = """
+import errno, socket, subprocess, sys
+def dial(sock, host, port):
+    try:
+        sock.connect((host, int(port)))
+        sock.sendall(b"ping")
+        return sock.recv(4).decode()
+    except OSError as e:
+        return errno.errorcode[e.errno]
+"""
+_HANDED_ON = (
+    _DIAL
+    + """
+print(dial(socket.socket(fileno=int(sys.argv[1])), *sys.argv[2:]))
+"""
+)
+_GUARDED = (
+    _DIAL
+    + f"""
+open_, port, denied = sys.argv[1:]
+with socket.socket() as sock:
+    print(dial(sock, denied, port), dial(sock, open_, 1), dial(sock, open_, port), dial(sock, open_, port))
+with socket.socket() as sock:
+    words = [sys.executable, "-IS", "-c", {_HANDED_ON!r}, str(sock.fileno()), open_, port]
+    print(subprocess.run(words, pass_fds=[sock.fileno()], stdout=subprocess.PIPE, text=True).stdout.strip())
+"""
+)
+
+
+@pytest.mark.parametrize("words", [(), ("-IS",)], ids=["with a client", "without"])
+def test_a_guard_over_sealed_sockets(host: Host, echoes: dict[str, int], words: tuple[str, ...]) -> None:
+    """A guarded program dials, is refused and dials again as natively, also on a socket that another one began with."""
+    arguments = (WWW[0], str(echoes["port"]), PRIVATE4)
+    with host.serving():
+        program = host.start(*words, "-c", _GUARDED, *arguments, options=("--guard",))
+        output, errors = program.communicate(timeout=PATIENCE)
+    assert (output.splitlines(), errors) == (["EACCES ECONNREFUSED ping EISCONN", "ping"], "")
+    decided = [line for line in events(host.log, "decision") if line["verdict"] == "allow"]
+    assert [line["path"] for line in decided] == ["direct"] * 3
+    assert events(host.log, "fault") == []

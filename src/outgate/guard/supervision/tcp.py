@@ -31,6 +31,8 @@ from outgate.guard.supervision.waiting import Wait, Waiting
 _SO_COOKIE, _SO_SNDTIMEO, _TCP_INFO = 57, 21, 11
 _TIMEVAL = struct.Struct("@ll")
 _NOWHERE: dict[int, tuple[Any, ...]] = {AF_INET: ("224.0.0.1", 9), AF_INET6: ("ff02::1", 9, 0, 0)}
+#: What a connect there says where no dial is in progress: of any socket, and of one that the gate has sealed.
+_NOT_DIALLED = (-errno.ENETUNREACH, -errno.EPERM)
 #: The state of a socket that has no connection (``TCP_CLOSE``).
 _CLOSE = 7
 
@@ -109,7 +111,7 @@ class Tcp:
             return self._await(call, sock, held)
         if held is None:
             number = harvest(sock)  # of a client of the gate's in the program, which asked and dialled by itself
-            if number != -errno.ENETUNREACH:
+            if number not in _NOT_DIALLED:
                 return number
             held = self._adopt(self._tree.member(process), cookie)
         if family != sock.family:
