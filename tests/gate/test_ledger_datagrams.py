@@ -24,6 +24,8 @@ import outgate as package
 from outgate.gate.datagram import counted
 from support.commands import Served, environment, outgate, serving
 
+pytestmark = pytest.mark.slow
+
 pytestmark = pytest.mark.usefixtures("closed_databases")
 
 CONFIG = """\

@@ -499,7 +499,7 @@ def test_a_look_up_is_remembered_until_a_reload(world: Callable[..., World]) -> 
         assert w.addresses("www.test", 443) == [PUBLIC]
         w.connect("www.test", 443)
     assert zone.asked == ["www.test"] * 2, "one with the program's arguments, one for the connects"
-    assert w.gate.call(w.gate.gate.reload)["ok"]
+    assert w.channel.ask("reload")["answer"]["ok"]
     assert w.addresses("www.test", 443) == [PUBLIC]
     assert len(zone.asked) == 3
 
@@ -511,7 +511,7 @@ def test_a_remembered_answer_is_judged_anew(world: Callable[..., World], tmp_pat
     assert w.addresses("db.corp") == [DB]
     path = tmp_path / "outgate.toml"
     path.write_text(path.read_text().replace("except", "deny"))
-    assert w.gate.call(w.gate.gate.reload)["ok"]
+    assert w.channel.ask("reload")["answer"]["ok"]
     assert w.refused(w.resolve("db.corp")) == "policy-name-denied"
     assert w.refused(w.connect(DB, 5432)) == "policy-denied"
 
