@@ -37,6 +37,8 @@ def is_integration_required() -> bool:
 
 #: Of the Pythons that a test is run on, the oldest and the newest are enough for every day; the others are ``full``.
 _ENDS = ("3.9", "3.13")
+#: What parameters are called that name one.
+_VERSIONS = frozenset(("version", "shares", "opens"))
 
 
 #: Folders whose tests start programs as users do, each a new interpreter: a minute would not do for them.
@@ -50,8 +52,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
         elif item.path.relative_to(_TESTS).parts[0] in _PROGRAMS:
             item.add_marker(pytest.mark.slow)
-        version = getattr(item, "callspec", None) and item.callspec.params.get("version")  # type: ignore[attr-defined]
-        if version is not None and version not in _ENDS and item.get_closest_marker("pythons"):
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        named = _VERSIONS & parameters.keys()
+        if any(parameters[each] not in _ENDS for each in named) and item.get_closest_marker("pythons"):
             item.add_marker(pytest.mark.full)
 
 
