@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +122,19 @@ def test_on_the_relay_there_is_nothing_to_turn() -> None:
     assert stopped_by("seal") <= results["refused"] | results["failed"]
 
 
+@pytest.fixture
+def short_folder() -> Iterator[str]:
+    """A folder with room below it for the path of a Unix socket, which ``tmp_path`` may leave too little of."""
+    with tempfile.TemporaryDirectory(prefix="outgate-") as folder:
+        yield folder
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("can_fence")
-def test_a_user_who_may_make_no_namespace(tmp_path: Path) -> None:
+def test_a_user_who_may_make_no_namespace(short_folder: str) -> None:
     """Where namespaces are switched off the setting is named, every way round the client leaks, and the status is 1."""
     wrapper = [sys.executable, str(SCRIPT), "--without", "max_user_namespaces"]
-    status, found = examine(wrapper=wrapper, env=environment(PYTHONPATH=str(SOURCE), XDG_RUNTIME_DIR=str(tmp_path)))
+    status, found = examine(wrapper=wrapper, env=environment(PYTHONPATH=str(SOURCE), XDG_RUNTIME_DIR=short_folder))
     assert status == 1
     assert found["change"][0] == "fence: sysctl -w user.max_user_namespaces=15000"
     levels = {each["name"]: each for each in found["levels"]}
@@ -137,10 +144,10 @@ def test_a_user_who_may_make_no_namespace(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("can_fence")
-def test_an_ordinary_user(tmp_path: Path) -> None:
+def test_an_ordinary_user(short_folder: str) -> None:
     """An ordinary user can neither enter another network from inside the fence nor take sockets of the outside."""
     wrapper = [sys.executable, str(SCRIPT)]
-    status, found = examine(wrapper=wrapper, env=environment(PYTHONPATH=str(SOURCE), XDG_RUNTIME_DIR=str(tmp_path)))
+    status, found = examine(wrapper=wrapper, env=environment(PYTHONPATH=str(SOURCE), XDG_RUNTIME_DIR=short_folder))
     assert (found["proof"]["faults"], found["change"], status) == ([], [], 0)
     results = by_result(found)
     assert results["not-stopped"] == stopped_by("seal")

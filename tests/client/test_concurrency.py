@@ -25,11 +25,21 @@ PROGRAMS = ("threads.py", "children.py", "interruptions.py", "lifetimes.py")
 #: Raises at each of hundreds of moments; a process for each check, which takes seconds.
 MOMENTS = "moments.py"
 PATHS = ("gate", "relay")
+#: Natively it hangs once in some hundred times: a lock of the C library's resolver is left held in the child.
+NOT_NATIVE = frozenset({"check_fork_among_busy_threads"})
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["native", *PATHS])
-@pytest.mark.parametrize(("program", "check"), [(p, check) for p in PROGRAMS for check in checks_of(p)])
+@pytest.mark.parametrize(
+    ("program", "check", "how"),
+    [
+        (program, check, how)
+        for program in PROGRAMS
+        for check in checks_of(program)
+        for how in ("native", *PATHS)
+        if how != "native" or check not in NOT_NATIVE
+    ],
+)
 def test_a_check_holds_natively_and_on_both_paths(
     results: Callable[[str, str], Results], program: str, check: str, how: str
 ) -> None:

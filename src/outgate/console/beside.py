@@ -42,9 +42,10 @@ class Beside:
         for name in _NEEDED:
             if importlib.util.find_spec(name) is None:
                 raise ConfigError(f"--console: {name} is not installed here; pip install 'outgate[console]'")
-        listening.where(where)
         self._where = where
-        self._bound = None if follows else listening.bind(where)
+        # Made now, for what the gate makes once it is sealed takes nothing in.
+        self._made = listening.new(where)
+        self._bound = None if follows else listening.bind(where, self._made)
         self._token = new_token()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -87,7 +88,7 @@ class Beside:
         until = time.monotonic() + _PATIENCE
         while True:
             try:
-                return listening.bind(self._where)
+                return listening.bind(self._where, self._made)
             except ConfigError:
                 if time.monotonic() > until:
                     raise

@@ -9,7 +9,7 @@ import socket
 from outgate.errors import ConfigError
 from outgate.gate.kernel.listening import listen
 
-__all__ = ["DEFAULT", "bind", "where"]
+__all__ = ["DEFAULT", "bind", "new", "where"]
 
 #: A free port of loopback.
 DEFAULT = "127.0.0.1:0"
@@ -45,21 +45,29 @@ def where(text: str) -> tuple[str, int]:
     return str(address), int(port)
 
 
-def bind(text: str) -> tuple[socket.socket, str]:
+def new(text: str) -> socket.socket | None:
+    """Return a socket that :func:`bind` may take later, ``None`` for a Unix socket, of which it makes one itself."""
+    host, port = where(text)
+    return None if port < 0 else socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+
+
+def bind(text: str, made: socket.socket | None = None) -> tuple[socket.socket, str]:
     """Listen where it was asked for, and return the socket and what to open in a browser, without the token.
 
+    :param made: the socket to use, from :func:`new`; left open where nobody can listen there.
     :raises ConfigError: nobody can listen there.
     """
     host, port = where(text)
-    if port < 0:
+    sock = made or new(text)
+    if sock is None:
         return listen(host, _MODE, "--console", socket.SOCK_STREAM), "http://localhost/"
-    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the console before may linger
         sock.bind((host, port))
         sock.listen(_BACKLOG)
     except OSError as e:
-        sock.close()
+        if made is None:
+            sock.close()
         raise ConfigError(
             f"--console {text}: cannot listen there: {e.strerror}; leave the port out for a free one"
         ) from None
