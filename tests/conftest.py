@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import sys
@@ -56,6 +57,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         named = _VERSIONS & parameters.keys()
         if any(parameters[each] not in _ENDS for each in named) and item.get_closest_marker("pythons"):
             item.add_marker(pytest.mark.full)
+
+
+def pytest_collection_finish() -> None:
+    """Keep thousands of collected tests from the garbage collector, whose every full look would be at all of them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
