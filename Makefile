@@ -19,6 +19,8 @@ unexport PYTHONDONTWRITEBYTECODE
 DEV_GROUPS := tests lint typing examples
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest
+# Of tests that start programs, half as many again as there are cores: they wait for a third of their time.
+BUSY := $(shell echo $$(($$(nproc) * 3 / 2)))
 
 .PHONY: help
 help: ## list these words
@@ -44,11 +46,11 @@ lint: $(READY) ## style and types
 
 .PHONY: programs
 programs: $(LIBRARIES) ## whole programs as users start them, other Pythons, slow tests (no root, minutes)
-	$(PYTEST) -m '(pythons or slow) and not integration and not full' --numprocesses auto --dist worksteal
+	$(PYTEST) -m '(pythons or slow) and not integration and not full' --numprocesses $(BUSY) --dist worksteal
 
 .PHONY: integration
 integration: $(LIBRARIES) ## real servers in namespaces (root, Debian packages)
-	$(PYTEST) -m 'integration and not full' --numprocesses 3 --dist loadfile
+	$(PYTEST) -m 'integration and not full' --numprocesses 4 --dist loadfile
 
 .PHONY: cpython
 cpython: $(READY) ## CPython's own tests through a gate, on 3.11 to 3.13, into docs/data (no root, minutes)
