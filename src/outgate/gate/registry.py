@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from outgate.gate.kernel.closer import Closer
     from outgate.gate.names.resolver import Resolver
     from outgate.gate.relay.relaying import Side
+    from outgate.gate.wayout.passages import Passage
+
+
+#: Of nearly all leases.
+NOTHING_BEFORE = (0, 0)
 
 
 class App:
@@ -137,6 +142,7 @@ class Lease:
         "_host",
         "_port",
         "address",
+        "before",
         "begun",
         "born_on",
         "connect_ms",
@@ -150,11 +156,13 @@ class Lease:
         "noted_received",
         "noted_sent",
         "number",
+        "passage",
         "process",
         "renewed",
         "side",
         "sock",
         "state",
+        "via",
     )
 
     def __init__(self, id: int, process: Process, sock: native, cookie: int, family: int) -> None:
@@ -181,6 +189,11 @@ class Lease:
         self._host, self._port = "", 0
         self.address = ""
         self.decision: Decision | None = None
+        #: The proxy that the last dial led to, "" for none; and what is under way with it.
+        self.via = ""
+        self.passage: Passage | None = None
+        #: Bytes that the kernel has counted and that are not the app's: those of the gate's words with a proxy.
+        self.before = NOTHING_BEFORE
         #: Canonical name that it keeps bound to its address as long as it lives, "" for none.
         self.held_name = ""
         #: Where the gate carries its bytes: the rest of what it keeps.

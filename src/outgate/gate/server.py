@@ -54,6 +54,7 @@ from outgate.gate.sweep import Sweep
 from outgate.gate.travel.sharing import Sharing
 from outgate.gate.travel.underway import Underway
 from outgate.gate.watch import Watch
+from outgate.gate.wayout.passages import Passages
 
 
 class Gate:
@@ -95,6 +96,7 @@ class Gate:
         self.sharing = Sharing(self)
         self.narrowings = Narrowings(self)
         self._watch = Watch(loop, self._on_dial_ended)
+        self.passages = Passages(self)
         self._sweep = Sweep(self)
         self._idle = Idle(self)
         self._always = Always(self)
@@ -206,16 +208,23 @@ class Gate:
         if lease.state == life.DIALLED:
             # It may have been connected, used, and closed or reset by both sides before we look.
             connected = state != meter.CLOSE or meter.was_connected(lease.sock)
-            lease.connect_ms = milliseconds_since(lease.begun)
-            self.counts.dialled(lease.connect_ms / 1000, connected)
-            if connected:
-                lease.see(life.CONNECTED)
-            else:
-                self._unconnected(lease, "failed")
+            if lease.passage is not None:
+                self.passages.reached(lease, connected)
+                return
+            self.joined(lease, connected)
         elif state == meter.CLOSE:
             self._unconnected(lease, "reset")
         if side is not None:
             self.relaying.dial_ended(lease, side)
+
+    def joined(self, lease: Lease, connected: bool) -> None:
+        """Note how a dial has ended."""
+        lease.connect_ms = milliseconds_since(lease.begun)
+        self.counts.dialled(lease.connect_ms / 1000, connected)
+        if connected:
+            lease.see(life.CONNECTED)
+        else:
+            self._unconnected(lease, "failed")
 
     def _unconnected(self, lease: Lease, how: str) -> None:
         self.log_end(lease, meter.read(lease.sock), how)
@@ -231,8 +240,9 @@ class Gate:
             self.settle(lease)
 
     def unwatch(self, lease: Lease) -> None:
-        """Stop waiting for the end of a dial."""
+        """Stop waiting for the end of a dial, and of what a proxy says to it."""
         self._watch.discard(lease)
+        self.passages.discard(lease)
 
     def log_decision(
         self,
@@ -247,9 +257,9 @@ class Gate:
     ) -> None:
         """Write the line of a decision."""
         name = self.lease_name(lease) if lease is not None else ""
-        path = path or way(self, process)
+        path, via = path or way(self, process), lease.via if lease is not None else ""
         self.counts.decided(process.app.name, decision, transport)
-        record.decided(self.log, process, host, port, address, decision, name, transport, path)
+        record.decided(self.log, process, host, port, address, decision, name, transport, path, via)
 
     def log_end(self, lease: Lease, reading: meter.Reading, how: str, **unseen: Any) -> None:
         """Write the line of a lease's end and add its bytes to the app's.
@@ -364,6 +374,7 @@ class Gate:
         self._end_tasks()
         self.fetches.stop()
         self._watch.close()
+        self.passages.stop()
         for app in self.registry.apps.values():
             app.resolver.stop()
             app.closer.stop(0.5)
