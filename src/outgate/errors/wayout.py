@@ -66,15 +66,15 @@ ROWS = (
         "via-held",
         WayOutFailed,
         _errno.ENETUNREACH,
-        "{app} → {host}:{port}: this socket was made before the app had a way out by a proxy, and could speak to it",
-        "open another; under a guard start the program again without one",
+        "{app} → {host}:{port}: this socket was made before the app had the way out {via}, and could speak to it",
+        "open another socket; a program under a guard has to be started again",
     ),
     Row(
         "via-udp",
         WayOutFailed,
         _errno.ENETUNREACH,
         "{app} → {host}:{port} (udp): the way out {via} takes TCP alone",
-        'for a way without it: ways = [{{ to = "udp://{host}:{port}", via = "" }}] under [apps.{app}]',
+        'a way without it: to = "udp://{host}:{port}" with via = "" in ways under [apps.{app}]',
     ),
     Row(
         "source-missing",
@@ -88,7 +88,7 @@ ROWS = (
         WayOutFailed,
         _errno.ENETUNREACH,
         "{app} → {host}:{port}: it is of another IP version than {source}, which this is to leave from",
-        'for a way of its own: ways = [{{ to = "…", source = "…" }}] under [apps.{app}]',
+        "another source for it stands in ways under [apps.{app}]",
     ),
     Row(
         "source-bound",

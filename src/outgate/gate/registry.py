@@ -13,6 +13,7 @@ from outgate.core import lease as life
 from outgate.core.name.bindings import Bindings
 from outgate.core.policy.narrow import NOT_NARROWED
 from outgate.core.transitions import follow
+from outgate.gate.kernel import meter
 from outgate.gate.names.relearn import Relearning
 
 if TYPE_CHECKING:
@@ -224,6 +225,13 @@ class Lease:
     @asked.setter
     def asked(self, host_and_port: tuple[str, int]) -> None:
         self._host, self._port = host_and_port
+
+    def own(self, reading: meter.Reading) -> meter.Reading:
+        """Return what is the app's of what the kernel has counted of its socket."""
+        sent, received = self.before
+        if not (sent or received):
+            return reading
+        return meter.Reading(reading.state, max(0, reading.sent - sent), max(0, reading.received - received))
 
     def see(self, event: str) -> None:
         """Go to the state that follows."""

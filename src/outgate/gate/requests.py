@@ -153,7 +153,7 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     app.connects += 1
     lease.via, lease.before = "", NOTHING_BEFORE
     if passage is not None:
-        return await gate.passages.lead(lease, process, passage, result, target)
+        return await gate.passages.lead(lease, process, passage, result, target, request.wait)
     channel.after_reply(gate.dialled, lease, process)
     if result not in (0, errno.EINPROGRESS):
         return {"errno": result}  # the network said no at once: a decision and an end in the log like any other

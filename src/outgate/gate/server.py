@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import resource
 import secrets
 import socket
 import time
@@ -30,6 +28,7 @@ from outgate.gate.fetching.fetches import Fetches
 from outgate.gate.judging import way
 from outgate.gate.kernel import dial, meter
 from outgate.gate.kernel.closer import Closer
+from outgate.gate.kernel.host import raise_descriptors
 from outgate.gate.ledger.nobooks import NOTHING as NO_BOOKS
 from outgate.gate.ledger.nobooks import NoBooks
 from outgate.gate.listing import Listing
@@ -134,6 +133,7 @@ class Gate:
             "profile": settings.profile,
             "guard": settings.guarding,
             "unix": list(settings.unix),
+            "led": settings.out.has_proxy,
         }
 
     def is_dev(self, process: Process) -> bool:
@@ -193,7 +193,7 @@ class Gate:
             self.settle(lease)
             if lease.state == life.DIALLED:
                 self._watch.add(lease)
-        if lease.decision is not None:  # it has not failed already
+        if lease.decision is not None and lease.passage is None:  # it has not failed already
             self.keeping.opened(lease)
 
     def settle(self, lease: Lease) -> None:
@@ -227,7 +227,7 @@ class Gate:
             self._unconnected(lease, "failed")
 
     def _unconnected(self, lease: Lease, how: str) -> None:
-        self.log_end(lease, meter.read(lease.sock), how)
+        self.log_end(lease, lease.own(meter.read(lease.sock)), how)
         lease.see(life.RESET)
 
     def settle_later(self, lease: Lease) -> None:
@@ -272,7 +272,7 @@ class Gate:
         if reading.state == meter.CLOSE and lease.side is None:
             carried = self.seal.carried(lease.cookie)  # before another dial of this socket
             if reading[1:] == (0, 0):
-                reading = meter.Reading(meter.CLOSE, *carried)
+                reading = lease.own(meter.Reading(meter.CLOSE, *carried))
         counted = reading
         if reading.sent < lease.noted_sent or reading.received < lease.noted_received:
             # Who has zeroed the counters meanwhile has not undone what was counted before.
@@ -393,11 +393,3 @@ class Gate:
 
 def _cannot_leave() -> NoReturn:
     raise RuntimeError("this gate has no process of its own")
-
-
-def raise_descriptors() -> int:
-    """Raise RLIMIT_NOFILE to its hard limit and return it."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

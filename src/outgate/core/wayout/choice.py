@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 
 from outgate.core.address.addresses import Judged, Network, parse_numeric
+from outgate.core.policy.decide import DENY, Ask, Decision
 from outgate.core.policy.matching import PERMIT, RuleIndex
 from outgate.core.policy.rules import TRANSPORT_BIT, Rule, config_error, parse_rule
 from outgate.core.wayout.handshake import Handshake, Target
@@ -15,7 +16,7 @@ from outgate.core.wayout.httpconnect import HttpConnect
 from outgate.core.wayout.proxy import Proxy
 from outgate.core.wayout.socks5 import Socks5
 
-__all__ = ["STRAIGHT", "Entry", "WayOut", "WaysOut", "handshake", "parse_source", "target"]
+__all__ = ["STRAIGHT", "Entry", "WayOut", "WaysOut", "handshake", "of_datagrams", "parse_source", "target"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,9 @@ class WaysOut:
                 raise config_error(here, f'"{rule.text}" has a way out already', "the first that matches counts")
             if rule.transports == TRANSPORT_BIT["udp"] and entry.way.via is not None:
                 raise config_error(here, "no proxy takes UDP", f'write "tcp{rule.text[3:]}", or no via')
+            if rule.transports == TRANSPORT_BIT["udp"] and entry.way.source:
+                hint = "a UDP socket leaves from one address for all: write source for the app"
+                raise config_error(here, "datagrams have no source of their own", hint)
             rules.append(rule)
         return cls(default, entries, rules)
 
@@ -124,6 +128,30 @@ class WaysOut:
         return (self.default, self.entries) == (other.default, other.entries)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def of_datagrams(ways: WaysOut, decision: Decision, ask: Ask, judged: Judged, family: int) -> Decision:
+    """Return the decision on a datagram, or the denial where it has no way out. Pure.
+
+    No proxy takes datagrams, and a socket leaves from one address for all of its destinations, which is the app's.
+
+    :param decision: by the rules, which let it through.
+    :param ask: what they were asked.
+    :param judged: its address.
+    :param family: of the socket, 4 or 6.
+    """
+    way = ways.find(judged, ask.name or decision.name, "udp", ask.port)
+    facts: dict[str, Any] = {"app": ask.app, "port": ask.port, "transport": "udp", "what": decision.what}
+    facts["host"] = f"[{ask.host}]" if ":" in ask.host else ask.host
+    if way.via is not None:
+        code, rule = "via-udp", f"via = {way.text}"
+        facts["via"] = way.text
+    elif not ways.default.suits(family):
+        code, rule = "source-family", f"source = {ways.default.source}"
+        facts["source"] = ways.default.source
+    else:
+        return decision
+    return decision._replace(verdict=DENY, rule=rule, place="", code=code, facts=facts, kind="way out")
 
 
 def parse_source(text: str) -> str:

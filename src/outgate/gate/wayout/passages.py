@@ -32,7 +32,8 @@ PATIENCE = 15.0
 #: Seconds for its answer to that: it has a dial of its own to wait for, which natively ends after 127 s
 #: (net.ipv4.tcp_syn_retries is 6).
 FAR_PATIENCE = 130.0
-#: The same where the program's connect waits for the gate's answer, which must come within that request's limit.
+#: Seconds for all of it where the program's connect waits for the gate's answer, which must come within the limit of
+#: that request (:data:`outgate.core.formats.messages.LIMITS`), a look-up of the proxy's name included.
 HELD_PATIENCE = 25.0
 #: Bytes looked at in one step. An answer that is longer takes several.
 _LOOK = 4096
@@ -87,7 +88,7 @@ class Passages:
     # --- the dial -----------------------------------------------------------------------------------------------------
 
     async def lead(
-        self, lease: Lease, process: Process, passage: Passage, number: int, target: tuple[Any, ...]
+        self, lease: Lease, process: Process, passage: Passage, number: int, target: tuple[Any, ...], wait: float
     ) -> Reply:
         """Go on with a dial that leads to a proxy, and answer the program's connect.
 
@@ -97,14 +98,17 @@ class Passages:
         :param process: that asks.
         :param number: what the dial has come to so far: 0, EINPROGRESS, or why not.
         :param target: what the program believes that it dials.
+        :param wait: seconds that the program would wait for a connect.
         """
         lease.passage = passage
         lease.via = passage.way.text
         self._pending.add(lease)
-        self._wait(lease, passage, PATIENCE)
         answer = {"lease": self._gate.lease_name(lease), "addr": [*target, 0, 0][:4], "connected": False}
         if lease.side is None:
             passage.over = self._gate.loop.create_future()
+            passage.timer = self._gate.loop.call_later(min(wait, HELD_PATIENCE), self._too_late, lease, wait)
+        else:
+            self._wait(lease, passage, PATIENCE)
         passage.number = 0 if number == errno.EINPROGRESS else number
         self._gate.dialled(lease, process)
         if passage.over is not None and passage.failure is None:
@@ -113,7 +117,7 @@ class Passages:
             return passage.failure
         if lease.side is not None:
             return answer
-        return {**answer, "connected": True} if lease.state == life.OPEN else refusal("unknown-descriptor")
+        return {**answer, "connected": True, "via": True} if lease.state == life.OPEN else refusal("unknown-descriptor")
 
     def reached(self, lease: Lease, connected: bool) -> None:
         """Shake hands, now that the proxy has been reached, or say that it was not; more than once is as good."""
@@ -160,6 +164,8 @@ class Passages:
     # --- the handshake ------------------------------------------------------------------------------------------------
 
     def _wait(self, lease: Lease, passage: Passage, seconds: float) -> None:
+        if passage.over is not None:
+            return  # one limit for all of it
         if passage.timer is not None:
             passage.timer.cancel()
         passage.timer = self._gate.loop.call_later(seconds, self._late, lease, seconds)
@@ -172,6 +178,12 @@ class Passages:
             self._fail(lease, "via-timeout", {"limit": seconds})
         else:
             self.unreached(lease, errno.ETIMEDOUT)
+
+    def _too_late(self, lease: Lease, wait: float) -> None:
+        if wait <= HELD_PATIENCE:
+            self._fail(lease, "", {}, errno.EAGAIN)  # as a connect says of a time-out of the program's own
+        else:
+            self._late(lease, HELD_PATIENCE)
 
     def _on_ready(self) -> None:
         for fd, events in self._epoll.poll(0, _EVENTS):
@@ -197,8 +209,7 @@ class Passages:
             passage.rest = passage.rest[taken:]
             passage.sent += taken
         self._epoll.modify(passage.fd, select.EPOLLIN | (select.EPOLLOUT if passage.rest else 0))
-        seconds = FAR_PATIENCE if passage.handshake.has_asked else PATIENCE
-        self._wait(lease, passage, seconds if passage.over is None else min(seconds, HELD_PATIENCE))
+        self._wait(lease, passage, FAR_PATIENCE if passage.handshake.has_asked else PATIENCE)
 
     def _hear(self, lease: Lease, passage: Passage) -> None:
         """Look at what has come, and take out of the socket just what the proxy says of its own."""
@@ -230,6 +241,7 @@ class Passages:
         lease.before = (passage.sent, passage.received)
         self.discard(lease)
         self._gate.joined(lease, True)
+        self._gate.keeping.opened(lease)
         if lease.side is not None:
             self._gate.relaying.dial_ended(lease, lease.side)
 
