@@ -201,7 +201,7 @@ BAD: dict[str, tuple[Callable[[], Handshake], list[bytes], int, str, str]] = {
     "network unreachable": (lambda: Socks5(WHERE), [b"\x05\x00", b"\x05\x03"], errno.ENETUNREACH, "", ""),
     "host unreachable": (lambda: Socks5(WHERE), [b"\x05\x00", b"\x05\x04"], errno.EHOSTUNREACH, "", ""),
     "refused": (lambda: Socks5(WHERE), [b"\x05\x00", b"\x05\x05"], errno.ECONNREFUSED, "", ""),
-    "no HTTP": (lambda: HttpConnect(WHERE), [b"SSH-2.0-OpenSSH"], 0, "via-garbage", "S"),
+    "no HTTP": (lambda: HttpConnect(WHERE), [b"SSH-2.0-OpenSSH"], 0, "via-garbage", "SSH-2"),
     "SOCKS where HTTP is": (lambda: HttpConnect(WHERE), [b"\x05\x00"], 0, "via-garbage", ""),
     "no status": (lambda: HttpConnect(WHERE), [b"HTTP/1.1 abc\r\n\r\n"], 0, "via-garbage", ""),
     "HTTP 2": (lambda: HttpConnect(WHERE), [b"HTTP/2 200\r\n\r\n"], 0, "via-garbage", ""),
@@ -249,7 +249,7 @@ BAD: dict[str, tuple[Callable[[], Handshake], list[bytes], int, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("size", [1, 4096])
+@pytest.mark.parametrize("size", [5, 4096])
 @pytest.mark.parametrize("name", BAD)
 def test_a_proxy_that_does_not_connect(name: str, size: int) -> None:
     """What a proxy says instead is the far end's own errno, or a refusal that says what it was."""

@@ -117,7 +117,7 @@ class Passages:
             return passage.failure
         if lease.side is not None:
             return answer
-        return {**answer, "connected": True, "via": True} if lease.state == life.OPEN else refusal("unknown-descriptor")
+        return {**answer, "via": True} if lease.state == life.OPEN else refusal("unknown-descriptor")
 
     def reached(self, lease: Lease, connected: bool) -> None:
         """Shake hands, now that the proxy has been reached, or say that it was not; more than once is as good."""
