@@ -11,6 +11,8 @@ from outgate import errors
 from outgate.errors import TABLE, GateError, Refusal, build, describe, urlfetch
 
 #: Facts as the gate sends them: every refusal has its own here, and a new row needs one.
+WAY = {"app": "blog", "host": "db.corp", "port": 5432, "via": "socks5h://proxy.corp:1080"}
+SOURCE = {"app": "blog", "host": "db.corp", "port": 5432, "source": "192.0.2.7"}
 FACTS = {
     "policy-denied": {
         "app": "blog",
@@ -56,6 +58,18 @@ FACTS = {
         "limit": "it is not among the names that it left itself",
         "change": 'add "db.corp" to names',
     },
+    "via-unreachable": {**WAY, "why": "Connection refused"},
+    "via-timeout": {**WAY, "limit": 15.0},
+    "via-ended": WAY,
+    "via-garbage": {**WAY, "protocol": "SOCKS5", "said": "HT"},
+    "via-credentials": {**WAY, "why": "it takes no one without credentials"},
+    "via-refused": {**WAY, "why": "503 Service Unavailable", "errno": errno.EHOSTUNREACH},
+    "via-interrupted": WAY,
+    "via-held": WAY,
+    "via-udp": WAY,
+    "source-missing": SOURCE,
+    "source-family": SOURCE,
+    "source-bound": SOURCE,
     "no-client": {"call": "narrow()"},
     "billing-disabled": {"app": "blog"},
     "no-app": {"uid": 1000},

@@ -83,7 +83,7 @@ def main(argv: list[str]) -> int:
         listener = notify.inherited_listener(os.environ, os.getpid())
         taken = None
         if options.takeover:
-            from outgate.gate.server import raise_descriptors
+            from outgate.gate.kernel.host import raise_descriptors
             from outgate.gate.takeover.taking import take
 
             raise_descriptors()  # for what will come over

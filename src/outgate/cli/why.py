@@ -154,6 +154,8 @@ def _print(answer: dict[str, Any]) -> None:
         ("rule", rule),
         ("reason", answer["reason"]),
         ("cure", answer["cure"] or ""),
+        ("via", answer.get("via", "")),  # which a gate before 0.20 does not say
+        ("source", answer.get("source", "")),
         ("policy", str(answer["policy"])),
     ]
     others = [each for each in answer["addresses"] if each["address"] != answer["address"]]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Process:
     """What the gate knows this process by."""
 
-    __slots__ = ("boot", "dev", "idle", "parents", "path", "pid", "profile", "token")
+    __slots__ = ("boot", "dev", "idle", "is_led", "parents", "path", "pid", "profile", "token")
 
     def __init__(self, parents: tuple[str, ...] = ()) -> None:
         self.pid = os.getpid()
@@ -37,6 +37,8 @@ class Process:
         self.dev = False
         #: Seconds after which the gate takes sockets that are idle, wherever they are; 0 for not at all.
         self.idle = 0
+        #: Whether any of its connections leaves by a proxy, and so may be answered late.
+        self.is_led = False
         self.path = ""
         #: Whose rules the app has chosen, "" for the usual ones; ``None`` until the gate has said it.
         self.profile: str | None = None
@@ -313,6 +315,7 @@ def collect(channel: Channel, op: str, keep: bool = False) -> tuple[dict[str, An
         channel.greeted = True
         _process.dev = bool(hello.get("dev"))
         _process.boot = hello.get("boot", "")
+        _process.is_led = bool(hello.get("led"))
         if _process.profile is None:  # what a program has seen of its sockets stays so
             _process.profile = hello.get("profile", "")
         if hello.get("idle", 0) != _process.idle:

@@ -151,6 +151,9 @@ def getpeername(self: native) -> Any:
         reclaimed.check(self, state)
         if state.is_relay:
             return state.ways.getpeername(state)
+        if state.is_led:
+            native.getpeername(self)  # which says where it is not connected any more
+            return state.dialled
     return native.getpeername(self)
 
 

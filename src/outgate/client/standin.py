@@ -185,10 +185,12 @@ def connect(self: native, address: Any, /) -> None:
     if state.phase != BORN and not _was_cut(self, state):
         reclaimed.check(self, state)
         return _harvest(self, state)  # a second connect asks the kernel, which knows what became of the first
-    number = begin(state, parsed)
+    timeout = native.gettimeout(self)
+    number = begin(state, parsed, timeout)
     if number == 0:
         return None
-    timeout = native.gettimeout(self)
+    if number == errno.EAGAIN and timeout:
+        raise timed_out("timed out")
     if number != errno.EINPROGRESS or timeout == 0:
         raise os_error(number)
     if timeout is not None and not _is_writable(self, timeout):
@@ -202,12 +204,18 @@ def connect(self: native, address: Any, /) -> None:
     raise os_error(errno.EINPROGRESS)
 
 
-def begin(state: State, address: Address) -> int:
-    """Have the gate dial, and return the errno of a non-blocking connect: 0, EINPROGRESS, or what the network said."""
+def begin(state: State, address: Address, timeout: float | None = None) -> int:
+    """Have the gate dial, and return the errno of a non-blocking connect: 0, EINPROGRESS, or what the network said.
+
+    :param timeout: the socket's, where a way out by a proxy has the gate answer late: EAGAIN then. One that does not
+        wait waits for that all the same, for it would look connected before it is.
+    """
     host, port, flow, scope = address
     request = {"op": messages.CONNECT, "sock": state.id, "host": host, "port": port}
     if flow or scope:
         request["flow"], request["scope"] = flow, scope
+    if timeout and channel.process().is_led:
+        request["wait"] = timeout
     try:
         reply = channel.request(request, repeat=False)
     except OSError as e:
@@ -221,16 +229,17 @@ def begin(state: State, address: Address) -> int:
         return refused.errno or errno.EIO
     ip, port, flow, scope = reply["addr"]
     state.dialled = (ip, port) if state.family == AF_INET else (ip, port, flow, scope)
+    state.is_led = "via" in reply
     state.phase = CONNECTED if reply["connected"] else CONNECTING
     return 0 if reply["connected"] else errno.EINPROGRESS
 
 
-def begin_ex(state: State, address: Address) -> int:
+def begin_ex(state: State, address: Address, timeout: float | None = None) -> int:
     """Have the gate dial as :func:`begin` does, and return the errno of a refusal as well."""
     from outgate.errors import GateError, PolicyDenied
 
     try:
-        return begin(state, address)
+        return begin(state, address, timeout)
     except PolicyDenied as e:  # of a name too, which is a gaierror as well
         return e.errno or errno.EIO
     except gaierror:
@@ -250,10 +259,10 @@ def connect_ex(self: native, address: Any, /) -> int:
     sys.audit("socket.connect", self, address)
     is_first = state.phase == BORN or _was_cut(self, state)
     if is_first:
-        number = begin_ex(state, parsed)
+        timeout = native.gettimeout(self)
+        number = begin_ex(state, parsed, timeout)
         if number != errno.EINPROGRESS:
             return number
-        timeout = native.gettimeout(self)
         if timeout == 0:
             return number
         if timeout is not None and not _is_writable(self, timeout):

@@ -21,8 +21,8 @@ class State:
     """One socket of the gate's in this process; several fds (``dup``) may share it."""
 
     __slots__ = (
-        *("bound", "cookie", "dialled", "family", "fds", "has_read_tls", "id", "lingered", "phase", "renewed"),
-        "spawns",
+        *("bound", "cookie", "dialled", "family", "fds", "has_read_tls", "id", "is_led", "lingered"),
+        *("phase", "renewed", "spawns"),
     )
 
     #: Whether it is for UDP, and so a :class:`outgate.client.relay.destinations.Datagrams`.
@@ -41,6 +41,8 @@ class State:
         self.phase = BORN
         #: Where the gate dialled, as connect(2) takes it.
         self.dialled: tuple[object, ...] | None = None
+        #: Whether it leads there by a proxy, which is what the kernel takes for its peer.
+        self.is_led = False
         self.bound = False
         self.lingered = False
         #: When the gate was last told that it is in use (monotonic seconds), where it wants to know.

@@ -38,8 +38,10 @@ __all__ = [
     "Row",
     "TooManyLeases",
     "UnknownDescriptor",
+    "WayOutFailed",
     "build",
     "describe",
+    "number_of",
 ]
 
 
@@ -136,6 +138,10 @@ class GateUnavailable(GateError, ConnectionError):
     """No gate answers (ENETDOWN)."""
 
 
+class WayOutFailed(GateError, ConnectionError):
+    """The way out that the configuration says, a proxy or an address to leave from, did not work (its own errno)."""
+
+
 class ProtocolError(OutgateError):
     """Client and gate do not speak the same protocol."""
 
@@ -149,4 +155,4 @@ class InternalError(OutgateError):
 
 
 from outgate.errors.row import Row  # noqa: E402 - as below
-from outgate.errors.table import TABLE, build, describe  # noqa: E402 - its rows name the classes above
+from outgate.errors.table import TABLE, build, describe, number_of  # noqa: E402 - its rows name the classes above

@@ -24,12 +24,13 @@ from outgate.errors import (
 )
 from outgate.errors.row import Row
 from outgate.errors.urlfetch import ROWS as _URL_FETCH
+from outgate.errors.wayout import ROWS as _WAYS_OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Dict, Mapping, Optional, Tuple
 
-__all__ = ["TABLE", "Row", "build", "describe"]
+__all__ = ["TABLE", "Row", "build", "describe", "number_of"]
 
 
 #: The cure of every brief refusal.
@@ -301,6 +302,7 @@ _ROWS = (
         "client and gate have no protocol version in common (client {client}, gate {gate})",
         "upgrade the older of the two",
     ),
+    *_WAYS_OUT,
     *_URL_FETCH,
 )
 
@@ -326,6 +328,11 @@ def describe(code: str, facts: Mapping[str, Any]) -> Tuple[str, Optional[str]]:
     except ValueError:  # a withheld number met a format such as {idle:.0f}
         reason = row.sentence
     return reason, (row.cure.format_map(known) or None if row.cure else None)
+
+
+def number_of(code: str, facts: Mapping[str, Any]) -> int:
+    """Return the errno of a refusal. Raises ``KeyError`` for a code that is not in the table."""
+    return int(facts.get("errno", TABLE[code].errno or 0))
 
 
 def build(code: str, facts: Mapping[str, Any]) -> Refusal:

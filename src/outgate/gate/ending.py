@@ -254,7 +254,7 @@ class Ending:
         try:
             if lease.state == life.DIALLED:
                 self._gate.settle(lease)  # how its dial has ended may not have been seen yet
-            return meter.read(lease.sock)
+            return lease.own(meter.read(lease.sock))
         except OSError:
             return meter.Reading(meter.CLOSE, 0, 0)
 

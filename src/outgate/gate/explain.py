@@ -9,6 +9,7 @@ from outgate import errors
 from outgate.core.name.names import canonical
 from outgate.core.policy.decide import Ask, Decision
 from outgate.core.policy.narrow import NOT_NARROWED, Narrowed, could_resolve, decide
+from outgate.core.wayout.choice import of_datagrams
 from outgate.gate.configuration.settings import AppSettings
 from outgate.gate.names.resolver import is_numeric
 
@@ -70,7 +71,11 @@ def explain(
     decisions = []
     for address in dict.fromkeys(addresses):
         ask = Ask(app.name, transport, host, address, port, name, bound=bound)  # type: ignore[arg-type]
-        decisions.append((address, decide(app.policy, ask, narrowed)))
+        decision = decide(app.policy, ask, narrowed)
+        if transport == "udp" and not decision.denied and not app.out.is_straight:
+            judged = app.policy.locate(address).judged
+            decision = of_datagrams(app.out, decision, ask, judged, 6 if ":" in address else 4)
+        decisions.append((address, decision))
     return _answer(app, transport, host, port, decisions, brief)
 
 
@@ -94,6 +99,7 @@ def _answer(
         "reason": reason,
         "cure": cure,
         "policy": app.policy.number,
+        **_way_out(app, transport, address, best, port),
         "addresses": [{"address": a, "verdict": d.verdict, "class": d.address_class} for a, d in decisions if a],
     }
     refused = withheld(app)
@@ -102,4 +108,13 @@ def _answer(
         answer |= {"verdict": "deny", "rule": "", "place": "", "reason": reason, "cure": cure}
     if brief:
         answer |= {"address": "", "class": "", "name": "", "rule": "", "place": "", "addresses": []}
+        answer |= {"via": "", "source": ""}
     return answer
+
+
+def _way_out(app: AppSettings, transport: str, address: str, decision: Decision, port: int) -> Answer:
+    """Return by which proxy, and from which address, it would leave: "" for none, and where it would not."""
+    if decision.denied or not address:
+        return {"via": "", "source": ""}
+    way = app.out.find(app.policy.locate(address).judged, decision.name, transport, port)
+    return {"via": way.text, "source": way.source if transport == "tcp" else app.out.default.source}

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 #: Rules in one reply: some 400 bytes each.
 PAGE = 100
 #: Keys of an app that are more than its rules, as the configuration has them.
-_KEYS = ("mode", "path", "trusted", "billing", "reasons", "open_sockets", "idle_timeout", "idle_reclaim", "profile")
+_KEYS = (
+    *("mode", "path", "via", "source", "trusted", "billing", "reasons"),
+    *("open_sockets", "idle_timeout", "idle_reclaim", "profile"),
+)
 
 
 async def show(gate: Gate, channel: Channel, process: Process, request: wire.Policy) -> Reply:

@@ -138,6 +138,7 @@ def _row_of_tcp(gate: Gate, lease: Lease, now: float) -> dict[str, Any]:
     side = lease.side
     if side is None:
         counted, idle = meter.look(lease.sock)
+        counted = lease.own(counted)
     else:
         counted, idle = reading(side), now - side.relayed.active
     row = _row(gate, lease, now - lease.begun, min(idle, now - lease.begun), counted.sent, counted.received)

@@ -13,6 +13,7 @@ from outgate.core import lease as life
 from outgate.core.name.bindings import Bindings
 from outgate.core.policy.narrow import NOT_NARROWED
 from outgate.core.transitions import follow
+from outgate.gate.kernel import meter
 from outgate.gate.names.relearn import Relearning
 
 if TYPE_CHECKING:
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from outgate.gate.kernel.closer import Closer
     from outgate.gate.names.resolver import Resolver
     from outgate.gate.relay.relaying import Side
+    from outgate.gate.wayout.passages import Passage
+
+
+#: Of nearly all leases.
+NOTHING_BEFORE = (0, 0)
 
 
 class App:
@@ -137,6 +143,7 @@ class Lease:
         "_host",
         "_port",
         "address",
+        "before",
         "begun",
         "born_on",
         "connect_ms",
@@ -150,11 +157,13 @@ class Lease:
         "noted_received",
         "noted_sent",
         "number",
+        "passage",
         "process",
         "renewed",
         "side",
         "sock",
         "state",
+        "via",
     )
 
     def __init__(self, id: int, process: Process, sock: native, cookie: int, family: int) -> None:
@@ -181,6 +190,11 @@ class Lease:
         self._host, self._port = "", 0
         self.address = ""
         self.decision: Decision | None = None
+        #: The proxy that the last dial led to, "" for none; and what is under way with it.
+        self.via = ""
+        self.passage: Passage | None = None
+        #: Bytes that the kernel has counted and that are not the app's: those of the gate's words with a proxy.
+        self.before = NOTHING_BEFORE
         #: Canonical name that it keeps bound to its address as long as it lives, "" for none.
         self.held_name = ""
         #: Where the gate carries its bytes: the rest of what it keeps.
@@ -211,6 +225,13 @@ class Lease:
     @asked.setter
     def asked(self, host_and_port: tuple[str, int]) -> None:
         self._host, self._port = host_and_port
+
+    def own(self, reading: meter.Reading) -> meter.Reading:
+        """Return what is the app's of what the kernel has counted of its socket."""
+        sent, received = self.before
+        if not (sent or received):
+            return reading
+        return meter.Reading(reading.state, max(0, reading.sent - sent), max(0, reading.received - received))
 
     def see(self, event: str) -> None:
         """Go to the state that follows."""

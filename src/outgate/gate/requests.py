@@ -30,17 +30,19 @@ from outgate.gate.names.resolver import numbers
 from outgate.gate.narrowing import narrow_process
 from outgate.gate.quota import showing
 from outgate.gate.reclaim import renewing
-from outgate.gate.registry import Process
+from outgate.gate.registry import NOTHING_BEFORE, Process
 from outgate.gate.relay import relaying
 from outgate.gate.replies import Reply, denied, failed_lookup, refusal
 from outgate.gate.restart import claiming
 from outgate.gate.takeover import giving
 from outgate.gate.travel import passing
+from outgate.gate.wayout import leaving
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
     from outgate.gate.configuration.settings import AppSettings
     from outgate.gate.server import Gate
+    from outgate.gate.wayout.passages import Passage
 
 
 #: Apps in one reply to STAT: some 150 bytes each, and 350 with the longest name and counts.
@@ -116,15 +118,24 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     target: tuple[Any, ...] = (address, request.port)
     if lease.family == 6:
         target += (request.flow, scope or request.scope)
+    passage: Passage | None = None
+    if not app.settings.out.is_straight:
+        led = await leaving.prepare(gate, lease, request.host, request.port, address, decision)
+        if isinstance(led, dict):
+            return led
+        passage = led
+        if lease.state not in (life.BORN, life.FAILED):  # closed, or dialled by another thread, meanwhile
+            return {"errno": errno.EALREADY} if lease.state != life.ENDED else refusal("unknown-descriptor")
+    dialled = target if passage is None else passage.address
     gate.quotas.pace(lease)
     begun = time.monotonic()
     if gate.fast_open:
-        result = dial.begin(lease.sock, target)
+        result = dial.begin(lease.sock, dialled)
     else:
         # A duplicate of its own: ours may be closed, and its number be another file's, before the thread is through.
         # Not by sock.dup(), which sets O_NONBLOCK to what it thinks it is, on the file that the program shares.
         duplicate = socket.socket(fileno=os.dup(lease.sock.fileno()))
-        result = await gate.loop.run_in_executor(gate.dial_threads(app), dial.wait, duplicate, target)
+        result = await gate.loop.run_in_executor(gate.dial_threads(app), dial.wait, duplicate, dialled)
         if lease.state not in (life.BORN, life.FAILED):  # closed, or dialled by another thread, meanwhile
             gate.log_decision(process, request.host, request.port, address, decision, lease=None)
             return {"errno": errno.EALREADY} if lease.state != life.ENDED else refusal("unknown-descriptor")
@@ -140,6 +151,9 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     lease.bind(decision.name)
     app.open += 1
     app.connects += 1
+    lease.via, lease.before = "", NOTHING_BEFORE
+    if passage is not None:
+        return await gate.passages.lead(lease, process, passage, result, target, request.wait)
     channel.after_reply(gate.dialled, lease, process)
     if result not in (0, errno.EINPROGRESS):
         return {"errno": result}  # the network said no at once: a decision and an end in the log like any other

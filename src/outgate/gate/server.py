@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import resource
 import secrets
 import socket
 import time
@@ -30,6 +28,7 @@ from outgate.gate.fetching.fetches import Fetches
 from outgate.gate.judging import way
 from outgate.gate.kernel import dial, meter
 from outgate.gate.kernel.closer import Closer
+from outgate.gate.kernel.host import raise_descriptors
 from outgate.gate.ledger.nobooks import NOTHING as NO_BOOKS
 from outgate.gate.ledger.nobooks import NoBooks
 from outgate.gate.listing import Listing
@@ -54,6 +53,7 @@ from outgate.gate.sweep import Sweep
 from outgate.gate.travel.sharing import Sharing
 from outgate.gate.travel.underway import Underway
 from outgate.gate.watch import Watch
+from outgate.gate.wayout.passages import Passages
 
 
 class Gate:
@@ -95,6 +95,7 @@ class Gate:
         self.sharing = Sharing(self)
         self.narrowings = Narrowings(self)
         self._watch = Watch(loop, self._on_dial_ended)
+        self.passages = Passages(self)
         self._sweep = Sweep(self)
         self._idle = Idle(self)
         self._always = Always(self)
@@ -132,6 +133,7 @@ class Gate:
             "profile": settings.profile,
             "guard": settings.guarding,
             "unix": list(settings.unix),
+            "led": settings.out.has_proxy,
         }
 
     def is_dev(self, process: Process) -> bool:
@@ -191,7 +193,7 @@ class Gate:
             self.settle(lease)
             if lease.state == life.DIALLED:
                 self._watch.add(lease)
-        if lease.decision is not None:  # it has not failed already
+        if lease.decision is not None and lease.passage is None:  # it has not failed already
             self.keeping.opened(lease)
 
     def settle(self, lease: Lease) -> None:
@@ -206,19 +208,26 @@ class Gate:
         if lease.state == life.DIALLED:
             # It may have been connected, used, and closed or reset by both sides before we look.
             connected = state != meter.CLOSE or meter.was_connected(lease.sock)
-            lease.connect_ms = milliseconds_since(lease.begun)
-            self.counts.dialled(lease.connect_ms / 1000, connected)
-            if connected:
-                lease.see(life.CONNECTED)
-            else:
-                self._unconnected(lease, "failed")
+            if lease.passage is not None:
+                self.passages.reached(lease, connected)
+                return
+            self.joined(lease, connected)
         elif state == meter.CLOSE:
             self._unconnected(lease, "reset")
         if side is not None:
             self.relaying.dial_ended(lease, side)
 
+    def joined(self, lease: Lease, connected: bool) -> None:
+        """Note how a dial has ended."""
+        lease.connect_ms = milliseconds_since(lease.begun)
+        self.counts.dialled(lease.connect_ms / 1000, connected)
+        if connected:
+            lease.see(life.CONNECTED)
+        else:
+            self._unconnected(lease, "failed")
+
     def _unconnected(self, lease: Lease, how: str) -> None:
-        self.log_end(lease, meter.read(lease.sock), how)
+        self.log_end(lease, lease.own(meter.read(lease.sock)), how)
         lease.see(life.RESET)
 
     def settle_later(self, lease: Lease) -> None:
@@ -231,8 +240,9 @@ class Gate:
             self.settle(lease)
 
     def unwatch(self, lease: Lease) -> None:
-        """Stop waiting for the end of a dial."""
+        """Stop waiting for the end of a dial, and of what a proxy says to it."""
         self._watch.discard(lease)
+        self.passages.discard(lease)
 
     def log_decision(
         self,
@@ -247,9 +257,9 @@ class Gate:
     ) -> None:
         """Write the line of a decision."""
         name = self.lease_name(lease) if lease is not None else ""
-        path = path or way(self, process)
+        path, via = path or way(self, process), lease.via if lease is not None else ""
         self.counts.decided(process.app.name, decision, transport)
-        record.decided(self.log, process, host, port, address, decision, name, transport, path)
+        record.decided(self.log, process, host, port, address, decision, name, transport, path, via)
 
     def log_end(self, lease: Lease, reading: meter.Reading, how: str, **unseen: Any) -> None:
         """Write the line of a lease's end and add its bytes to the app's.
@@ -262,7 +272,7 @@ class Gate:
         if reading.state == meter.CLOSE and lease.side is None:
             carried = self.seal.carried(lease.cookie)  # before another dial of this socket
             if reading[1:] == (0, 0):
-                reading = meter.Reading(meter.CLOSE, *carried)
+                reading = lease.own(meter.Reading(meter.CLOSE, *carried))
         counted = reading
         if reading.sent < lease.noted_sent or reading.received < lease.noted_received:
             # Who has zeroed the counters meanwhile has not undone what was counted before.
@@ -364,6 +374,7 @@ class Gate:
         self._end_tasks()
         self.fetches.stop()
         self._watch.close()
+        self.passages.stop()
         for app in self.registry.apps.values():
             app.resolver.stop()
             app.closer.stop(0.5)
@@ -382,11 +393,3 @@ class Gate:
 
 def _cannot_leave() -> NoReturn:
     raise RuntimeError("this gate has no process of its own")
-
-
-def raise_descriptors() -> int:
-    """Raise RLIMIT_NOFILE to its hard limit and return it."""
-    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

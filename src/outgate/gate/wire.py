@@ -5,6 +5,7 @@ What a value may be is said in its type, so that decoding judges it and says wha
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Union
 
 import msgspec
@@ -72,6 +73,7 @@ class Connect(msgspec.Struct, frozen=True, tag_field="op", tag=messages.CONNECT)
     port: Port
     flow: Annotated[int, Meta(ge=0, le=0xFFFFF)] = 0
     scope: Annotated[int, Meta(ge=0, le=0xFFFFFFFF)] = 0
+    wait: Annotated[float, Meta(ge=0)] = math.inf
     hello: Greeting | None = None
 
     def __post_init__(self) -> None:

@@ -55,7 +55,7 @@ _MODULE = sys.modules[__name__]
 class Carried(State):
     """One relayed TCP socket of this process."""
 
-    __slots__ = ("boot", "error", "lock", "own")
+    __slots__ = ("boot", "error", "lock", "own", "why")
 
     is_relay = True
     ways = calls = _MODULE
@@ -66,6 +66,8 @@ class Carried(State):
         self.own: tuple[Any, ...] | None = None
         #: How a connect has failed, until the program has been told.
         self.error = 0
+        #: The refusal behind that, where the gate has one: its way out did not work.
+        self.why: dict[str, Any] | None = None
         #: Held by who begins a connect.
         self.lock = RLock()
         #: Which gate has made it.
@@ -85,7 +87,17 @@ def connect(state: Carried, self: native, address: Any) -> None:
     if number == errno.EAGAIN:
         raise timed_out("timed out")
     if number:
-        raise os_error(number)
+        raise _failure(state, number)
+
+
+def _failure(state: Carried, number: int) -> Exception:
+    """Return the error of a connect that has failed: the refusal where there is one, told once, else the network's."""
+    why, state.why = state.why, None
+    if why is None:
+        return os_error(number)
+    from outgate import errors
+
+    return errors.build(why["code"], why["facts"])
 
 
 def connect_ex(state: Carried, self: native, address: Any) -> int:
@@ -104,6 +116,7 @@ def _connect(state: Carried, self: native, address: Address, begin: Callable[[St
                 return number
         is_first = state.phase == BORN
         if is_first:
+            state.why = None
             _fill(self)
             number = begin(state, address)
             if number != errno.EINPROGRESS:
@@ -193,6 +206,7 @@ def _look(state: Carried, claim: bool = False) -> int:
     else:
         state.phase = BORN
         state.error = number
+        state.why = reply.get("why")
     return number
 
 

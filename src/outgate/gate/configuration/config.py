@@ -18,7 +18,17 @@ from outgate.core.policy.decide import Policy
 from outgate.core.policy.lint import LintWarning, lint
 from outgate.core.policy.rules import parse_groups
 from outgate.core.profiles import DEFAULT, PROFILES
-from outgate.gate.configuration import allowances, conflicts, guarding, ledgers, listening, outputs, tokens, tomlfile
+from outgate.gate.configuration import (
+    allowances,
+    conflicts,
+    guarding,
+    ledgers,
+    listening,
+    outputs,
+    tokens,
+    tomlfile,
+    wayouts,
+)
 from outgate.gate.configuration.keys import KEYS, VERSION, AppTable, FileTable, GateTable
 from outgate.gate.configuration.places import Place, check_choice, check_keys, convert
 from outgate.gate.configuration.settings import AppSettings, GateSettings, LedgerSettings, Settings
@@ -119,6 +129,8 @@ def from_table(
     conflicts.check_identities(top, apps)
     conflicts.check_sockets(top, gate, apps)
     apps = tokens.found(top.at("apps"), apps, os.path.dirname(absolute), reads=reads_tokens)
+    apps = wayouts.found(top.at("apps"), apps, os.path.dirname(absolute), reads=reads_tokens)
+    warnings += wayouts.doubts(top.at("apps"), apps, host)
     if not apps:
         warnings.append(
             LintWarning("apps", "there is no app, so every program is refused", "begin one with [apps.NAME]")
@@ -322,6 +334,7 @@ def _build(
             exempt=profile.exceptions,
             names=None if ANY_NAME in table.names else table.names,
         )
+    out = wayouts.read(place, table, {**profile.groups, **groups})
     return AppSettings(
         name=name,
         policy=policy,
@@ -339,12 +352,13 @@ def _build(
         mode=table.mode,
         path=table.path,
         open_sockets=table.open_sockets,
+        **out,
         quotas=allowances.quotas(place.at("quotas"), table.quotas, profile.quotas),
         zone=profile.zone,
         idle_timeout=table.idle_timeout,
         idle_reclaim=table.idle_reclaim or profile.idle_reclaim,
         listen=table.listen,
-        **guarding.read(place, table),
+        **guarding.read(place, table, has_proxy=out["out"].has_proxy),
         profile=table.profile,
     )
 

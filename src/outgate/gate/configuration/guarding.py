@@ -21,15 +21,21 @@ class Guarding(TypedDict):
     unix: tuple[str, ...]
 
 
-def read(place: Place, table: AppTable) -> Guarding:
+def read(place: Place, table: AppTable, *, has_proxy: bool = False) -> Guarding:
     """Return them, checked.
 
+    :param has_proxy: whether any of its destinations is led by a proxy.
     :raises ConfigError: with the path, and what is wrong.
     """
     if table.guard and table.path == "relay":
         raise place.at("guard").error(
             'guarded programs have the kernel\'s own sockets, and path = "relay" gives them none',
             "leave one of them out",
+        )
+    if table.guard and has_proxy and table.path == "auto":
+        raise place.at("guard").error(
+            "guarded programs have the kernel's own sockets, and by a proxy the gate carries the bytes",
+            'leave one of them out, or write trusted = true and path = "direct"',
         )
     if len(table.unix) > MOST_PATHS:
         raise place.at("unix").error(f"{len(table.unix)} paths; at most {MOST_PATHS}", "name those that are needed")

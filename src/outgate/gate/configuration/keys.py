@@ -224,7 +224,33 @@ KEYS: Final[Mapping[str, Key]] = {
         "auto",
         True,
         'How bytes travel: "direct" is the kernel socket itself, "relay" has the gate carry them; "auto" is direct '
-        "where the app is trusted, or the socket sealed against the program, and relay where neither is.",
+        "where the app is trusted, or the socket sealed against the program, and relay where neither is, or where a "
+        "proxy is on the way.",
+    ),
+    "apps.NAME.via": Key(
+        "",
+        True,
+        'The proxy that its connections leave by, as in "socks5h://proxy.corp:1080", "socks5://…" or "http://…"; "" is '
+        "none. The policy judges where they go as without one; socks5h and http then give the proxy the name where one "
+        "is known, socks5 the address. UDP has no way by a proxy (docs/ways.md).",
+    ),
+    "apps.NAME.credentials": Key(
+        "",
+        True,
+        "A file with who the gate is to that proxy: one line, user:password. Nobody but its owner and its group may "
+        "read it.",
+    ),
+    "apps.NAME.source": Key(
+        "",
+        True,
+        'The address of this host that its connections and datagrams leave from, as in "192.0.2.7"; "" is whichever '
+        "the host takes. Nothing of the other IP version leaves.",
+    ),
+    "apps.NAME.ways": Key(
+        [],
+        True,
+        'Other ways out for some destinations, the first that matches: [{ to = "*.corp", via = "" }], where to is a '
+        "rule, and via, credentials and source are as above and of that way alone.",
     ),
     "apps.NAME.open_sockets": Key(4000, True, "The most sockets its programs may have open at one time."),
     "apps.NAME.quotas": Key(
@@ -316,6 +342,10 @@ class AppTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     reasons: str | None = None
     mode: str = "enforce"
     path: str = "auto"
+    via: str = ""
+    credentials: str = ""
+    source: str = ""
+    ways: list[dict[str, Any]] = []
     open_sockets: int = 4000
     quotas: dict[str, Any] = {}
     idle_timeout: int = 120

@@ -11,6 +11,7 @@ from outgate.core.policy.lint import LintWarning
 from outgate.core.policy.rules import Entry
 from outgate.core.profiles import PROFILES
 from outgate.core.quota.quotas import DEFAULT, Quota, written
+from outgate.core.wayout.choice import WaysOut
 from outgate.gate.configuration import tokens
 from outgate.gate.configuration.keys import KEYS, VERSION, Key
 from outgate.gate.configuration.places import Place, toml
@@ -103,6 +104,11 @@ class AppSettings:
     :ivar reasons: ``full`` or ``brief``: how much a refusal tells the program.
     :ivar mode: ``enforce`` or ``report``.
     :ivar path: ``auto``, ``direct`` or ``relay``.
+    :ivar via: URL of the proxy that its connections leave by, "" for none.
+    :ivar credentials: absolute path of the file with the credentials for it, "" for none.
+    :ivar source: address that they leave from, "" for any.
+    :ivar ways: other ways out for some destinations, as written.
+    :ivar out: all of these, ready to be asked.
     :ivar open_sockets: the most sockets it may have open.
     :ivar quotas: what it may use in a day or a minute.
     :ivar zone: name of the time zone whose days they go by.
@@ -130,6 +136,11 @@ class AppSettings:
     reasons: str = "full"
     mode: str = "enforce"
     path: str = "auto"
+    via: str = ""
+    credentials: str = ""
+    source: str = ""
+    ways: tuple[Mapping[str, Any], ...] = ()
+    out: WaysOut = field(default_factory=WaysOut, repr=False)
     open_sockets: int = 4000
     quotas: tuple[Quota, ...] = DEFAULT
     zone: str = "UTC"
@@ -143,14 +154,18 @@ class AppSettings:
     def is_relayed(self, is_held: bool = False) -> bool:
         """Whether the gate carries its bytes: what holds no kernel socket can turn none elsewhere.
 
+        Nor can it speak to a proxy, or see itself connected, before that has connected.
+
         :param is_held: whether the program could not turn one: it is sealed against it, or a guard answers its calls.
         """
-        return self.path == "relay" or (self.path == "auto" and not self.trusted and not is_held)
+        if self.path == "auto":
+            return self.out.has_proxy or not (self.trusted or is_held)
+        return self.path == "relay"
 
     @property
     def guarding(self) -> str:
         """What ``outgate run`` does about a guard: ``always``, where it is asked to (``may``), or ``never``."""
-        return "never" if self.path == "relay" else "always" if self.guard else "may"
+        return "never" if self.is_relayed(is_held=True) else "always" if self.guard else "may"
 
 
 class Setting(NamedTuple):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from outgate.core import lease as life
 from outgate.core import options
 from outgate.core.formats import frames
+from outgate.core.policy.decide import Ask
 from outgate.gate import wire
 from outgate.gate.datagram.datagrams import Datagrams
 from outgate.gate.judging import judge, may_have_sockets
@@ -24,7 +25,7 @@ from outgate.gate.replies import Reply, denied, failed_lookup, refusal, said
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
-    from outgate.gate.registry import Process
+    from outgate.gate.registry import App, Process
     from outgate.gate.server import Gate
 
 _FAMILY = {4: AF_INET, 6: AF_INET6}
@@ -62,6 +63,7 @@ async def reach(gate: Gate, channel: Channel, process: Process, request: wire.Re
         return refusal("unknown-descriptor")  # closed while the name was looked up
     if is_number:
         decision = gate.udp.or_name_server(decision, address, port)
+    decision = gate.udp.led(app, decision, Ask(app.name, "udp", host, address, port, name), made.family)
     scope = scope or request.scope
     header = b""
     if address:
@@ -79,8 +81,14 @@ async def reach(gate: Gate, channel: Channel, process: Process, request: wire.Re
             made.peer = header
         made.enter(header, host, name, decision)
     except OSError as e:
+        if e.errno == errno.EADDRNOTAVAIL:
+            return _no_source(app, host, port)
         return refusal("gate-sockets", errno=e.errno)
     return {"addr": [*target, 0, 0][:4]}
+
+
+def _no_source(app: App, host: str, port: int) -> Reply:
+    return refusal("source-missing", app=app.name, source=app.settings.out.default.source, host=host, port=port)
 
 
 def _connect(made: Datagrams, target: tuple[Any, ...]) -> int:
@@ -149,8 +157,13 @@ async def bind(gate: Gate, channel: Channel, process: Process, request: wire.Bin
     try:
         outside = made.open()
     except OSError as e:
+        if e.errno == errno.EADDRNOTAVAIL:
+            return _no_source(process.app, request.host, request.port)
         return refusal("gate-sockets", errno=e.errno)
+    source = made.process.app.settings.out.default.source if isinstance(made, Datagrams) else ""
     try:
+        if source and not request.port:
+            return {}  # bound already, to a port of the kernel's choice
         outside.bind((number[0], request.port))
     except OSError as e:
         return {"errno": e.errno or errno.EIO}

@@ -15,6 +15,7 @@ from outgate.core import lease as life
 from outgate.core.formats import frames
 from outgate.core.policy.decide import ALLOW, Ask, Decision
 from outgate.core.policy.narrow import NOT_NARROWED, Narrowed, decide, refusal
+from outgate.core.wayout.choice import of_datagrams
 from outgate.gate.datagram.datagrams import Datagrams
 from outgate.gate.datagram.destination import Destination
 from outgate.gate.datagram.nameservers import Forwarding, NameServers
@@ -97,11 +98,21 @@ class Udp:
         return theirs
 
     def make_outside(self, made: Datagrams) -> native:
-        """Return a socket of the kernel's for one of a program's. Raises ``OSError``: no descriptor is left."""
+        """Return a socket of the kernel's for one of a program's, bound where the app says from where it leaves.
+
+        :raises OSError: no descriptor is left, or the host has not that address (EADDRNOTAVAIL).
+        """
         outside = native(AF_INET if made.family == 4 else AF_INET6, SOCK_DGRAM)
         owner = self._gate.owner(made.process)
         if owner is not None:
             os.fchown(outside.fileno(), *owner)
+        source = made.process.app.settings.out.default.source
+        if source:
+            try:
+                outside.bind((source, 0))
+            except OSError:
+                outside.close()
+                raise
         return outside
 
     def restore(self, saved: DatagramsState, process: Process, inside: native, outside: native | None) -> None:
@@ -169,6 +180,16 @@ class Udp:
         decision = decide(app.settings.policy, Ask(app.name, "udp", host, address, port, name, scope, bound), narrowed)
         return self.or_name_server(decision, address, port)
 
+    def led(self, app: App, decision: Decision, ask: Ask, family: int) -> Decision:
+        """Return a decision, or the denial where the app's way out takes no datagrams.
+
+        What the gate answers itself, at the host's own name servers, needs no way out.
+        """
+        settings, address = app.settings, str(ask.address)
+        if settings.out.is_straight or decision.denied or self.is_name_server(address, ask.port):
+            return decision
+        return of_datagrams(settings.out, decision, ask, settings.policy.locate(address).judged, family)
+
     def judge(self, made: Datagrams, known: Destination | None, ask: Ask) -> Decision:
         """Decide on one address that a socket sends to, as its app and those who have the socket are now.
 
@@ -183,7 +204,9 @@ class Udp:
         decision = rejudging.of_app(made.process)
         if decision is None:
             decision = self.or_name_server(decide(app.settings.policy, ask), address, port)
-        if known is not None and not known.is_denied:
+        if known is None or known.is_denied:
+            decision = self.led(app, decision, ask, made.family)
+        else:
             decision = rejudging.destination_judged(made, known, decision)
         if not decision.denied:
             narrower = refusal(ask, self.narrowed(made), app.settings.policy.number)

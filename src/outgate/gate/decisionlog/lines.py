@@ -67,6 +67,7 @@ FIELDS: Final[Mapping[str, Field]] = {
     "reason": Field("both", "string", "why, in a sentence; the same that the program was given", limit=1000),
     "policy": Field("both", "integer", "number of the policy in force; a reload raises it"),
     "path": Field("both", "string", "`direct` or `relay`", limit=16),
+    "via": Field("both", "string", "the proxy that it leaves by", limit=300),
     "cure": Field("decision", "string", "what would permit it, as a line for the configuration", limit=400),
     "connected": Field("end", "boolean", "whether the connection was ever established"),
     "connect_ms": Field("end", "number", "milliseconds from the dial to the established connection"),

@@ -28,16 +28,18 @@ def decided(
     lease: str,
     transport: str = "tcp",
     path: str = "direct",
+    via: str = "",
 ) -> None:
     """Write the line of a decision.
 
     :param host: what was asked for, as the program wrote it.
     :param address: what was judged; ``""`` where a name was refused before it was looked up.
     :param lease: name of the lease that came of it; ``""`` where none did.
+    :param via: the proxy that it leaves by; ``""`` for none.
     """
     if not log.admits(process.app.name, "denied" if decision.denied else "allowed"):
         return
-    alike = _alike(process, host, port, address, decision, transport, path, bool(decision.code))
+    alike = _alike(process, host, port, address, decision, transport, path, via, bool(decision.code))
     log.write(lines.joined(time.time(), b"decision", lease, alike))
 
 
@@ -74,7 +76,7 @@ def ended(
         how,
         incomplete=incomplete or None,
     )
-    alike = _alike(lease.process, *lease.asked, lease.address, decision, transport, lease.way)
+    alike = _alike(lease.process, *lease.asked, lease.address, decision, transport, lease.way, lease.via)
     log.write(lines.joined(time.time(), b"end", name, alike, lines.encode(outcome)))
 
 
@@ -150,13 +152,14 @@ def _alike(
     decision: Decision,
     transport: str,
     path: str,
+    via: str = "",
     explained: bool = False,
 ) -> bytes:
     """Return what stands in a decision and in an end alike, encoded.
 
     :param explained: with the reason and the cure, which stand in a decision.
     """
-    key = (process, id(decision), host, port, address, transport, path, explained)
+    key = (process, id(decision), host, port, address, transport, path, via, explained)
     known = _remembered.get(key)
     if known is not None:
         return known[1]
@@ -178,6 +181,7 @@ def _alike(
             lines.chosen(decision.reason, _REASON) if explained else None,
             decision.policy,
             path,
+            via or None,
             lines.chosen(cure, _CURE) if cure else None,
         )
     )

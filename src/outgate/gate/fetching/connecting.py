@@ -167,6 +167,8 @@ class Connections(httpcore.AsyncNetworkBackend):
         if "errno" in reply:
             raise httpcore.ConnectError(reply["errno"])
         await over.wait()
+        if lease.state != life.OPEN and side.why is not None:
+            raise Refused({"error": side.why})
         if lease.state != life.OPEN:
             raise httpcore.ConnectError(side.errno or errno.ECONNRESET)
         self._gate.waits.note(

@@ -1,6 +1,12 @@
-"""Know the host's own addresses, which the policy treats as ``own``: a dial to them would reach the host's services."""
+"""Know the host: its own addresses, which the policy treats as ``own``, and how many files a gate may have there.
+
+A dial to one of its own addresses would reach the host's services.
+"""
 
 from __future__ import annotations
+
+import contextlib
+import resource
 
 
 def own_addresses(proc: str = "/proc") -> tuple[str, ...]:
@@ -31,3 +37,11 @@ def own_addresses(proc: str = "/proc") -> tuple[str, ...]:
     except OSError:
         pass
     return tuple(found)
+
+
+def raise_descriptors() -> int:
+    """Raise RLIMIT_NOFILE to its hard limit and return it."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

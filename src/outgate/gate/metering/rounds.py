@@ -71,4 +71,4 @@ def _readings(items: Iterable[Union[Lease, Datagrams]]) -> Iterator[tuple[Lease,
         except OSError:  # its own end will say
             continue
         if counts is not None:
-            yield item, counts[0], counts[1]
+            yield item, counts[0] - item.before[0], counts[1] - item.before[1]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
 from outgate.core.formats import messages
+from outgate.errors import number_of
 from outgate.gate import wire
 from outgate.gate.kernel import births, dial, meter
 from outgate.gate.kernel.closer import Closer
@@ -41,10 +42,11 @@ class Side:
     :ivar connects: set when it does; there only while somebody has claimed it.
     :ivar nagle: whether the program has set TCP_NODELAY to off itself. Else the relay sets it: it writes what comes in
         one piece, and a second Nagle would hold back what the program sent without.
+    :ivar why: the refusal that the last dial came to by itself, code and facts; ``None`` where the network said no.
     :ivar told: called with "" when a dial has ended, and with how when all is over, where the gate itself waits for it.
     """
 
-    __slots__ = ("claimant", "connects", "errno", "filled", "lease", "nagle", "relayed", "told")
+    __slots__ = ("claimant", "connects", "errno", "filled", "lease", "nagle", "relayed", "told", "why")
 
     def __init__(self, lease: Lease, relayed: Relayed) -> None:
         self.lease = lease
@@ -55,6 +57,7 @@ class Side:
         self.connects: asyncio.Event | None = None
         self.nagle = False
         self.told: Callable[[str], None] | None = None
+        self.why: Reply | None = None
 
     @property
     def family(self) -> int:
@@ -196,7 +199,7 @@ class Relaying:
         """Begin to carry bytes, or let the program's end be writable again; either way it is writable now."""
         relayed = side.relayed
         filled, side.filled = side.filled, 0
-        side.errno = 0
+        side.errno, side.why = 0, None
         if lease.state == life.OPEN:
             # Its error is not looked at here: a reset that has come since is for whoever carries, and told once.
             relayed.begin(lease.sock, filled, side.nagle)
@@ -206,6 +209,18 @@ class Relaying:
                 # Taken by SO_ERROR it leaves the socket half-way: the next connect would only say ECONNABORTED.
                 dial.begin(lease.sock, (lease.address, lease.asked[1]))
             relayed.release(filled, failed=True)
+        if side.told is not None:
+            side.told("")
+
+    def dial_failed(self, side: Side, said: Reply) -> None:
+        """Let the program's end be writable again: its way out has come to nothing.
+
+        :param said: the refusal, or the errno of the far end.
+        """
+        filled, side.filled = side.filled, 0
+        side.why = said.get("error")
+        side.errno = int(said["errno"]) if side.why is None else number_of(side.why["code"], side.why["facts"])
+        side.relayed.release(filled, failed=True)
         if side.told is not None:
             side.told("")
 
@@ -254,11 +269,12 @@ async def harvest(gate: Gate, channel: Channel, process: Process, request: wire.
         return {"errno": errno.EINPROGRESS}
     if lease.state == life.OPEN:
         try:
-            peer = lease.sock.getpeername()
+            peer = (lease.address, lease.asked[1]) if lease.via else lease.sock.getpeername()
         except OSError:  # reset meanwhile
             peer = (lease.address, lease.asked[1])
         return {"own": [*lease.sock.getsockname(), 0, 0][:4], "peer": [*peer, 0, 0][:4]}
     if request.claim and not await side.claim(process):
         return {"errno": errno.EINPROGRESS}  # by another process that has the socket too
     number, side.errno = side.errno, 0
-    return {"errno": number or errno.ENOTCONN}
+    why, side.why = side.why, None
+    return {"errno": number or errno.ENOTCONN, **({} if why is None else {"why": why})}

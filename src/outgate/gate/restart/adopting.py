@@ -52,6 +52,7 @@ def adopt(gate: Gate, orphan: Orphan, sock: native, process: Process) -> Lease:
     lease = Lease(orphan.id, process, sock, orphan.cookie, orphan.family)
     lease.number, lease.begun, lease.connect_ms = orphan.number, orphan.begun, orphan.connect_ms
     lease.asked, lease.address, lease.decision = orphan.asked, orphan.address, orphan.decision
+    lease.via, lease.before = orphan.via, orphan.before
     lease.noted_sent, lease.noted_received = orphan.noted_sent, orphan.noted_received
     gate.registry.enter(lease)
     gate.orphans.remove(orphan)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Union
 from outgate.core import lease as life
 from outgate.gate.datagram.datagrams import Datagrams
 from outgate.gate.kernel import meter
-from outgate.gate.registry import Lease, Process
+from outgate.gate.registry import NOTHING_BEFORE, Lease, Process
 from outgate.gate.restart import records
 from outgate.gate.restart.orphans import Orphan
 from outgate.gate.restart.records import line
@@ -255,6 +255,7 @@ class Keeping(NoKeeping):
                 return b""
             (host, port), address = item.asked, item.address
             transport, path, serial, inode, connect_ms = "tcp", item.way, item.number, item.inode, item.connect_ms
+            via, before = item.via, item.before
         else:
             first = item.first
             if first is None or item.is_ended:
@@ -262,6 +263,7 @@ class Keeping(NoKeeping):
             decision, host = first.decision, first.host
             address, port = first.target[:2]
             transport, path, serial, inode, connect_ms = "udp", "relay", 1, 0, None
+            via, before = "", NOTHING_BEFORE
         process = item.process
         number = self._numbers.get(process)
         introduced = b""
@@ -284,6 +286,8 @@ class Keeping(NoKeeping):
                 port,
                 address,
                 decision,
+                via,
+                before,
             )
         )
 
@@ -325,7 +329,7 @@ class Keeping(NoKeeping):
             if lease.inode not in unheld:
                 self._left.add(lease.id)
                 with contextlib.suppress(OSError):
-                    reading = meter.read(lease.sock)
+                    reading = lease.own(meter.read(lease.sock))
                     if reading.state != meter.CLOSE:
                         gate.meters.note(lease, reading.sent, reading.received)
         self._leaves_some = bool(gate.orphans.known or self._left)

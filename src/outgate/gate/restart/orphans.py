@@ -50,6 +50,7 @@ class Orphan(Lease):
         self.inode, self.number = opened.inode, opened.serial
         self.begun, self.connect_ms = opened.begun, opened.connect_ms
         self.asked, self.address = (opened.host, opened.port), opened.address
+        self.via, self.before = opened.via, opened.before
         self.decision = opened.decision
         self.noted_sent, self.noted_received = left.sent, left.received
 
@@ -158,6 +159,7 @@ class Orphans:
                 self.end(orphan, "closed", incomplete=False)
 
     def _note(self, orphan: Orphan, reading: meter.Reading) -> None:
+        reading = orphan.own(reading)
         if reading.sent >= orphan.noted_sent and reading.received >= orphan.noted_received:
             self._gate.meters.note(orphan, reading.sent, reading.received)
 

@@ -61,6 +61,8 @@ class Opened(msgspec.Struct, tag="open", array_like=True, frozen=True, gc=False)
 
     :ivar process: number of a :class:`Known` further up.
     :ivar serial: how many dials the socket has seen: each is a connection of its own, with lines of its own.
+    :ivar via: the proxy that it leaves by, "" for none.
+    :ivar before: bytes sent and received that are the gate's own words with that.
     :ivar begun: of the dial, by the kernel's monotonic clock, which is one for all processes and stops at a reboot.
     """
 
@@ -78,6 +80,8 @@ class Opened(msgspec.Struct, tag="open", array_like=True, frozen=True, gc=False)
     port: int
     address: str
     decision: Decision
+    via: str = ""
+    before: tuple[int, int] = (0, 0)
 
 
 class Read(msgspec.Struct, tag="read", array_like=True, frozen=True, gc=False):

@@ -54,10 +54,12 @@ async def take_over(gate: Gate, channel: Channel, process: Process, request: wir
     if request.version != VERSION:
         return {"answer": {"ok": False, "error": f"this gate hands over as version {VERSION}, not {request.version}"}}
     paused = gate.reception.pause(channel)
+    gate.passages.give_up()
     mine = asyncio.current_task()
     others = [task for task in gate.tasks if task is not mine]
     if others:
         await asyncio.wait(others, timeout=PATIENCE)
+    gate.passages.give_up()  # those that have begun since
     gate.keeping.hold()
     gate.books.hand_over()
     taken = _give(gate, channel)
@@ -197,6 +199,8 @@ def _lease(gate: Gate, lease: Lease, places: dict[Process, int], fds: _Fds) -> L
         noted=(lease.noted_sent, lease.noted_received),
         is_let_go=gate.ending.is_let_go(lease),
         relayed=_relayed(lease, fds),
+        via=lease.via,
+        before=lease.before,
     )
 
 

@@ -97,6 +97,8 @@ class LeaseState(msgspec.Struct):
     noted: tuple[int, int]
     is_let_go: bool
     relayed: Optional[RelayedState]
+    via: str = ""
+    before: tuple[int, int] = (0, 0)
 
 
 class DestinationState(msgspec.Struct):

@@ -174,6 +174,7 @@ def _restore_lease(gate: Gate, saved: LeaseState, process: Process, fds: list[in
     lease.asked, lease.address = saved.asked, saved.address
     lease.decision, lease.held_name = saved.decision, saved.held_name
     lease.noted_sent, lease.noted_received = saved.noted
+    lease.via, lease.before = saved.via, saved.before
     lease.is_charged = saved.number > 0
     lease.renewed = time.monotonic()  # what it was is not worth a field: nobody loses a socket by it
     gate.registry.enter(lease)

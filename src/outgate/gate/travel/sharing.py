@@ -388,7 +388,7 @@ def _counts(item: Shared) -> tuple[int, int]:
     if item.side is not None:
         counted = reading(item.side)
     elif item.state == life.OPEN:
-        counted = meter.read(item.sock)
+        counted = item.own(meter.read(item.sock))
     else:
         return 0, 0
     return counted.sent, counted.received

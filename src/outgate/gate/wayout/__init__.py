@@ -1,0 +1,1 @@
+"""Lead connections out by the way that the configuration says."""
