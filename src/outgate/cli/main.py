@@ -19,6 +19,7 @@ COMMANDS = {
     "learn": "make a small policy of what a decision log says was reached",
     "ranges": "make the group of Google's own ranges, for the profile app-engine, of Google's lists",
     "token": "make a token, by which a program says which app it is",
+    "env": "print the variables by which programs in any language go out through the gate's doors",
     "status": "say whether a gate answers (exit status 0)",
     "stats": "show sockets, connects and bytes per app",
     "top": "watch apps, sockets, rates, refusals and quotas, live in a terminal",

@@ -56,7 +56,14 @@ def _lines(path: str, hello: dict[str, Any], answer: dict[str, Any]) -> list[str
         ("policy", f"{answer['policy']}, {answer['source']}"),
         ("log", log),
         ("seal", "on every socket" if answer.get("seal") else f"none: {answer.get('seal_why', 'an older gate')}"),
+        *(("door", _door(each)) for each in answer.get("doors", ())),
         ("in use", f"{counted(answer['processes'], 'process', 'processes')}, {counted(answer['channels'], 'channel')}"),
         ("you are", f"app {hello['app']}" if hello["app"] else "no app; you may ask because the gate is yours to run"),
     ]
     return [f"{output.paint('answers', 'green')}, outgate {answer['version']}", *output.table(rows)]
+
+
+def _door(door: dict[str, Any]) -> str:
+    counts = f"{counted(door['accepted'], 'connection')}, {door['refused']} refused"
+    state = counts if door["listening"] else f"not open: {door['why']}"
+    return f"{door['kind']} at {door['address']}: {state}"

@@ -55,7 +55,8 @@ def may_hold(gate: Gate, process: Process, count: int) -> Reply | None:
 
 def is_relayed(gate: Gate, process: Process) -> bool:
     """Tell whether the gate carries the bytes of what a process opens."""
-    return process.app.settings.is_relayed(process.guarded or gate.seal.holds_against(process.uid))
+    is_held = process.guarded or gate.seal.holds_against(process.uid)
+    return bool(process.door) or process.app.settings.is_relayed(is_held)
 
 
 def way(gate: Gate, process: Process) -> str:

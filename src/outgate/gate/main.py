@@ -72,6 +72,7 @@ def run(
     if settings.ledger is not None:
         _keep_books(gate, settings.ledger)
     metrics = serving(gate, settings.gate.metrics) if serving is not None else None
+    gate.doors.prepare(settings.gate, taken.doors if taken is not None else ())
     seal.enter()  # when the socket that will listen for that is made: nothing comes in on a sealed one
     if taken is not None:
         taking.restore(gate, taken)
@@ -95,6 +96,7 @@ def run(
         log.event("start", pid=os.getpid(), policy=settings.number, source=settings.source)
         if taken is not None:
             log.event("took-over", pid=os.getpid(), reason=f"from process {taken.state.pid}")
+        gate.doors.start()
         notifier.ready(f"{len(settings.apps)} apps, policy {settings.number}")
         if metrics is not None:
             metrics.start()

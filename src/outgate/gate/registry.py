@@ -96,7 +96,7 @@ class Process:
 
     __slots__ = (
         *("adopted", "app", "channels", "fenced", "gid", "labels", "leases", "narrowed", "parents", "pid", "program"),
-        *("guarded", "is_returned", "token", "told_idle", "uid"),
+        *("door", "guarded", "is_returned", "token", "told_idle", "uid"),
     )
 
     def __init__(self, app: App, token: str, pid: int, uid: int, gid: int) -> None:
@@ -114,6 +114,9 @@ class Process:
         self.fenced = False
         #: Whether a guard answers its network calls, so that it may hold the kernel's sockets.
         self.guarded = False
+        #: The kind of door that it comes by, "" for a process with a client. It holds no socket of the gate's then, and
+        #: stands for all of an app's connections that come there from one address.
+        self.door = ""
         self.channels = 0
         #: Seconds after which its idle sockets are taken wherever they are, as it was told; 0 for not at all.
         self.told_idle: float = 0

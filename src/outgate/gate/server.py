@@ -23,6 +23,7 @@ from outgate.gate.datagram.datagrams import Datagrams
 from outgate.gate.datagram.udp import Udp
 from outgate.gate.decisionlog import record
 from outgate.gate.decisionlog.log import DecisionLog
+from outgate.gate.doors.doors import Doors
 from outgate.gate.ending import Ending, milliseconds_since
 from outgate.gate.fetching.fetches import Fetches
 from outgate.gate.judging import way
@@ -92,6 +93,7 @@ class Gate:
         self.udp = Udp(self)
         self.relaying = Relaying(self)
         self.fetches = Fetches(self)
+        self.doors = Doors(self)
         self.sharing = Sharing(self)
         self.narrowings = Narrowings(self)
         self._watch = Watch(loop, self._on_dial_ended)
@@ -159,7 +161,8 @@ class Gate:
 
     def _room(self, app: App) -> int:
         """Return how many sockets the gate has descriptors for: a relayed one takes two."""
-        return max(1, self._share // 2) if app.settings.is_relayed() else self._share
+        takes_two = app.settings.is_relayed() or (self.doors.doors and app.settings.token)
+        return max(1, self._share // 2) if takes_two else self._share
 
     def dial_threads(self, app: App) -> ThreadPoolExecutor:
         """Return the app's threads for connects where fast open is switched off."""
@@ -340,6 +343,7 @@ class Gate:
             "processes": len(self.registry.processes),
             "fast_open": self.fast_open,
             "descriptors": self.descriptors,
+            "doors": self.doors.statistics(),
             **self.seal.statistics(),
             "apps": self.registry.statistics(names),
         }
@@ -365,6 +369,7 @@ class Gate:
         self.quotas.let_go()
         self.sharing.stop()
         self.reception.stop_accepting()
+        self.doors.stop()
         self.ending.stop()
         self.udp.stop()
         self.relaying.stop()

@@ -251,6 +251,8 @@ class ThreadGate(_Served):
         listener = listen(self.socket, 0o600)
         self._loop = gate_main.new_loop()
         self.gate = Gate(replace(self._settings, gate=gate), listener, self._log, self._loop)
+        self.gate.doors.prepare(gate)
+        self._loop.call_soon(self.gate.doors.start)
         self._thread = threading.Thread(target=self._loop.run_forever, name="gate")
         self._thread.start()
         return self

@@ -128,6 +128,7 @@ def from_table(
         warnings += lint(apps[name].policy)
     conflicts.check_identities(top, apps)
     conflicts.check_sockets(top, gate, apps)
+    warnings += conflicts.check_doors(top, gate, apps)
     apps = tokens.found(top.at("apps"), apps, os.path.dirname(absolute), reads=reads_tokens)
     apps = wayouts.found(top.at("apps"), apps, os.path.dirname(absolute), reads=reads_tokens)
     warnings += wayouts.doubts(top.at("apps"), apps, host)
@@ -266,6 +267,9 @@ def _gate(place: Place, table: dict[str, Any], folder: str, environ: Mapping[str
         seal=gate.seal,
         metrics=listening.metrics(place.at("metrics"), gate.metrics, folder, exposed=gate.metrics_exposed),
         metrics_exposed=gate.metrics_exposed,
+        socks=listening.doors(place.at("socks"), gate.socks, exposed=gate.doors_exposed),
+        http_connect=listening.doors(place.at("http_connect"), gate.http_connect, exposed=gate.doors_exposed),
+        doors_exposed=gate.doors_exposed,
     )
 
 

@@ -99,6 +99,24 @@ KEYS: Final[Mapping[str, Key]] = {
         False,
         "Whether gate.metrics may be an address that other hosts reach. Metrics name every app, and have no password.",
     ),
+    "gate.socks": Key(
+        [],
+        False,
+        "Doors for programs in any language: addresses where they may ask for connections by SOCKS5, as in "
+        '["127.0.0.1:1080"], with the name of an app and the token in its token_file as username and password '
+        "(docs/doors.md). There are none by default.",
+    ),
+    "gate.http_connect": Key(
+        [],
+        False,
+        'The same by HTTP CONNECT, as in ["127.0.0.1:3128"], with name and token as Basic credentials.',
+    ),
+    "gate.doors_exposed": Key(
+        False,
+        False,
+        "Whether these may be addresses that other hosts reach. Tokens, and what is not TLS, cross the network as they "
+        "are.",
+    ),
     "gate.state": Key(
         "/var/lib/outgate",
         False,
@@ -320,6 +338,9 @@ class GateTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     on_reload: str = "cut"
     metrics: str = ""
     metrics_exposed: bool = False
+    socks: list[str] = []
+    http_connect: list[str] = []
+    doors_exposed: bool = False
     state: str | None = None
     zone: str | None = None
     warn_command: list[str] = []

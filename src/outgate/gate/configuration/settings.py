@@ -33,6 +33,9 @@ class GateSettings:
     :ivar on_reload: ``cut`` or ``report``: what is done with open connections that a new policy denies.
     :ivar metrics: ``host:port`` or absolute path where metrics are served; ``""`` for nowhere.
     :ivar metrics_exposed: whether other hosts may reach that.
+    :ivar socks: ``host:port`` of each door for SOCKS5.
+    :ivar http_connect: the same for HTTP CONNECT.
+    :ivar doors_exposed: whether other hosts may reach these.
     :ivar state: absolute path of the folder for what outlives the gate; "" where nothing does.
     :ivar zone: name of the time zone whose days quotas go by, but for apps whose profile says another.
     :ivar warn_command: command and arguments that are told when a quota warns; empty for none.
@@ -49,6 +52,9 @@ class GateSettings:
     on_reload: str = "cut"
     metrics: str = ""
     metrics_exposed: bool = False
+    socks: tuple[str, ...] = ()
+    http_connect: tuple[str, ...] = ()
+    doors_exposed: bool = False
     state: str = ""
     zone: str = "UTC"
     warn_command: tuple[str, ...] = ()

@@ -14,7 +14,7 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpcore
@@ -23,8 +23,8 @@ from anyio.abc import ByteStream
 from anyio.streams.tls import TLSAttribute, TLSStream
 
 from outgate.core import lease as life
-from outgate.errors import GateError
 from outgate.gate import wire
+from outgate.gate.asking import ask
 from outgate.gate.judging import may_hold
 from outgate.gate.names.resolver import numbers
 from outgate.gate.replies import Reply, refusal
@@ -54,20 +54,6 @@ class LookUpFailed(Exception):
         super().__init__(number, text)
         self.number = number
         self.text = text
-
-
-class _Aside:
-    """Stands where the channel of a request is: what waits for its reply is done when the request has been answered."""
-
-    def __init__(self) -> None:
-        self._after: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
-
-    def after_reply(self, function: Callable[..., None], *args: Any) -> None:
-        self._after.append((function, args))
-
-    def settle(self) -> None:
-        for function, args in self._after:
-            function(*args)
 
 
 class Connections(httpcore.AsyncNetworkBackend):
@@ -176,12 +162,7 @@ class Connections(httpcore.AsyncNetworkBackend):
         )  # all the time: as long as a fetch lasts, its socket is in use
 
     async def _ask(self, request: wire.Request) -> Reply:
-        aside = _Aside()
-        try:
-            reply: Reply = await self._gate.handlers[type(request)](self._gate, aside, self._process, request)
-        except GateError as e:
-            reply = refusal(e.code, **e.facts)
-        aside.settle()
+        reply = await ask(self._gate, self._process, request)
         if "error" in reply:
             raise Refused(reply)
         return reply

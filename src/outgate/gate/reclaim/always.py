@@ -120,7 +120,7 @@ class Always:
                 continue
             if item.inode in awaited or gate.waits.has(item.id) or clocks.is_sending(item):
                 item.renewed = now
-            elif item.process.pid in hidden and item.process.channels:
+            elif item.process.pid in hidden and item.process.channels and not item.process.door:
                 item.renewed = now  # it may wait, where we cannot see
             else:
                 gate.ending.reclaim(item, clocks.idle_for(item))

@@ -346,3 +346,31 @@ class OutWay(Way):
                 for fd in array.array("i", data[: len(data) // 4 * 4]):
                     tools.dispose(fd)
         return count
+
+
+class ClientWay(Way):
+    """From a client of a door outwards: its end is a TCP socket of its own, which can say "reset" by itself.
+
+    So no byte needs to stay behind, and what :class:`OutWay` does about that is nothing here.
+    """
+
+    __slots__ = ()
+    held = 0
+
+    def discard(self, count: int) -> None:
+        """A client of a door fills nothing."""
+
+    def let_go(self) -> None:
+        """Nothing is held."""
+
+    def hold(self, held: int) -> None:
+        """Nothing is."""
+
+    def copy(self) -> bytes:
+        """Return what has left the source and was not sent."""
+        return self.rest
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes of the client's wait to be sent."""
+        return queues.unread(self.source.fileno()) + len(self.rest)

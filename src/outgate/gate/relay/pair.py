@@ -11,7 +11,7 @@ from _socket import socket as native
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from outgate.gate.relay.carry import EMPTY, END, FULL, MORE, SOURCE_FAILED, TARGET_FAILED, OutWay, Way
+from outgate.gate.relay.carry import EMPTY, END, FULL, MORE, SOURCE_FAILED, TARGET_FAILED, ClientWay, OutWay, Way
 
 if TYPE_CHECKING:
     from outgate.gate.relay.relays import Relays
@@ -28,9 +28,9 @@ _INSIDE = _IN | select.EPOLLRDHUP | select.EPOLLET
 #: EPOLLOUT only while the program reads too slowly: a Unix socket reports it at every read of its peer, TCP only once
 #: it has refused bytes.
 _INSIDE_FULL = _INSIDE | _OUT
-_OUTSIDE = _INSIDE | _OUT
+OUTSIDE = _INSIDE | _OUT
 _LINGER = struct.Struct("ii")
-_RESET = _LINGER.pack(1, 0)
+RESET = _LINGER.pack(1, 0)
 
 
 class Limit(Protocol):
@@ -86,7 +86,7 @@ class Relayed:
         self._dispose = dispose
         self.inside = inside
         self.outside: native | None = None
-        self._out = OutWay(relays.tools, inside)
+        self._out = self._way_out()
         self._back: Way | None = None
         self._aborts = self._armed = False
         self._inside_events = self._outside_events = 0
@@ -94,7 +94,13 @@ class Relayed:
         self.errno = 0
         self.gone = self.is_over = self.queued = False
         self.limit: Limit | None = None
-        relays.watch(inside, self, _INSIDE)
+        self._watch_inside()
+
+    def _way_out(self) -> OutWay | ClientWay:
+        return OutWay(self._relays.tools, self.inside)
+
+    def _watch_inside(self) -> None:
+        self._relays.watch(self.inside, self, _INSIDE)
 
     @property
     def sent(self) -> int:
@@ -139,6 +145,9 @@ class Relayed:
             return
         self._out.discard(filled)
         self.inside.setsockopt(SOL_SOCKET, SO_SNDBUF, QUEUE)
+        self._join(outside, nagle)
+
+    def _join(self, outside: native, nagle: bool) -> None:
         outside.setblocking(False)
         if not nagle:
             outside.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
@@ -146,7 +155,7 @@ class Relayed:
         self.active = time.monotonic()
         self._back = Way(self._relays.tools, outside, self.inside)
         self._inside_events |= _IN  # what it has sent after the fill has had its edge
-        self._relays.watch(outside, self, _OUTSIDE)
+        self._relays.watch(outside, self, OUTSIDE)
         self._relays.queue(self)
 
     def in_between(self) -> tuple[int, bytes, bytes, int]:
@@ -172,7 +181,7 @@ class Relayed:
         self._back = Way(self._relays.tools, outside, self.inside)
         self._back.moved, self._back.rest, self._back.counted = received, back, counted
         self._inside_events |= _IN
-        self._relays.watch(outside, self, _OUTSIDE)
+        self._relays.watch(outside, self, OUTSIDE)
         self._relays.queue(self)
 
     def change_hands(self, inside: native, unread: bytes, ends: bool) -> None:
@@ -368,7 +377,11 @@ class Relayed:
             self._relays.unwatch(self.outside)
             if reset:
                 with contextlib.suppress(OSError):
-                    self.outside.setsockopt(SOL_SOCKET, SO_LINGER, _RESET)
+                    self.outside.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
             self._dispose(self.outside)
-        self._dispose(self.inside)
+        self._dispose_inside(reset)
         self._ended(self, how)
+
+    def _dispose_inside(self, reset: bool) -> None:
+        """Close the gate's end of the pair: what lies unread in it says whether that is a reset."""
+        self._dispose(self.inside)

@@ -14,6 +14,7 @@ from _socket import socket as native
 from collections import deque
 from collections.abc import Callable
 
+from outgate.gate.relay.bridge import Bridge
 from outgate.gate.relay.carry import Tools
 from outgate.gate.relay.pair import SHARE, Relayed
 
@@ -54,6 +55,16 @@ class Relays:
         :param dispose: closes a socket; a :class:`~outgate.gate.kernel.closer.Closer` takes it off the loop.
         """
         return Relayed(self, inside, ended, dispose)
+
+    def bridge(
+        self,
+        client: native,
+        take: Callable[[native], bytes | None] | None,
+        ended: Callable[[Relayed, str], object],
+        dispose: Callable[[native], object],
+    ) -> Bridge:
+        """Look after the connection of a door's client; parameters as :class:`Bridge`, the rest as :meth:`adopt`."""
+        return Bridge(self, client, take, ended, dispose)
 
     def __len__(self) -> int:
         return len(set(self._by_fd.values()))

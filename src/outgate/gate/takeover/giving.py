@@ -22,6 +22,7 @@ from outgate.gate.takeover.state import (
     ChannelState,
     DatagramsState,
     DestinationState,
+    DoorState,
     GateState,
     KeepingState,
     LeaseState,
@@ -55,11 +56,13 @@ async def take_over(gate: Gate, channel: Channel, process: Process, request: wir
         return {"answer": {"ok": False, "error": f"this gate hands over as version {VERSION}, not {request.version}"}}
     paused = gate.reception.pause(channel)
     gate.passages.give_up()
+    gate.doors.pause()
     mine = asyncio.current_task()
     others = [task for task in gate.tasks if task is not mine]
     if others:
         await asyncio.wait(others, timeout=PATIENCE)
     gate.passages.give_up()  # those that have begun since
+    gate.doors.abandon()
     gate.keeping.hold()
     gate.books.hand_over()
     taken = _give(gate, channel)
@@ -67,6 +70,7 @@ async def take_over(gate: Gate, channel: Channel, process: Process, request: wir
         gate.keeping.release()
         gate.books.take_back()
         gate.reception.resume(paused)
+        gate.doors.resume()
         return {"answer": {"ok": False, "error": "the next gate did not take it"}}
     gate.leave()
 
@@ -136,6 +140,7 @@ def _write_down(gate: Gate, channel: Channel, fds: _Fds) -> GateState:
         datagrams=[_datagrams(made, places, fds) for made in gate.udp.sockets.values() if made.process in places],
         loans=[_loan(loan, places, fds) for loan in gate.sharing.loans.values()],
         keeping=_keeping(gate, fds),
+        doors=[DoorState(fds.add(door.sock.fileno()), door.kind, door.wanted) for door in gate.doors.listening],
         waits=[(id, places[process], count) for id, process, count in gate.waits.all() if process in places],
     )
 
@@ -157,6 +162,7 @@ def _process(process: Process) -> ProcessState:
         parents=list(process.parents),
         fenced=process.fenced,
         guarded=process.guarded,
+        door=process.door,
         told_idle=process.told_idle,
         adopted=list(process.adopted),
         narrowed=[
@@ -224,6 +230,7 @@ def _relayed(lease: Lease, fds: _Fds) -> RelayedState | None:
         filled=side.filled,
         errno=side.errno,
         nagle=side.nagle,
+        is_door=bool(lease.process.door),
     )
 
 

@@ -13,7 +13,7 @@ import msgspec
 from outgate.core.policy.decision import Decision
 
 #: Goes up whenever something here changes: gates of different numbers do not take over from one another.
-VERSION = 2
+VERSION = 3
 
 
 class AppState(msgspec.Struct):
@@ -44,6 +44,7 @@ class ProcessState(msgspec.Struct):
     labels: str = ""
     narrowed: list[tuple[Optional[list[str]], list[str], Optional[list[str]]]] = []
     guarded: bool = False
+    door: str = ""
 
 
 class ChannelState(msgspec.Struct):
@@ -75,6 +76,7 @@ class RelayedState(msgspec.Struct):
     filled: int
     errno: int
     nagle: bool
+    is_door: bool = False
 
 
 class LeaseState(msgspec.Struct):
@@ -166,6 +168,14 @@ class ListenerState(msgspec.Struct):
     path: str
 
 
+class DoorState(msgspec.Struct):
+    """A listener for foreign programs: see :class:`outgate.gate.doors.listening.Door`."""
+
+    fd: int
+    kind: str
+    wanted: str
+
+
 class GateState(msgspec.Struct):
     """A whole gate; ``seal`` is the folder of its cgroup, "" where it has none of its own."""
 
@@ -189,3 +199,4 @@ class GateState(msgspec.Struct):
     keeping: Optional[KeepingState]
     waits: list[tuple[int, int, int]]
     seal: str
+    doors: list[DoorState] = []

@@ -6,7 +6,7 @@ import array
 import os
 import socket
 import time
-from _socket import AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM
+from _socket import AF_INET, AF_INET6, AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM
 from _socket import socket as native
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from outgate.core.policy.decide import Policy
 from outgate.errors import ConfigError
 from outgate.gate.channel import Peer
 from outgate.gate.configuration.settings import AppSettings
+from outgate.gate.doors.listening import Door
 from outgate.gate.kernel import notify
 from outgate.gate.kernel.closer import Closer
 from outgate.gate.names.resolver import Resolver
@@ -25,7 +26,7 @@ from outgate.gate.narrowing import narrowing
 from outgate.gate.registry import App, Lease, Process
 from outgate.gate.seal import cgroup
 from outgate.gate.takeover.giving import ACCEPTED, ANSWER
-from outgate.gate.takeover.state import VERSION, DatagramsState, GateState, LeaseState, LoanState
+from outgate.gate.takeover.state import VERSION, DatagramsState, DoorState, GateState, LeaseState, LoanState
 
 if TYPE_CHECKING:
     from outgate.gate.server import Gate
@@ -41,6 +42,13 @@ class Taken:
         self.fds = fds
         #: The gate's own; those of apps are among the fds.
         self.listener = listener
+        self.doors = [door_of(each, fds[each.fd]) for each in state.doors]
+
+
+def door_of(saved: DoorState, fd: int) -> Door:
+    """Return a door at which the gate before has listened."""
+    family = AF_INET6 if saved.wanted.startswith("[") else AF_INET
+    return Door(saved.kind, saved.wanted, native(family, SOCK_STREAM, 0, fd), is_listening=True)
 
 
 def take(path: str) -> Taken:
@@ -127,7 +135,7 @@ def restore(gate: Gate, taken: Taken) -> None:
         app = registry.apps.get(each.app) or gate.reception.operator
         process = Process(app, each.token, each.pid, each.uid, each.gid)
         process.program, process.parents, process.fenced = each.program, tuple(each.parents), each.fenced
-        process.labels, process.guarded = each.labels, each.guarded
+        process.labels, process.guarded, process.door = each.labels, each.guarded, each.door
         process.told_idle = each.told_idle
         process.adopted.update(each.adopted)
         registry.join(process)
@@ -181,7 +189,8 @@ def _restore_lease(gate: Gate, saved: LeaseState, process: Process, fds: list[in
     if lease.decision is not None:
         process.app.open += 1
     if saved.relayed is not None:
-        inside = native(AF_UNIX, SOCK_STREAM, 0, fds[saved.relayed.inside])
+        kind = family if saved.relayed.is_door else AF_UNIX
+        inside = native(kind, SOCK_STREAM, 0, fds[saved.relayed.inside])
         gate.relaying.restore(lease, inside, saved.relayed)
     if saved.state == life.DIALLED:
         gate.settle_later(lease)

@@ -1,0 +1,371 @@
+"""Serve one client of a door until its connection leads somewhere: read, judge, dial, answer.
+
+:meth:`Handshake._go_on` is the one to read first. What the bytes mean is decided by :mod:`outgate.core.doors`; who may
+go where by the very handlers that answer programs (:mod:`outgate.gate.asking`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import select
+import socket
+import time
+from _socket import MSG_DONTWAIT, MSG_NOSIGNAL, SHUT_WR
+from _socket import socket as native
+from typing import TYPE_CHECKING, Any, Final
+
+from outgate.core import lease as life
+from outgate.core.doors import failures
+from outgate.core.doors.failures import Failure
+from outgate.core.doors.socks import SocksTalk
+from outgate.core.doors.talk import UDP, Login, Refused, Talk, Wanted
+from outgate.core.doors.tunnel import TunnelTalk
+from outgate.errors import PolicyDenied, build
+from outgate.gate import wire
+from outgate.gate.asking import ask
+from outgate.gate.doors import association
+from outgate.gate.doors.listening import SOCKS5, Door
+from outgate.gate.judging import may_hold
+from outgate.gate.kernel import eager
+from outgate.gate.names.resolver import numbers
+from outgate.gate.replies import Reply, refusal
+
+if TYPE_CHECKING:
+    from outgate.gate.doors.doors import Doors
+    from outgate.gate.registry import App, Lease, Process
+
+__all__ = ["Handshake", "failure_of"]
+
+#: Seconds from a connection to its whole request; for the look-up and all dials; for one dial where there are further
+#: addresses; and for a client to take the answer that it is refused.
+TALK_LIMIT: Final = 10.0
+OPEN_LIMIT: Final = 60.0
+DIAL_LIMIT: Final = 10.0
+LEAVE_LIMIT: Final = 2.0
+#: Bytes of one read, and those that are read and thrown away of a client that was refused.
+PIECE: Final = 4096
+MOST_IGNORED: Final = 64 * 1024
+#: Addresses of one name that are tried.
+ADDRESSES: Final = 8
+#: Look-ups and dials of one app at the doors at one time.
+OPENING: Final = 1024
+
+_SEND: Final = MSG_DONTWAIT | MSG_NOSIGNAL
+_TALKING, _OPENING, _LEAVING, _OVER = range(4)
+_GONE: Final = select.EPOLLHUP | select.EPOLLERR
+
+
+class Handshake:
+    """One client in the middle of its handshake.
+
+    :param sock: its connection.
+    :param address: where it comes from, without the port; ``peer`` is with it, as the log has it.
+    :ivar deadline: when its patience, or ours, ends (monotonic seconds).
+    """
+
+    __slots__ = (
+        *("_address", "_app", "_doors", "_gate", "_how", "_ignored", "_lease", "_state", "_talk", "_told"),
+        *("deadline", "door", "is_watched", "peer", "sock"),
+    )
+
+    def __init__(self, doors: Doors, door: Door, sock: native, address: str, peer: str) -> None:
+        self._doors = doors
+        self._gate = doors.gate
+        self._talk: Talk = SocksTalk() if door.kind == SOCKS5 else TunnelTalk()
+        self._state = _TALKING
+        self._app: App | None = None
+        self._address = address
+        self._lease: Lease | None = None
+        #: Set when a dial has ended, or the client has gone, or the time is up.
+        self._told: asyncio.Event | None = None
+        self._how = ""
+        self._ignored = 0
+        self.door = door
+        self.sock = sock
+        self.peer = peer
+        self.is_watched = False
+        self.deadline = time.monotonic() + TALK_LIMIT
+
+    def on_events(self, events: int) -> None:
+        """See what has happened on the connection."""
+        if self._state == _TALKING:
+            self._read()
+        elif self._state == _LEAVING:
+            self._ignore()
+        elif self._state == _OPENING and events & _GONE:
+            self.close()
+
+    def is_late(self) -> None:
+        """End it: its time is up."""
+        if self._state == _OPENING:
+            self._wake("late")
+        else:
+            self.close()
+
+    def _read(self) -> None:
+        try:
+            data = self.sock.recv(PIECE, MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        self._talk.feed(data)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Do what the client has asked for so far: judge its credentials, then begin what it wants."""
+        talk = self._talk
+        while True:
+            event = talk.next()
+            if not self._send() or event is None:
+                return
+            if isinstance(event, Refused):
+                self._doors.note_refused(self, event.why)
+                self._leave()
+                return
+            if isinstance(event, Login):
+                self._app = self._doors.app_of(event)
+                if self._app is None:
+                    talk.reject()
+                    self._doors.note_refused(self, "")
+                    if self._send():
+                        self._leave()
+                    return
+                talk.welcome()
+            else:
+                self._begin(event)
+                return
+
+    def _send(self) -> bool:
+        """Send what the talk has to say, and tell whether the client has taken it: it is less than any buffer."""
+        talk = self._talk
+        if not talk.out:
+            return True
+        said, talk.out = talk.out, b""
+        try:
+            is_taken = self.sock.send(said, _SEND) == len(said)
+        except OSError:
+            is_taken = False
+        if not is_taken:
+            self.close()
+        return is_taken
+
+    def _leave(self) -> None:
+        """Close when the client has: at once, with something of its unread, would be a reset that takes the answer."""
+        with contextlib.suppress(OSError):
+            self.sock.shutdown(SHUT_WR)
+        self._forget()
+        self._state = _LEAVING
+        self.door.talking[self] = None
+        self.deadline = time.monotonic() + LEAVE_LIMIT
+        self._doors.watch(self, select.EPOLLIN)
+
+    def _ignore(self) -> None:
+        try:
+            count = len(self.sock.recv(PIECE, MSG_DONTWAIT))
+        except BlockingIOError:
+            return
+        except OSError:
+            count = 0
+        self._ignored += count
+        if not count or self._ignored > MOST_IGNORED:
+            self.close()
+
+    def _forget(self) -> None:
+        self.door.talking.pop(self, None)
+        if self._doors.opening.pop(self, self) is None and self._app is not None:
+            self._doors.opening_of[self._app.name] -= 1
+
+    def close(self) -> None:
+        """Close the connection, and let go of what was being opened for it."""
+        if self._state == _OVER:
+            return
+        was_opening = self._state == _OPENING
+        self._state = _OVER
+        self._forget()
+        self._doors.unwatch(self)
+        if was_opening:
+            self._end_lease()
+            self._wake("closed")
+        self.sock.close()
+
+    # --- what it wants ------------------------------------------------------------------------------------------------
+
+    def _begin(self, wanted: Wanted) -> None:
+        assert self._app is not None, "no talk wants anything before it is welcome"
+        gate = self._gate
+        self._forget()
+        self._state = _OPENING
+        self._doors.opening[self] = None
+        self._doors.opening_of[self._app.name] += 1
+        self.deadline = time.monotonic() + OPEN_LIMIT
+        # Nothing is read meanwhile: only whether it goes.
+        self._doors.watch(self, select.EPOLLET)
+        eager.run(self._carry_out(wanted), gate.loop, gate.tasks)
+
+    async def _carry_out(self, wanted: Wanted) -> None:
+        assert self._app is not None
+        gate = self._gate
+        process = self._doors.process_of(self.door, self._app, self._address)
+        failure: Failure | None
+        process.channels += 1  # it stays, as long as something is opened for it
+        try:
+            if self._doors.opening_of[self._app.name] > OPENING:
+                failure = Failure(failures.GENERAL, 503, "connection_limit_reached", "too many are being opened")
+            elif wanted.what == UDP:
+                failure = self._associate(process, wanted)
+            else:
+                failure = await self._connect(process, wanted.host, wanted.port)
+        except Exception as e:
+            gate.fault(e, wanted)
+            failure = Failure(failures.GENERAL, 503, "proxy_internal_error", "a fault of the gate's own")
+        finally:
+            process.channels -= 1
+            gate.registry.forget(process)
+        if failure is None or self._state != _OPENING:
+            return
+        self._end_lease()
+        self._talk.failed(failure)
+        if self._send():
+            self._leave()
+
+    async def _connect(self, process: Process, host: str, port: int) -> Failure | None:
+        """Resolve → decide → dial each address in turn, as ``create_connection`` does; ``None``: one has answered."""
+        gate = self._gate
+        known = numbers(host)
+        if known:
+            targets = [(6 if ":" in each else 4, each, 0, 0) for each in known]
+        else:
+            reply = await ask(gate, process, wire.Resolve("getaddrinfo", [host, port, 0, int(socket.SOCK_STREAM)]))
+            if "answer" not in reply:
+                return failure_of(reply, host)
+            targets = [
+                (6 if family == socket.AF_INET6 else 4, address[0], *(address[2:4] or (0, 0)))
+                for family, _, _, _, address in reply["answer"]
+            ][:ADDRESSES]
+        until = self.deadline
+        failure: Failure | None = failures.of_network(errno.EHOSTUNREACH, f"{host} has no address")
+        for place, (family, address, flow, scope) in enumerate(targets):
+            if self._state != _OPENING:
+                return None
+            if place + 1 < len(targets):
+                self.deadline = min(until, time.monotonic() + DIAL_LIMIT)
+            else:
+                self.deadline = until
+            request = wire.Connect(0, address, port, flow, scope)
+            failure, is_final = await self._dial(process, family, request, "" if known else host)
+            if failure is None or is_final or time.monotonic() >= until:
+                break
+        return failure
+
+    async def _dial(
+        self, process: Process, family: int, request: wire.Connect, name: str
+    ) -> tuple[Failure | None, bool]:
+        """Dial one address, and return why it has failed, and whether that holds for others as well."""
+        gate = self._gate
+        lease = self._lease
+        if lease is None or lease.family != family or lease.state == life.ENDED:
+            self._end_lease()
+            refused = may_hold(gate, process, 1)
+            if refused is not None:
+                return failure_of(refused, request.host), True
+            try:
+                lease = self._lease = gate.relaying.make_bridge(process, family, self.sock, self._take)
+            except OSError as e:
+                return failure_of(refusal("gate-sockets", errno=e.errno), request.host), True
+        side = lease.side
+        assert side is not None
+        self._told, self._how = asyncio.Event(), ""
+        side.told = self._wake
+        reply = await ask(gate, process, wire.Connect(lease.id, *_address(request)), name)
+        where = f"{name or request.host}:{request.port}"
+        if "error" in reply:
+            return failure_of(reply, where), not issubclass(type(_built(reply)), PolicyDenied)
+        if "errno" in reply:
+            return failures.of_network(reply["errno"], f"{where}: {os.strerror(reply['errno'])}"), False
+        await self._told.wait()
+        if self._state != _OPENING:
+            return None, True
+        if self._how == "late":
+            self._end_lease()
+            return failures.late(f"{where}: nobody has answered in time"), False
+        if self._how:
+            return failure_of(refusal("cut", by="the gate", why=self._how), where), True
+        number = side.errno or errno.ECONNREFUSED
+        return failures.of_network(number, f"{where}: {os.strerror(number)}"), False
+
+    def _wake(self, how: str) -> None:
+        """Note that a dial has ended, and how: "" as its lease says, else what has ended it."""
+        if self._told is not None and not self._told.is_set():
+            self._how = how
+            self._told.set()
+
+    def _take(self, outside: native) -> bytes | None:
+        """Say that it is connected, let go of the connection, and return what the client has sent already."""
+        if self._state != _OPENING:
+            return None
+        own: tuple[Any, ...] = ("0.0.0.0", 0)
+        with contextlib.suppress(OSError):  # reset meanwhile
+            own = outside.getsockname()
+        self._talk.opened(own[0], own[1])
+        if not self._send():
+            return None
+        self.let_go()
+        return self._talk.rest
+
+    def let_go(self) -> None:
+        """Have no more to do with the connection: it is somebody else's."""
+        self._state = _OVER
+        self._forget()
+        self._doors.unwatch(self)
+        lease, self._lease = self._lease, None
+        if lease is not None and lease.side is not None:
+            lease.side.told = None  # else it would keep us as long as it lasts
+        self._wake("")
+
+    def _end_lease(self) -> None:
+        lease, self._lease = self._lease, None
+        if lease is not None and lease.state != life.ENDED:
+            self._gate.ending.end(lease, "closed")
+
+    def _associate(self, process: Process, wanted: Wanted) -> Failure | None:
+        refused = may_hold(self._gate, process, 1) or self._doors.may_associate(process.app)
+        if refused is not None:
+            return failure_of(refused, "")
+        try:
+            made = association.Association(self._doors, process, self.sock, self._address, wanted.port)
+        except OSError as e:
+            return failure_of(refusal("gate-sockets", errno=e.errno), "")
+        self._talk.opened(*made.address)
+        if not self._send():
+            made.outer.close()
+            return None
+        self.let_go()
+        made.begin()
+        return None
+
+
+def _address(request: wire.Connect) -> tuple[str, int, int, int]:
+    return request.host, request.port, request.flow, request.scope
+
+
+def _built(reply: Reply) -> BaseException:
+    return build(reply["error"]["code"], reply["error"]["facts"])
+
+
+def failure_of(reply: Reply, host: str) -> Failure:
+    """Return why the gate, or the C library, has said no, in the words of the doors.
+
+    :param host: that was asked for.
+    """
+    if "error" not in reply:
+        return failures.of_look_up(reply["errno"], f"{host}: {reply.get('text') or 'no such name'}")
+    error = build(reply["error"]["code"], reply["error"]["facts"])
+    number = getattr(error, "errno", None) or 0
+    return failures.of_refusal(number, str(getattr(error, "strerror", None) or error), getattr(error, "retry_after", 0))

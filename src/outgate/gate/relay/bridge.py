@@ -1,0 +1,90 @@
+"""Relay TCP for a client of a door: its own connection stands where a program's end of a pair does."""
+
+from __future__ import annotations
+
+import contextlib
+from _socket import IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_NODELAY
+from _socket import socket as native
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from outgate.gate.relay.carry import ClientWay, OutWay
+from outgate.gate.relay.pair import OUTSIDE, RESET, Relayed
+
+if TYPE_CHECKING:
+    from outgate.gate.relay.relays import Relays
+
+__all__ = ["Bridge"]
+
+
+class Bridge(Relayed):
+    """A connection of a door's client, once its dial has succeeded; until then the client is the handshake's.
+
+    :param client: the client's connection.
+    :param take: called when the dial has succeeded, with the socket outside. It says so to the client, lets go of it,
+        and returns what the client has sent behind its request; ``None`` where the client has gone. ``None`` itself
+        where another gate has done all that.
+    """
+
+    __slots__ = ("_has_begun", "_take")
+
+    def __init__(
+        self,
+        relays: Relays,
+        client: native,
+        take: Callable[[native], bytes | None] | None,
+        ended: Callable[[Relayed, str], object],
+        dispose: Callable[[native], object],
+    ) -> None:
+        self._take = take
+        self._has_begun = False
+        super().__init__(relays, client, ended, dispose)
+
+    def _way_out(self) -> OutWay | ClientWay:
+        return ClientWay(self._relays.tools, self.inside, self.inside)
+
+    def _watch_inside(self) -> None:
+        """Leave it to the handshake for now."""
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of the client's that were not sent."""
+        return self._out.unsent if self._has_begun and not self.is_over else 0
+
+    def release(self, filled: int, failed: bool = False) -> None:
+        """Nothing of the client's was filled; the handshake tells it what has failed."""
+
+    def begin(self, outside: native, filled: int, nagle: bool = False) -> None:
+        """Say to the client that it is connected, and relay."""
+        if self.is_over or self._take is None:
+            self._dispose(outside)
+            return
+        early = self._take(outside)
+        if early is None:
+            self.outside = outside
+            self._end("closed", reset=True)
+            return
+        self._own()
+        self._out.rest = early
+        self._join(outside, nagle)
+
+    def restore(
+        self, outside: native | None, sent: int, received: int, held: int, out: bytes, back: bytes, counted: int = 0
+    ) -> None:
+        """Go on where another gate stood."""
+        self._own()
+        super().restore(outside, sent, received, held, out, back, counted)
+
+    def _own(self) -> None:
+        self._has_begun = True
+        with contextlib.suppress(OSError):  # it has gone: its events say so
+            self.inside.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        self._relays.watch(self.inside, self, OUTSIDE)
+
+    def _dispose_inside(self, reset: bool) -> None:
+        if not self._has_begun:
+            return
+        if reset or self.errno:
+            with contextlib.suppress(OSError):
+                self.inside.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+        self._dispose(self.inside)
