@@ -376,8 +376,8 @@ def sample() -> str:
         table, _dot, last = name.rpartition(".")
         if table != section:
             section = table
-            # An app has keys that must be there, so its header is commented with them.
-            lines += ["", "#[apps.web]" if table == "apps.NAME" else f"[{table}]"]
+            # An app has keys that must be there, and so has a fleet: the header is commented with them.
+            lines += ["", "#[apps.web]" if table == "apps.NAME" else "#[fleet]" if table == "fleet" else f"[{table}]"]
         sentences = key.help + ("" if key.reloadable else " Takes effect at the next start.")
         sentences += " Must be there." if key.required else ""
         lines += ["", *(f"# {line}" for line in textwrap.wrap(sentences, 118))]

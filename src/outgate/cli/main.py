@@ -30,6 +30,7 @@ COMMANDS = {
     "kill": "reset connections",
     "doctor": "say what this host can hold, prove it, and name what to change",
     "drain": "have the gate open nothing new, wait for what is open, and stop it",
+    "fleet": "make gates of several hosts one fleet, which sockets may travel in",
     "reload": "have the gate read its configuration again",
 }
 

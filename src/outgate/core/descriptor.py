@@ -1,8 +1,11 @@
 """Name a lease so that another process can ask for it: versioned, unguessable, and safe to copy as text.
 
-A descriptor is made of ``a-z``, ``0-9`` and dots, for JSON, URLs, environment variables and file names::
+A descriptor is made of ``a-z``, ``0-9``, dots and hyphens, for JSON, URLs, environment variables and file names::
 
     outgate1.GATE.LEASE.SERIAL.SENT.RECEIVED.MAC
+
+GATE is what this very gate is known by; in a fleet the gate's name there and a hyphen stand before it, so that every
+other gate of the fleet knows whom to ask (:func:`owner`).
 
 What stands in it is readable and can be changed by anybody; the code at the end (keyed BLAKE2, RFC 7693) covers it all
 and the app as well, so that a descriptor that was changed, made up, or comes from another app is told apart without a
@@ -62,6 +65,19 @@ def unseal(key: bytes, app: str, text: str) -> Descriptor | None:
     # The code holds: this is a text of our own making.
     _, gate, lease, serial, sent, received = body.split(".")
     return Descriptor(gate, int(lease, 16), int(serial), int(sent), int(received))
+
+
+def owner(text: str) -> str:
+    """Return the name in its fleet of the gate that a descriptor says it is of; "" for none.
+
+    Anybody can write one that says so: only that gate knows whether it is true.
+
+    :param text: anything at all.
+    """
+    parts = text.split(".")
+    if len(parts) != 7 or parts[0] != PREFIX:
+        return ""
+    return parts[1].rpartition("-")[0]
 
 
 def _mac(key: bytes, app: str, body: str) -> str:

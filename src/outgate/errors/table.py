@@ -273,6 +273,28 @@ _ROWS = (
         "another process has taken this connection for itself alone",
         "have it pass the socket back; its descriptors from before are void",
     ),
+    # Facts: gate (which one of the fleet), at (where it is, or should be), why.
+    Row(
+        "fleet-unreachable",
+        GateUnavailable,
+        _errno.ENETDOWN,
+        "gate {gate} at {at}, whose socket this is, cannot be reached: {why}",
+        "the connection is with that gate; open another one",
+    ),
+    Row(
+        "fleet-refused",
+        GateUnavailable,
+        _errno.ENETDOWN,
+        "gate {gate}, whose socket this is, does not pass sockets on to this gate: {why}",
+        "who runs the gates can say why: outgate fleet show",
+    ),
+    Row(
+        "elsewhere",
+        GateError,
+        _errno.EOPNOTSUPP,
+        "this socket cannot go to another host: {why}",
+        "{cure}",
+    ),
     Row("resolve-failed", ResolveFailed, getattr(_socket, "EAI_AGAIN", -3), "{host}: {why}"),
     Row(
         "gate-unavailable",

@@ -175,7 +175,7 @@ class Channel:
     def _note(self, request: wire.Request) -> None:
         assert self.process is not None
         try:
-            requests.ONE_WAY[type(request)](self._gate, self.process, request)
+            self._gate.one_way[type(request)](self._gate, self.process, request)
         except Exception as e:
             self._gate.fault(e, request)
 

@@ -25,6 +25,7 @@ from outgate.gate.replies import Reply, refusal
 
 if TYPE_CHECKING:
     from outgate.gate.datagram.datagrams import Datagrams
+    from outgate.gate.fleet.guest import Guest
     from outgate.gate.server import Gate
 
 #: Seconds between looks at sockets that others hold: they may close without ending, and nobody tells us.
@@ -85,7 +86,7 @@ class Ending:
         :param why: the refusal that the program's next call of ours gets.
         """
         if why is not None:
-            self._remember(lease, lease.number, why)
+            self.remember(lease, lease.number, why)
         if lease.side is not None:
             lease.side.relayed.cut(how)
             return
@@ -102,7 +103,7 @@ class Ending:
 
         :param idle: for how many seconds nothing has moved or been done.
         """
-        self._remember(item, 0, refusal("lease-idle", idle=idle))
+        self.remember(item, 0, refusal("lease-idle", idle=idle))
         if not isinstance(item, Lease):
             item.end("idle")
             return
@@ -117,8 +118,12 @@ class Ending:
         """Return the refusal of a request about a socket that is not the process's, or not any more."""
         if self._gate.sharing.fences.keep_out(process, id):
             return refusal("taken")
+        return self.why_taken(process, id) or refusal("unknown-descriptor")
+
+    def why_taken(self, process: Process, id: int) -> Reply | None:
+        """Return the refusal that tells why a socket was taken from a process's app, if it was."""
         app, _, why = self._taken.get(id, _NOT_TAKEN)
-        return why if app == process.app.name else refusal("unknown-descriptor")
+        return why if app == process.app.name else None
 
     def was_cut(self, lease: Lease) -> Reply | None:
         """Return the refusal that tells why a connection was cut which the program still holds, if it was."""
@@ -126,7 +131,11 @@ class Ending:
         is_this = lease.state == life.FAILED and number == lease.number and app == lease.process.app.name
         return why if is_this else None
 
-    def _remember(self, item: Lease | Datagrams, number: int, why: Reply) -> None:
+    def remember(self, item: Lease | Datagrams | Guest, number: int, why: Reply) -> None:
+        """Keep why a socket was taken from who has it, for their next request about it.
+
+        :param number: which dial of it that was.
+        """
         self._taken[item.id] = (item.process.app.name, number, why)
         while len(self._taken) > REMEMBERED:
             del self._taken[next(iter(self._taken))]

@@ -26,6 +26,7 @@ from outgate.gate.takeover import taking
 from outgate.gate.takeover.taking import Taken
 
 if TYPE_CHECKING:
+    from outgate.gate.fleet.fleet import Door
     from outgate.gate.metrics.serving import Serving
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -65,6 +66,7 @@ def run(
         listener = taken.listener
     serving = _metrics_server() if settings.gate.metrics else None
     made = listener or listen(settings.gate.socket, settings.gate.socket_mode)
+    door = _fleet_door(settings)
     loop = new_loop()
     gate = Gate(settings, made, log, loop)
     gate.owns_listener = listener is None
@@ -79,6 +81,8 @@ def run(
         restart.go_on_with(gate, taken, notifier, os.environ)
     else:
         restart.begin(gate, notifier, os.environ)
+    if door is not None:
+        _join_fleet(gate, door)
     gate.reception.follow(settings.apps, settings.gate.socket_mode)
     gate.reloader = reloader
     gate.books.begin(gate)
@@ -130,6 +134,23 @@ def _metrics_server() -> type[Serving]:
     except ModuleNotFoundError as e:
         raise ConfigError(f"gate.metrics: {e.name} is not installed here; pip install 'outgate[gate]'") from None
     return Serving
+
+
+def _fleet_door(settings: config.Settings) -> Door | None:
+    """Return what the gate needs of its fleet, which costs one that is alone nothing. Raises ``ConfigError``."""
+    if settings.fleet is None:
+        return None
+    try:
+        from outgate.gate.fleet import fleet
+    except ModuleNotFoundError as e:
+        raise ConfigError(f"fleet: {e.name} is not installed here; pip install 'outgate[fleet]'") from None
+    return fleet.door(settings)
+
+
+def _join_fleet(gate: Gate, door: Door) -> None:
+    from outgate.gate.fleet.fleet import Fleet
+
+    gate.fleet = Fleet(gate, door)
 
 
 def load_ledger() -> None:

@@ -26,6 +26,8 @@ from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.doors.doors import Doors
 from outgate.gate.ending import Ending, milliseconds_since
 from outgate.gate.fetching.fetches import Fetches
+from outgate.gate.fleet.alone import NOTHING as NO_FLEET
+from outgate.gate.fleet.alone import NoFleet
 from outgate.gate.judging import way
 from outgate.gate.kernel import dial, meter
 from outgate.gate.kernel.closer import Closer
@@ -82,6 +84,7 @@ class Gate:
         self.leave: Callable[[], NoReturn] = _cannot_leave
         self.tasks: set[asyncio.Task[Any]] = set()
         self.handlers = requests.HANDLERS
+        self.one_way = requests.ONE_WAY
         self.buffer = memoryview(bytearray(messages.MAX_PACKET + 1))
         self.looker = Closer("look")
         self.ending = Ending(self)
@@ -95,6 +98,8 @@ class Gate:
         self.fetches = Fetches(self)
         self.doors = Doors(self)
         self.sharing = Sharing(self)
+        #: The other gates; of most gates there are none.
+        self.fleet: NoFleet = NO_FLEET
         self.narrowings = Narrowings(self)
         self._watch = Watch(loop, self._on_dial_ended)
         self.passages = Passages(self)
@@ -367,6 +372,7 @@ class Gate:
         self.underway.stop()
         self._rounds.stop()
         self.quotas.let_go()
+        self.fleet.stop()
         self.sharing.stop()
         self.reception.stop_accepting()
         self.doors.stop()

@@ -21,6 +21,7 @@ from outgate.core.profiles import DEFAULT, PROFILES
 from outgate.gate.configuration import (
     allowances,
     conflicts,
+    fleets,
     guarding,
     ledgers,
     listening,
@@ -103,7 +104,7 @@ def from_table(
     environ = os.environ if environ is None else environ
     top = Place(path)
     _check_version(top, raw)
-    check_keys(top, raw, ("version", "gate", "ledger", "groups", "apps"))
+    check_keys(top, raw, ("version", "gate", "ledger", "fleet", "groups", "apps"))
     file = convert(top, raw, FileTable)
     absolute = os.path.abspath(path)
     gate = _gate(top.at("gate"), file.gate, os.path.dirname(absolute), environ, uid)
@@ -146,6 +147,7 @@ def from_table(
         warnings=tuple(warnings),
         host=tuple(host),
         ledger=booked,
+        fleet=fleets.fleet(top.at("fleet"), file.fleet),
     )
 
 
@@ -219,7 +221,7 @@ def reload(previous: Settings, *, reads_tokens: bool = True) -> Settings:
         kept[name] = getattr(previous.gate, name)
         warnings.append(LintWarning(key, "changed, and takes effect only at the next start", "restart the gate"))
     booked = ledgers.kept(previous.ledger, fresh.ledger, warnings)
-    fresh = replace(fresh, ledger=booked)
+    fresh = replace(fresh, ledger=booked, fleet=fleets.kept(previous.fleet, fresh.fleet, warnings))
     return replace(fresh, gate=replace(fresh.gate, **kept), source=previous.source, warnings=tuple(warnings))
 
 

@@ -170,6 +170,31 @@ KEYS: Final[Mapping[str, Key]] = {
         'What bytes cost: currency = "EUR", per = "GB", and rules = [{ to = "*", sent = "0.12" }], the first that '
         "matches a destination; received costs nothing unless it is set (docs/billing.md).",
     ),
+    "fleet.name": Key(
+        "a",
+        False,
+        "What this gate is called among the gates of its fleet: a-z, 0-9 and hyphens within. Without a table [fleet] a "
+        "gate is alone, and needs nothing of this (docs/fleet.md).",
+        shown=True,
+    ),
+    "fleet.listen": Key(
+        "192.0.2.1:7400",
+        False,
+        "Where other gates reach this one, who show a certificate of the fleet. The default is its own line in gates.",
+        shown=True,
+    ),
+    "fleet.gates": Key(
+        {"b": "192.0.2.2:7400"},
+        True,
+        "The gates of the fleet and where each is. Who is not listed gets no socket here, whatever certificate it "
+        "shows. It may be the same list on every host.",
+        shown=True,
+    ),
+    "fleet.proxy": Key(
+        "",
+        True,
+        'An HTTP proxy by which other gates are reached (CONNECT), as in "192.0.2.9:3128". It sees TLS.',
+    ),
     "groups.own": Key(
         [],
         True,
@@ -383,5 +408,6 @@ class FileTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     version: int
     gate: dict[str, Any] = {}
     ledger: dict[str, Any] | None = None
+    fleet: dict[str, Any] | None = None
     groups: dict[str, Any] = {}
     apps: dict[str, Any] = {}

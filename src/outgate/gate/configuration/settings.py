@@ -16,7 +16,7 @@ from outgate.gate.configuration import tokens
 from outgate.gate.configuration.keys import KEYS, VERSION, Key
 from outgate.gate.configuration.places import Place, toml
 
-__all__ = ["AppSettings", "GateSettings", "LedgerSettings", "Setting", "Settings"]
+__all__ = ["AppSettings", "FleetSettings", "GateSettings", "LedgerSettings", "Setting", "Settings"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,22 @@ class LedgerSettings:
     def shown_url(self) -> str:
         """The URL without its password."""
         return re.sub(r"(?<=://)([^/@:]*):[^@]*@", r"\1:***@", self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSettings:
+    """What ``[fleet]`` says.
+
+    :ivar name: what this gate is called.
+    :ivar listen: where other gates reach it, ``host:port``.
+    :ivar gates: name → ``host:port`` of the gates of the fleet, perhaps this one among them.
+    :ivar proxy: ``host:port`` of the HTTP proxy by which they are reached, "" for none.
+    """
+
+    name: str
+    listen: str
+    gates: Mapping[str, str] = field(default_factory=dict)
+    proxy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +205,7 @@ class Settings:
 
     :ivar gate: what the gate itself needs.
     :ivar ledger: how bytes are booked; ``None``: they are not.
+    :ivar fleet: which other gates there are; ``None``: it is alone.
     :ivar groups: name → address ranges, as written; ``own`` is always there.
     :ivar apps: name → app.
     :ivar source: what the policy comes from, for people: the file's path or ``built-in default``.
@@ -207,6 +224,7 @@ class Settings:
     warnings: tuple[LintWarning, ...] = ()
     host: tuple[str, ...] = ()
     ledger: LedgerSettings | None = None
+    fleet: FleetSettings | None = None
 
     def find(self, uid: int, gid: int) -> AppSettings | None:
         """Return the app of a program by its user, else by its primary group, else ``None``."""
@@ -238,6 +256,10 @@ class Settings:
                 name = key.removeprefix("ledger.")
                 shown = {"url": self.ledger.shown_url, "prices": self.ledger.price_table}
                 yield _setting(key, key, shown[name] if name in shown else getattr(self.ledger, name))
+        if self.fleet is not None:
+            for key in (row for row in KEYS if row.startswith("fleet.")):
+                value = getattr(self.fleet, key.removeprefix("fleet."))
+                yield _setting(key, key, dict(value) if key == "fleet.gates" else value)
         for name, ranges in self.groups.items():
             yield _setting(f"groups.{name}", "groups.own" if name == "own" else "groups.NAME", ranges)
         for name, app in self.apps.items():

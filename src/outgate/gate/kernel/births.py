@@ -11,6 +11,7 @@ import sys
 from _socket import (
     AF_INET,
     AF_INET6,
+    AF_UNIX,
     CMSG_SPACE,
     IPPROTO_TCP,
     MSG_CMSG_CLOEXEC,
@@ -70,6 +71,21 @@ def make(family: int, owner: tuple[int, int] | None = None) -> tuple[native, int
 def cookie_of(sock: native) -> int:
     """Return what the kernel knows a socket by, whoever holds it (SO_COOKIE)."""
     return int.from_bytes(sock.getsockopt(SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
+
+
+def end_of(fd: int, cookie: int) -> native | None:
+    """Return the end of a pair of streams that an fd is, if it is the one with that cookie."""
+    try:
+        sock = native(AF_UNIX, SOCK_STREAM, 0, fd)
+    except OSError:
+        return None
+    try:
+        if cookie_of(sock) == cookie:
+            return sock
+    except OSError:
+        pass
+    sock.detach()
+    return None
 
 
 def take_no_fds(sock: native) -> bool:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CLAIM_LIMIT = 1.0
 #: Of a program's end, which the kernel doubles. The byte that the relay leaves unread holds the whole piece it came in,
 #: 65 KiB where sendfile(2) made it, and the end is writable only while what is in flight is a quarter of the buffer.
-_SNDBUF = 160 * 1024
+PROGRAM_QUEUE = 160 * 1024
 
 
 class Side:
@@ -149,7 +149,7 @@ class Relaying:
             raise
         if self._refuses_fds:
             births.take_no_fds(inside)
-        theirs.setsockopt(SOL_SOCKET, SO_SNDBUF, _SNDBUF)
+        theirs.setsockopt(SOL_SOCKET, SO_SNDBUF, PROGRAM_QUEUE)
         theirs.setsockopt(SOL_SOCKET, messages.RELAY_MARK, 1)
         lease = gate.registry.add(process, outside, births.cookie_of(theirs), family, channel)
         lease.inode = births.inode_of(theirs)  # what programs hold of it
@@ -200,7 +200,7 @@ class Relaying:
         if self._refuses_fds:
             births.take_no_fds(inside)
         births.copy_options(handed, theirs)
-        theirs.setsockopt(SOL_SOCKET, SO_SNDBUF, _SNDBUF)
+        theirs.setsockopt(SOL_SOCKET, SO_SNDBUF, PROGRAM_QUEUE)
         theirs.setsockopt(SOL_SOCKET, messages.RELAY_MARK, 1)
         theirs.send(b"\0")  # so that it can be told of a reset, before it has sent anything
         ends = births.has_ended_sending(side.relayed.inside)

@@ -113,6 +113,8 @@ class Sharing:
         #: What its descriptors are sealed with.
         self.key = secrets.token_bytes(descriptors.KEY_SIZE)
         self.loans: dict[int, Loan] = {}
+        #: What this gate is called in its fleet, "" where it is alone.
+        self.fleet_name = ""
         #: Who has lost which socket to a process that took it for itself alone.
         self.fences = Fences()
         self._timer: asyncio.Handle = gate.loop.call_later(INTERVAL, self.begin)
@@ -130,7 +132,8 @@ class Sharing:
         self._gate.keeping.lent(loan)
         sent, received = _counts(item)
         serial += loan.generation * _SERIALS
-        name = Descriptor(self._gate.boot, item.id - self._gate.registry.first, serial, sent, received)
+        gate = f"{self.fleet_name}-{self._gate.boot}" if self.fleet_name else self._gate.boot
+        name = Descriptor(gate, item.id - self._gate.registry.first, serial, sent, received)
         return descriptors.seal(self.key, item.process.app.name, name)
 
     def find(self, process: Process, text: str, redeems: bool = True) -> tuple[Shared, Loan, int] | None:
@@ -139,7 +142,7 @@ class Sharing:
         :param redeems: whether it is to be had, or only spoken of by who has had it.
         """
         said = descriptors.unseal(self.key, process.app.name, text)
-        if said is None or said.gate != self._gate.boot:
+        if said is None or said.gate.rpartition("-")[2] != self._gate.boot:
             return None
         loan = self.loans.get(said.lease + self._gate.registry.first)
         if loan is None:

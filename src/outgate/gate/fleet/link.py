@@ -1,0 +1,187 @@
+"""A link between two gates: frames over TLS about one connection, with a sign of life now and then.
+
+What goes wrong with a link is told once (:meth:`Handler.lost`), within :data:`SILENCE` seconds also where the network
+between the gates swallows everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from outgate.core.fleet import frames, heads
+from outgate.errors import ProtocolError
+
+#: Seconds between signs of life, and without one after which the other gate counts as gone.
+PULSE = 4.0
+SILENCE = 12.0
+#: Bytes that may wait to be sent: the window, what a recalled program had written, and room for talk.
+_MOST_WAITING = 4 * frames.WINDOW
+
+
+class Handler(Protocol):
+    """Whoever has a link."""
+
+    def got(self, kind: int, payload: bytes) -> None:
+        """A frame has come that is not the link's own. May raise ``ProtocolError``, which ends the link."""
+
+    def room(self) -> None:
+        """The other side takes more bytes."""
+
+    def lost(self, why: str) -> None:
+        """Nothing comes and goes any more. Called once, unless the handler has closed it itself."""
+
+
+class Link(asyncio.Protocol):
+    """One side of a link. Before frames there are heads, which go to ``opening``.
+
+    :param opening: called with what has come so far; it returns how many bytes of it it has used up, and whether what
+        follows are frames. ``None``: they are from the first byte on.
+    :ivar credit: bytes of DATA that the other side has room for.
+    """
+
+    def __init__(self, opening: Callable[[Link, bytes], tuple[int, bool]] | None = None) -> None:
+        self._opening = opening
+        self._head = b""
+        self._reader = frames.Reader()
+        self._transport: asyncio.Transport | None = None
+        self._pulse: asyncio.TimerHandle | None = None
+        self._heard = 0.0
+        self._early: list[tuple[int, bytes]] = []
+        self.handler: Handler | None = None
+        self.credit = frames.WINDOW
+        self.is_over = False
+        #: Called with the reason when it is lost before it has a handler.
+        self.failed: Callable[[str], object] = _ignore
+
+    def _has_ended(self) -> bool:
+        return self.is_over
+
+    @property
+    def certificate(self) -> dict[str, Any]:
+        """What the other side has shown; empty for nothing, and where there is no TLS."""
+        return (self._transport and self._transport.get_extra_info("peercert")) or {}
+
+    @property
+    def peer(self) -> str:
+        """Where the other side is, for the log."""
+        found = self._transport and self._transport.get_extra_info("peername")
+        return str(found[0]) if found else ""
+
+    def begin(self, handler: Handler) -> None:
+        """Give what comes to a handler from now on."""
+        self.handler = handler
+        loop = asyncio.get_running_loop()
+        self._heard = loop.time()
+        self._pulse = loop.call_later(PULSE, self._on_pulse, loop)
+        early, self._early = self._early, []
+        for kind, payload in early:
+            self._got(kind, payload)
+
+    def send(self, data: bytes) -> None:
+        """Send a frame, or a head."""
+        transport = self._transport
+        if transport is None or self.is_over:
+            return
+        transport.write(data)
+        if transport.get_write_buffer_size() > _MOST_WAITING:
+            self._lose("it does not read")
+
+    def send_data(self, data: bytes) -> None:
+        """Send bytes of the connection; there is credit for them."""
+        self.credit -= len(data)
+        self.send(frames.head(frames.DATA, len(data)) + data)
+
+    def close(self) -> None:
+        """End it when everything is sent."""
+        self._end()
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End it now."""
+        self._end()
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- what the loop calls ------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep what sends."""
+        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
+        self._transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come to frames, and those to the handler."""
+        if not self.is_over:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        try:
+            if self._opening is not None:
+                self._head += data
+                used, is_open = self._opening(self, self._head)
+                self._head = self._head[used:]
+                if not is_open:
+                    if len(self._head) > heads.MOST + heads.MOST_BODY:
+                        raise ProtocolError("too long a head")
+                    return
+                self._opening, data, self._head = None, self._head, b""
+            for kind, payload in self._reader.feed(data):
+                if self.handler is None:
+                    self._early.append((kind, payload))
+                    if len(self._early) > 64:
+                        raise ProtocolError("frames before the link is open")
+                else:
+                    self._got(kind, payload)
+                if self._has_ended():
+                    return
+        except ProtocolError as e:
+            self._lose(str(e))
+
+    def _got(self, kind: int, payload: bytes) -> None:
+        assert self.handler is not None
+        self._heard = asyncio.get_running_loop().time()
+        if kind == frames.CREDIT:
+            self.credit += frames.credited(payload)
+            if self.credit > 2 * frames.WINDOW:
+                raise ProtocolError("more credit than there is")
+            self.handler.room()
+        elif kind != frames.PING:
+            self.handler.got(kind, payload)
+
+    def eof_received(self) -> bool:
+        """Nothing comes any more."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It has ended, by either side or the network."""
+        self._lose(str(exc) if exc is not None else "it has closed the link")
+
+    def _on_pulse(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop.time() - self._heard > SILENCE:
+            self._lose(f"nothing was heard of it for {SILENCE:g} s")
+            return
+        self.send(frames.write(frames.PING))
+        self._pulse = loop.call_later(PULSE, self._on_pulse, loop)
+
+    def _lose(self, why: str) -> None:
+        if self.is_over:
+            return
+        self._end()
+        if self._transport is not None:
+            self._transport.abort()
+        if self.handler is not None:
+            self.handler.lost(why)
+        else:
+            self.failed(why)
+
+    def _end(self) -> None:
+        self.is_over = True
+        if self._pulse is not None:
+            self._pulse.cancel()
+
+
+def _ignore(why: str) -> None:
+    pass
