@@ -217,6 +217,10 @@ def _contain(options: Options, socket: str, gate: Dict[str, Any]) -> Tuple[str, 
     except fence.FenceUnavailable as e:
         if options.fence or e.altered:
             fail(f"cannot fence: {e}")
+        from outgate.guard.namespaces import is_networkless
+
+        if is_networkless():  # a container without network, whose default profile forbids namespaces
+            return "not fenced: there is no network here but the gate", FENCED
         return f"NOT fenced: {e}", OPEN
     if leads_out and not options.quiet:
         print(

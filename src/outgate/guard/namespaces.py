@@ -13,6 +13,7 @@ __all__ = [
     "NEW_NETWORK",
     "NEW_USER",
     "can_write_identity_map",
+    "is_networkless",
     "raise_loopback",
     "thread_count",
     "unshare",
@@ -28,6 +29,10 @@ NEW_NETWORK = 0x40000000
 _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
+#: Interfaces that some kernels put into every new network namespace, down (``net.core.fb_tunnels_only_for_init_net``).
+_FALLBACKS = frozenset(
+    ("tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0")
+)
 #: ``struct ifreq``: 16 bytes of name and a union whose largest member is a ``struct ifmap`` (24 bytes on 64 bits).
 _IFREQ_NAME = 16
 _IFREQ_SIZE = 40
@@ -77,6 +82,22 @@ def can_write_identity_map() -> bool:
     are missing where /proc is. Asked beforehand, because after unshare(2) there is no way back.
     """
     return os.access("/proc/self/uid_map", os.W_OK, effective_ids=True)
+
+
+def is_networkless() -> bool:
+    """Say whether this process is in a network that leads nowhere, as in a container that was given none.
+
+    That is what a fence is made of; whoever made it so, the process needs none. Of an interface that is no way out
+    by itself, but might become one, it is no.
+    """
+    try:
+        with open("/proc/self/net/dev", encoding="utf-8") as stream:
+            interfaces = {line.partition(":")[0].strip() for line in stream if ":" in line}
+        with open("/proc/self/net/route", encoding="utf-8") as stream:
+            routes = stream.read().splitlines()[1:]
+    except OSError:
+        return False
+    return interfaces - _FALLBACKS <= {"lo"} and not routes
 
 
 def raise_loopback() -> None:
