@@ -66,6 +66,7 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "guard": ("", "formats"),
         "bill": ("policy", "name", "address"),
         "seal": ("",),
+        "wayout": ("policy", "name", "address"),
     },
     "gate": {
         "kernel": (),
@@ -85,6 +86,7 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "datagram": ("", "kernel", "decisionlog", "names", "relay", "takeover", "quota"),
         "takeover": ("", "kernel", "configuration", "names", "datagram", "seal", "travel"),
         "travel": ("", "kernel", "datagram", "names", "relay"),
+        "wayout": ("", "kernel", "names", "configuration"),
     },
     "client": {"autoload": ("",), "relay": ("",), "travel": ("", "relay"), "urlfetch": ("",)},
     "guard": {"supervision": (), "ways": ()},
