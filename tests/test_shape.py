@@ -67,6 +67,7 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "bill": ("policy", "name", "address"),
         "seal": ("",),
         "doors": (),
+        "wayout": ("policy", "name", "address"),
     },
     "gate": {
         "kernel": (),
@@ -87,6 +88,7 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "datagram": ("", "kernel", "decisionlog", "names", "relay", "takeover", "quota"),
         "takeover": ("", "kernel", "configuration", "doors", "names", "datagram", "seal", "travel"),
         "travel": ("", "kernel", "datagram", "names", "relay"),
+        "wayout": ("", "kernel", "names", "configuration"),
     },
     "client": {"autoload": ("",), "relay": ("",), "travel": ("", "relay"), "urlfetch": ("",)},
     "guard": {"supervision": (), "ways": ()},

@@ -216,6 +216,13 @@ BAD: dict[str, tuple[Callable[[], Handshake], list[bytes], int, str, str]] = {
     "another protocol": (lambda: HttpConnect(WHERE), [b"HTTP/1.1 101 x\r\n\r\n"], 0, "via-refused", "101 x"),
     "who are you": (lambda: HttpConnect(WHERE), [b"HTTP/1.1 407 x\r\n\r\n"], 0, "via-credentials", "without"),
     "wrong": (lambda: HttpConnect(WHERE, ME), [b"HTTP/1.1 407 x\r\n\r\n"], 0, "via-credentials", "does not accept"),
+    "wrong, says tinyproxy": (
+        lambda: HttpConnect(WHERE, ME),
+        [b"HTTP/1.0 401 Unauthorized\r\n\r\n"],
+        0,
+        "via-credentials",
+        "does not accept",
+    ),
     "Digest": (
         lambda: HttpConnect(WHERE, ME),
         [b'HTTP/1.1 407 x\r\nProxy-Authenticate: Digest realm="x"\r\n\r\n'],

@@ -243,6 +243,8 @@ def _as_one_app(settings: Settings, name: str | None) -> Settings:
     from types import MappingProxyType
 
     from outgate.errors import ConfigError
+    from outgate.gate.configuration import wayouts
+    from outgate.gate.configuration.places import Place
 
     if name is None:
         if len(settings.apps) != 1:
@@ -251,7 +253,9 @@ def _as_one_app(settings: Settings, name: str | None) -> Settings:
     if name not in settings.apps:
         raise ConfigError(f"{settings.source} has no app {name!r}; it has {', '.join(settings.apps)}")
     app = replace(settings.apps[name], uid=(os.getuid(),), gid=())
-    return replace(settings, apps=MappingProxyType({name: app}))
+    # Credentials for proxies are this app's alone: those of the others need not be readable here.
+    apps = wayouts.found(Place(settings.source).at("apps"), {name: app}, "/", reads=True)
+    return replace(settings, apps=MappingProxyType(apps))
 
 
 def _with_ledger(settings: Settings, path: str | None) -> Settings:

@@ -20,6 +20,8 @@ _MOST_INTERIM: Final = 8
 _END: Final = re.compile(rb"\r?\n\r?\n")
 _STATUS: Final = re.compile(rb"HTTP/1\.[0-9] ([1-5][0-9][0-9])(?: ([^\r\n]*))?\r?\n")
 _BEGIN: Final = b"HTTP/1."
+#: 407 is a proxy's word; tinyproxy says 401, which is a server's, of a wrong password.
+_WHO_ARE_YOU: Final = (401, 407)
 #: Status → errno of what the proxy says; others are EPROTO.
 _NUMBERS: Final = {
     400: errno.EPROTO,
@@ -116,7 +118,7 @@ class HttpConnect:
 
     def _failure(self, status: int, reason: bytes, head: bytes) -> Failed:
         said = f"{status} {printable(reason)}".rstrip()
-        if status == 407:
+        if status in _WHO_ARE_YOU:
             challenge = _CHALLENGE.search(head)
             scheme = challenge[1].decode("ascii") if challenge is not None else "Basic"
             if scheme.lower() != "basic":
