@@ -41,9 +41,8 @@ _MOST_STRANGERS = 64
 HANDSHAKE = 5.0
 #: Seconds between looks whether a certificate is due, or has been renewed by a command.
 _CERTIFICATES = 60.0
-#: Seconds between looks at sockets that have been handed over, and at replies that may be unread.
+#: Seconds between looks at sockets that have been handed over.
 _IDLE = 5.0
-_UNREAD = 0.05
 _BACKLOG = 256
 
 
@@ -237,10 +236,8 @@ class Fleet(NoFleet):
         :raises OSError: there is no fd left.
         """
         guest = Guest(self.gate, self._ends, link, process, owner, text, facts, self._guest_left)
-        guest.channel = channel
         self.guests[guest.id] = guest
-        if "unread" not in self._timers:
-            self._timers["unread"] = self.gate.loop.call_later(_UNREAD, self._look_at_replies)
+        self.gate.underway.watch(channel, process, guest, guest.arrived)
         return guest
 
     def _guest_left(self, guest: Guest) -> None:
@@ -279,15 +276,6 @@ class Fleet(NoFleet):
                 self._timers[look.__name__] = self.gate.loop.call_later(seconds, again)
 
         self._timers[look.__name__] = self.gate.loop.call_later(seconds, again)
-
-    def _look_at_replies(self) -> None:
-        self._timers.pop("unread", None)
-        unread = False
-        for guest in list(self.guests.values()):
-            guest.look()
-            unread = unread or guest.channel is not None
-        if unread:
-            self._timers["unread"] = self.gate.loop.call_later(_UNREAD, self._look_at_replies)
 
     def _look_for_holders(self) -> None:
         """End what a program has passed on, nobody has any more, and nothing has happened on for long enough."""

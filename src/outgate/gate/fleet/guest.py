@@ -25,11 +25,11 @@ from outgate.gate.relay.carry import OutWay
 from outgate.gate.relay.pair import QUEUE
 from outgate.gate.relay.relaying import PROGRAM_QUEUE
 from outgate.gate.replies import Reply, refusal
+from outgate.gate.travel import underway
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from outgate.gate.channel import Channel
     from outgate.gate.fleet.link import Link
     from outgate.gate.registry import Process
     from outgate.gate.server import Gate
@@ -75,7 +75,9 @@ class Guest(End):
         self.inode = births.inode_of(self.theirs)
         self.family: int = facts["family"]
         self.handed: native | None = None
-        self.channel: Channel | None = None
+        #: Whether the program is known to have it: the reply that brought it may be lost on its way.
+        self._is_taken = False
+        self._is_waited_for = False
         self.active = time.monotonic()
         self._left = left
         self._asked: deque[asyncio.Future[Reply]] = deque()
@@ -127,6 +129,12 @@ class Guest(End):
             return
         super().turn()
         if self._is_gone and self._is_read and not self.is_over:
+            if not self._is_taken and not self._is_waited_for:
+                # Its end has closed: by the program that had it, or with a reply that nobody has read. The channel's
+                # own end says which (gate/travel/underway.py).
+                self._is_waited_for = True
+                self._ends.loop.call_later(2 * underway.INTERVAL, self._ends.queue, self)
+                return
             self.link.send(frames.write(frames.CLOSE))
             self.finish()
 
@@ -231,14 +239,17 @@ class Guest(End):
 
     def taken(self) -> None:
         """Note that the program has the socket."""
-        if self.channel is not None:
-            self.channel = None
+        if not self._is_taken:
+            self._is_taken = True
+            self._gate.underway.cancel(self)
             self.link.send(frames.write(frames.TAKEN))
 
-    def look(self) -> None:
-        """See whether the program has read the reply that brought the socket."""
-        if self.channel is not None and not self.channel.has_unread() and not self._has_gone():
+    def arrived(self, read: bool) -> None:
+        """Hear whether the reply that brought the socket was read; if not, its descriptor is as good as before."""
+        if read:
             self.taken()
+        elif not self._is_taken:
+            self.give_up()
 
     def give_up(self) -> None:
         """End a socket that nobody here has any more."""
@@ -253,6 +264,7 @@ class Guest(End):
         if self.is_over:
             return
         self.let_go()
+        self._gate.underway.cancel(self)
         self.link.close()
         if self.handed is not None:
             self._dispose(self.handed)

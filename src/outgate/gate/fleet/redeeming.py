@@ -278,6 +278,7 @@ def _first(fleet: Fleet, about: Handler, inner: Handler) -> Handler:
         guest = fleet.find(process, request.sock)
         if guest is None:
             return await inner(gate, channel, process, request)
+        guest.taken()  # who asks about it has it
         return await about(guest, channel, request)
 
     return handler
@@ -301,5 +302,5 @@ def _have(fleet: Fleet, process: Process, request: wire.Have) -> None:
         if guest.text == request.descriptor and guest.process is process:
             if request.came:
                 guest.taken()
-            elif guest.channel is not None:
-                guest.finish()
+            else:
+                guest.arrived(read=False)

@@ -156,7 +156,7 @@ def note_taken(gate: Gate, process: Process, request: wire.Have) -> None:
     found = gate.sharing.find(process, request.descriptor, redeems=False)
     if found is not None:
         _, loan, serial = found
-        gate.underway.cancel(loan, process, serial)
+        gate.underway.cancel((loan, process, serial))
         if request.came:
             gate.sharing.taken(loan, process, serial)
         else:
