@@ -57,6 +57,7 @@ FACTS = {
         "change": 'add "db.corp" to names',
     },
     "no-client": {"call": "narrow()"},
+    "not-linux": {"system": "macOS"},
     "billing-disabled": {"app": "blog"},
     "no-app": {"uid": 1000},
     "no-app-token": {},

@@ -212,7 +212,17 @@ def as_arguments(pod: dict[str, Any], container: dict[str, Any], volumes: dict[s
 #: Calls that the profile of Debian's Podman lets every program make, and Docker's and containerd's only those with a
 #: right (``profiles/seccomp/default.json`` of moby, which containerd follows): the right of each.
 DOCKER_WANTS = {
-    "CAP_SYS_ADMIN": ("unshare", "clone", "clone3", "setns", "mount", "umount", "umount2", "sethostname", "setdomainname")
+    "CAP_SYS_ADMIN": (
+        "unshare",
+        "clone",
+        "clone3",
+        "setns",
+        "mount",
+        "umount",
+        "umount2",
+        "sethostname",
+        "setdomainname",
+    )
     + ("fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree", "mount_setattr"),
     "CAP_SYS_PTRACE": ("pidfd_getfd", "kcmp", "process_madvise"),
 }
