@@ -15,55 +15,48 @@ from types import ModuleType
 from typing import Any
 
 #: Modules that only Linux has, or that no Windows has.
-_NOT_ON_WINDOWS = [
-    "crypt",
-    "fcntl",
-    "grp",
-    "nis",
-    "ossaudiodev",
-    "posix",
-    "pty",
-    "pwd",
-    "resource",
-    "spwd",
-    "syslog",
-    "termios",
-    "tty",
-]
+_NOT_ON_WINDOWS = (
+    *("crypt", "fcntl", "grp", "nis", "ossaudiodev", "posix", "pty", "pwd", "resource", "spwd", "syslog"),
+    *("termios", "tty"),
+)
 _NOT_ON_MACOS = ["nis", "ossaudiodev", "spwd"]
 
 #: Module → names that it has on neither of the two; a * stands for any end.
 _LINUX_ALONE = {
     "os": "pidfd_open setns unshare memfd_create eventfd* EFD_* epoll* splice SPLICE_* sched_get* sched_set* "
-    "posix_fadvise posix_fallocate copy_file_range getxattr setxattr listxattr removexattr preadv2* timerfd_* "
-    "CLONE_* MFD_* P_PIDFD PIDFD_* RWF_* O_TMPFILE O_PATH O_DIRECT O_NOATIME getrandom GRND_* setresuid setresgid "
-    "getresuid getresgid sched_affinity",
+    "posix_fadvise posix_fallocate copy_file_range getxattr setxattr listxattr removexattr preadv2* "
+    "timerfd_* CLONE_* MFD_* P_PIDFD PIDFD_* RWF_* O_TMPFILE O_PATH O_DIRECT O_NOATIME getrandom GRND_* "
+    "setresuid setresgid getresuid getresgid sched_affinity",
     "signal": "SIGRTMIN SIGRTMAX SIGPOLL SIGPWR SIGSTKFLT sigtimedwait sigwaitinfo",
     "select": "epoll EPOLL* POLLRDHUP",
     "_socket": "AF_NETLINK NETLINK_* AF_PACKET PACKET_* AF_VSOCK AF_TIPC TIPC_* AF_ALG ALG_* AF_CAN CAN_* AF_QIPCRTR "
-    "SOCK_CLOEXEC SOCK_NONBLOCK SO_PEERCRED SO_PASSCRED SO_DOMAIN SO_PROTOCOL SO_MARK SO_BINDTODEVICE SO_PRIORITY "
-    "MSG_FASTOPEN MSG_CMSG_CLOEXEC MSG_ERRQUEUE MSG_MORE TCP_INFO TCP_QUICKACK TCP_USER_TIMEOUT TCP_CORK "
-    "TCP_DEFER_ACCEPT TCP_CONGESTION TCP_FASTOPEN_CONNECT TCP_FASTOPEN_NO_COOKIE TCP_SYNCNT TCP_LINGER2 "
-    "TCP_WINDOW_CLAMP TCP_MD5SIG TCP_ULP IPPROTO_MPTCP IPPROTO_UDPLITE UDPLITE_* IP_TRANSPARENT IP_BIND_ADDRESS_NO_PORT",
+    "SOCK_CLOEXEC SOCK_NONBLOCK SO_PEERCRED SO_PASSCRED SO_DOMAIN SO_PROTOCOL SO_MARK SO_BINDTODEVICE "
+    "SO_PRIORITY MSG_FASTOPEN MSG_CMSG_CLOEXEC MSG_ERRQUEUE MSG_MORE TCP_INFO TCP_QUICKACK TCP_USER_TIMEOUT "
+    "TCP_CORK TCP_DEFER_ACCEPT TCP_CONGESTION TCP_FASTOPEN_CONNECT TCP_FASTOPEN_NO_COOKIE TCP_SYNCNT "
+    "TCP_LINGER2 TCP_WINDOW_CLAMP TCP_MD5SIG TCP_ULP IPPROTO_MPTCP IPPROTO_UDPLITE UDPLITE_* IP_TRANSPARENT "
+    "IP_BIND_ADDRESS_NO_PORT",
     "time": "CLOCK_BOOTTIME CLOCK_TAI CLOCK_REALTIME_COARSE",
     "resource": "prlimit RLIMIT_SIGPENDING RLIMIT_MSGQUEUE RLIMIT_NICE RLIMIT_RTPRIO RLIMIT_RTTIME",
 }
 #: What macOS has of these, and Windows has not.
 _NOT_ON_WINDOWS_NAMES = {
-    "os": "fork forkpty vfork getuid geteuid getgid getegid getgroups initgroups setuid setgid seteuid setegid setreuid "
-    "setregid setgroups setsid setpgid setpgrp getpgid getpgrp getsid killpg chown fchown lchown fchmod fchdir chroot "
-    "mkfifo mknod mkfifoat uname nice getpriority setpriority PRIO_* wait wait3 wait4 waitid WNOHANG WUNTRACED WEXITED "
-    "WIF* WEXITSTATUS WTERMSIG WSTOPSIG WNOWAIT openpty ttyname tcgetpgrp tcsetpgrp ctermid register_at_fork statvfs "
-    "fstatvfs sysconf* confstr* pathconf* fpathconf pread pwrite preadv pwritev readv writev sendfile lockf F_* "
-    "O_CLOEXEC O_NONBLOCK O_NOCTTY O_SYNC O_DSYNC O_NOFOLLOW O_DIRECTORY O_ASYNC O_ACCMODE posix_spawn* POSIX_SPAWN_* "
-    "dup3 pipe2 sync fdatasync getlogin_r ST_* SCHED_* sched_yield major minor makedev",
+    "os": "fork forkpty vfork getuid geteuid getgid getegid getgroups initgroups setuid setgid seteuid setegid "
+    "setreuid setregid setgroups setsid setpgid setpgrp getpgid getpgrp getsid killpg chown fchown lchown "
+    "fchmod fchdir chroot mkfifo mknod mkfifoat uname nice getpriority setpriority PRIO_* wait wait3 wait4 "
+    "waitid WNOHANG WUNTRACED WEXITED WIF* WEXITSTATUS WTERMSIG WSTOPSIG WNOWAIT openpty ttyname tcgetpgrp "
+    "tcsetpgrp ctermid register_at_fork statvfs fstatvfs sysconf* confstr* pathconf* fpathconf pread pwrite "
+    "preadv pwritev readv writev sendfile lockf F_* O_CLOEXEC O_NONBLOCK O_NOCTTY O_SYNC O_DSYNC O_NOFOLLOW "
+    "O_DIRECTORY O_ASYNC O_ACCMODE posix_spawn* POSIX_SPAWN_* dup3 pipe2 sync fdatasync getlogin_r ST_* "
+    "SCHED_* sched_yield major minor makedev",
     "signal": "SIGHUP SIGKILL SIGCHLD SIGCLD SIGUSR1 SIGUSR2 SIGALRM SIGPIPE SIGQUIT SIGSTOP SIGTSTP SIGCONT SIGTTIN "
-    "SIGTTOU SIGWINCH SIGURG SIGXCPU SIGXFSZ SIGVTALRM SIGPROF SIGIO SIGSYS SIGTRAP SIGBUS ITIMER_* alarm pause "
-    "setitimer getitimer siginterrupt pthread_sigmask pthread_kill sigpending sigwait SIG_BLOCK SIG_UNBLOCK SIG_SETMASK",
+    "SIGTTOU SIGWINCH SIGURG SIGXCPU SIGXFSZ SIGVTALRM SIGPROF SIGIO SIGSYS SIGTRAP SIGBUS ITIMER_* alarm "
+    "pause setitimer getitimer siginterrupt pthread_sigmask pthread_kill sigpending sigwait SIG_BLOCK "
+    "SIG_UNBLOCK SIG_SETMASK",
     "select": "poll POLL* PIPE_BUF",
-    "_socket": "AF_UNIX SCM_RIGHTS SCM_CREDENTIALS CMSG_LEN CMSG_SPACE SOCK_SEQPACKET_ MSG_DONTWAIT MSG_NOSIGNAL MSG_EOR "
-    "send_fds recv_fds SO_REUSEPORT sethostname if_nameindex_",
-    "time": "tzset clock_gettime clock_gettime_ns clock_settime clock_settime_ns clock_getres pthread_getcpuclockid CLOCK_*",
+    "_socket": "AF_UNIX SCM_RIGHTS SCM_CREDENTIALS CMSG_LEN CMSG_SPACE MSG_DONTWAIT MSG_NOSIGNAL MSG_EOR send_fds "
+    "recv_fds SO_REUSEPORT sethostname",
+    "time": "tzset clock_gettime clock_gettime_ns clock_settime clock_settime_ns clock_getres pthread_getcpuclockid "
+    "CLOCK_*",
     "sys": "getdlopenflags setdlopenflags abiflags",
 }
 
