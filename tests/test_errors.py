@@ -71,6 +71,7 @@ FACTS = {
     "source-family": SOURCE,
     "source-bound": SOURCE,
     "no-client": {"call": "narrow()"},
+    "not-linux": {"system": "macOS"},
     "billing-disabled": {"app": "blog"},
     "no-app": {"uid": 1000},
     "no-app-token": {},

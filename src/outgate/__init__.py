@@ -9,6 +9,17 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "adopt", "descriptor", "install", "narrow"]
 
 
+def _need_linux() -> None:
+    """Raise the error that says so where there can be no gate. Importing this package is harmless everywhere."""
+    from outgate.errors.systems import foreign
+
+    system = foreign()
+    if system:
+        from outgate.errors import build
+
+        raise build("not-linux", {"system": system})
+
+
 def install() -> "list[str]":
     """Make this running program's sockets leave through the gate, from now on.
 
@@ -16,7 +27,9 @@ def install() -> "list[str]":
     already: it is patched in place.
 
     :returns: what could not be reached, a sentence each; empty is complete. The same is warned about.
+    :raises outgate.errors.GateUnavailable: this is no Linux.
     """
+    _need_linux()
     import sys
 
     fresh = "_socket" not in sys.modules
@@ -48,6 +61,7 @@ def descriptor(sock: "Any") -> str:
     :raises TypeError: for any other socket, and for one that carries TLS.
     :raises outgate.errors.GateError: what the gate refuses.
     """
+    _need_linux()
     from outgate.client.travel.sockets import describe
 
     return describe(sock)
@@ -60,6 +74,7 @@ def adopt(text: str, exclusive: bool = False) -> "Any":
     :raises outgate.errors.UnknownDescriptor: it was changed, is another app's, or the socket has ended.
     :raises outgate.errors.GateUnavailable: no gate answers.
     """
+    _need_linux()
     import socket  # first: what follows is loaded by it, where it is our own
 
     from outgate.client.travel.sockets import redeem
@@ -86,6 +101,7 @@ def narrow(
     :raises outgate.errors.ConfigError: (a ``ValueError``) a rule is none, or there are too many.
     :raises outgate.errors.GateUnavailable: no gate answers, or this program's sockets do not leave through one.
     """
+    _need_linux()
     import _socket  # under "outgate run" this brings the stand-in
     import sys
 

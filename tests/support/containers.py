@@ -178,8 +178,10 @@ def _fetch_wheels(folder: Path) -> None:
     for extra in extras.pop().split(","):
         wanted += [each for each in optional[extra] if not each.startswith("outgate")]
     subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--wheel-dir", folder]
-        + ["--constraint", ROOT / "constraints.txt", *wanted],
+        [
+            *(sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"),
+            *("--wheel-dir", folder, "--constraint", ROOT / "constraints.txt", *wanted),
+        ],
         check=True,
         timeout=300,
     )
@@ -212,8 +214,10 @@ def as_arguments(pod: dict[str, Any], container: dict[str, Any], volumes: dict[s
 #: Calls that the profile of Debian's Podman lets every program make, and Docker's and containerd's only those with a
 #: right (``profiles/seccomp/default.json`` of moby, which containerd follows): the right of each.
 DOCKER_WANTS = {
-    "CAP_SYS_ADMIN": ("unshare", "clone", "clone3", "setns", "mount", "umount", "umount2", "sethostname", "setdomainname")
-    + ("fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree", "mount_setattr"),
+    "CAP_SYS_ADMIN": (
+        *("unshare", "clone", "clone3", "setns", "mount", "umount", "umount2", "sethostname", "setdomainname"),
+        *("fsopen", "fsconfig", "fsmount", "fspick", "move_mount", "open_tree", "mount_setattr"),
+    ),
     "CAP_SYS_PTRACE": ("pidfd_getfd", "kcmp", "process_madvise"),
 }
 #: Calls that they let nobody make.
@@ -225,8 +229,8 @@ _NAMESPACES = 0x7E020000
 def docker_profile() -> dict[str, Any]:
     """Return a seccomp profile that is to Podman's what Docker's default is, as far as outgate can notice.
 
-    What is not listed is EPERM there, ENOSYS here; clone(2) is free without the flags that make namespaces, and clone3(2),
-    whose flags no filter can see, is ENOSYS so that a C library falls back to clone(2).
+    What is not listed is EPERM there, ENOSYS here; clone(2) is free without the flags that make namespaces, and
+    clone3(2), whose flags no filter can see, is ENOSYS so that a C library falls back to clone(2).
     """
     profile: dict[str, Any] = json.loads(Path("/usr/share/containers/seccomp.json").read_text())
     taken = {name for names in DOCKER_WANTS.values() for name in names} | set(DOCKER_HAS_NOT)

@@ -234,7 +234,7 @@ def write(path: str, text: str, replace: bool) -> None:
             device.write(text)
         return
     fresh = f"{path}.{os.getpid()}.new" if replace else path
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
             file.write(text)

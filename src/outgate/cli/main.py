@@ -34,6 +34,16 @@ COMMANDS = {
     "reload": "have the gate read its configuration again",
 }
 
+_GATE = "there can be no gate"
+#: The commands that are of use on Linux alone → what of it is missing elsewhere. The others read files.
+LINUX_ONLY = {
+    "run": "sockets that a gate hands to a program, and namespaces to contain it in",
+    "serve": "sockets that are handed over in whole packets, and the kernel's meters of them",
+    "dev": "sockets that a gate hands to a program, and namespaces to contain it in",
+    **dict.fromkeys(("status", "stats", "top", "quota", "ps", "kill", "drain", "reload"), _GATE),
+    "doctor": "the levels that it proves are made of namespaces, seccomp and BPF",
+}
+
 _EXAMPLES = """\
 examples:
   outgate run -- python agent.py
@@ -71,6 +81,18 @@ def main(argv: list[str] | None = None) -> int:
         hint = f"; did you mean {' or '.join(near)}?" if near else "; outgate --help lists them"
         print(f"outgate: no command {name!r}{hint}", file=sys.stderr)
         return 2
+    if name in LINUX_ONLY and not {"-h", "--help"} & set(args[1:]):
+        from outgate.errors import systems
+
+        system = systems.foreign()
+        if system:
+            here = ", ".join(each for each in COMMANDS if each not in LINUX_ONLY)
+            print(
+                f"outgate {name}: needs Linux, and this is {system}: {LINUX_ONLY[name]}; {systems.CURE}. "
+                f"Here there are: {here}",
+                file=sys.stderr,
+            )
+            return 2
     try:
         status: int = import_module(f"outgate.cli.{name}").main(args[1:])
         if sys.stdout is not None:

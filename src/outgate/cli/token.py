@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
     p.add_argument("file", metavar="FILE", help="where to; it must not be there yet")
     options = p.parse_args(argv)
     try:
-        fd = os.open(options.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fd = os.open(options.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         print(f"outgate token: {options.file} is there already; remove it first, or name another", file=sys.stderr)
         return 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from outgate.cli import output, parsing
 from outgate.core.address.destination import destination
 from outgate.core.formats import messages
-from outgate.errors import ConfigError
+from outgate.errors import ConfigError, systems
 from outgate.lookout import ask
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def main(argv: list[str]) -> int:
             message = {"op": messages.WHY, "host": host, "port": port, "transport": transport, "app": options.app}
             answer = ask.find(message, options.socket)[1]["answer"]
     except (ask.NoGate, ask.Refused, ConfigError) as e:
-        answer = {"verdict": "unknown", "host": host, "port": port, "reason": str(e)}
+        cure = "; --config FILE decides without one" if systems.foreign() and not options.config else ""
+        answer = {"verdict": "unknown", "host": host, "port": port, "reason": f"{e}{cure}"}
     status = _VERDICTS[answer["verdict"]][2] if answer["verdict"] in _VERDICTS else UNKNOWN
     if options.json:
         output.print_json(answer)

@@ -115,6 +115,13 @@ _ROWS = (
         "start it by outgate run, or call outgate.install() first",
     ),
     Row(
+        "not-linux",
+        GateUnavailable,
+        _errno.ENETDOWN,
+        "a gate needs Linux, and this is {system}",
+        "run it on Linux: a container, a virtual machine or WSL 2",
+    ),
+    Row(
         "billing-disabled",
         BillingDisabled,
         _errno.EACCES,

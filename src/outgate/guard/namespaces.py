@@ -30,9 +30,7 @@ _SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 0x1
 #: Interfaces that some kernels put into every new network namespace, down (``net.core.fb_tunnels_only_for_init_net``).
-_FALLBACKS = frozenset(
-    ("tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0")
-)
+_FALLBACKS = frozenset(("tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "ip6_vti0", "sit0", "ip6tnl0", "ip6gre0"))
 #: ``struct ifreq``: 16 bytes of name and a union whose largest member is a ``struct ifmap`` (24 bytes on 64 bits).
 _IFREQ_NAME = 16
 _IFREQ_SIZE = 40

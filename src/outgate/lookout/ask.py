@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from _socket import AF_UNIX, SO_RCVTIMEO, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET
-from _socket import socket as native
 
 from outgate.core import paths
 from outgate.core.formats import messages, quickjson
+from outgate.errors import systems
 
 TYPE_CHECKING = False  # typing costs "outgate run" more than all of this
 if TYPE_CHECKING:
@@ -36,6 +35,10 @@ def request(path: str, message: Dict[str, Any]) -> Dict[str, Any]:
     :raises NoGate: nobody answers at the path, or something that is no gate.
     :raises Refused: a refusal, for instance because this user is no app.
     """
+    _need_linux()
+    from _socket import AF_UNIX, SO_RCVTIMEO, SO_SNDTIMEO, SOCK_CLOEXEC, SOCK_SEQPACKET, SOL_SOCKET
+    from _socket import socket as native
+
     sock = native(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC)
     seconds = int(messages.LIMITS[message["op"]])
     limit = seconds.to_bytes(8, sys.byteorder) + bytes(8)
@@ -97,8 +100,18 @@ def greet(path: str) -> Tuple[Dict[str, Any], Dict[str, Any]]:
     return reply["hello"], reply["answer"]
 
 
+def _need_linux() -> None:
+    system = systems.foreign()
+    if system:
+        raise NoGate(f"no gate can run here: it needs Linux, and this is {system}")
+
+
 def candidates() -> List[str]:
-    """Return the sockets to try: the one that is named, else those that nobody could have put there but us or root."""
+    """Return the sockets to try: the one that is named, else those that nobody could have put there but us or root.
+
+    :raises NoGate: this is no Linux.
+    """
+    _need_linux()
     found = paths.search_paths(os.environ, os.getuid())
     if len(found) == 1:
         return list(found)

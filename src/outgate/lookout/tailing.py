@@ -12,7 +12,10 @@ import ctypes
 import os
 import select
 import stat
+import time
 from collections.abc import Iterator
+
+from outgate.errors import systems
 
 __all__ = ["LONGEST", "Tail"]
 
@@ -28,6 +31,11 @@ _OF_FOLDER = 0x80 | 0x100  # IN_MOVED_TO, IN_CREATE
 _LOOK = 2.0
 #: Seconds between looks where the kernel gives us no watch.
 _POLL = 0.25
+
+# A FIFO without a writer would hold the open, and one with none any more every read: neither is a log's file. Windows
+# has none of these flags but the last, without which it would read text that ends at the first Ctrl-Z.
+_FLAGS = ("O_CLOEXEC", "O_NOCTTY", "O_NONBLOCK", "O_BINARY")
+_READ = os.O_RDONLY | sum(getattr(os, name, 0) for name in _FLAGS)
 
 
 class Tail:
@@ -142,9 +150,9 @@ class Tail:
 
 
 def _open(path: str) -> int:
-    # A FIFO without a writer would hold the open, and one with none any more every read: neither is a log's file.
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-    os.set_blocking(fd, True)
+    fd = os.open(path, _READ)
+    if hasattr(os, "O_NONBLOCK"):
+        os.set_blocking(fd, True)
     return fd
 
 
@@ -152,8 +160,10 @@ class _Watch:
     """Wakes when a file grows or its name gets another one, by inotify(7); by looking again where there is none."""
 
     def __init__(self, path: str, fd: int) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
-        self._fd = self._libc.inotify_init1(_NONBLOCK | _CLOEXEC)  # -1: the user has too many
+        self._fd = -1
+        if not systems.foreign():
+            self._libc = ctypes.CDLL(None, use_errno=True)
+            self._fd = self._libc.inotify_init1(_NONBLOCK | _CLOEXEC)  # -1: the user has too many
         if self._fd >= 0:
             self._libc.inotify_add_watch(self._fd, os.fsencode(os.path.dirname(os.path.abspath(path))), _OF_FOLDER)
             self.add(fd)
@@ -171,10 +181,12 @@ class _Watch:
 
     def wait(self) -> None:
         """Wait until something has happened since :meth:`clear`, or it is time for a look anyway."""
+        if self._fd < 0:
+            time.sleep(_POLL)
+            return
         poll = select.poll()
-        if self._fd >= 0:
-            poll.register(self._fd, select.POLLIN)
-        poll.poll((_LOOK if self._fd >= 0 else _POLL) * 1000)
+        poll.register(self._fd, select.POLLIN)
+        poll.poll(_LOOK * 1000)
 
     def close(self) -> None:
         """Watch no more."""

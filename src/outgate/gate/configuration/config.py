@@ -4,9 +4,7 @@ Everything that can be wrong with a file is one :class:`~outgate.errors.ConfigEr
 a way out. What each key means stands in :data:`outgate.gate.configuration.keys.KEYS`.
 """
 
-import grp
 import os
-import pwd
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +26,7 @@ from outgate.gate.configuration import (
     outputs,
     tokens,
     tomlfile,
+    users,
     wayouts,
 )
 from outgate.gate.configuration.keys import KEYS, VERSION, AppTable, FileTable, GateTable
@@ -100,7 +99,7 @@ def from_table(
     :param path: of that file, for the complaints and for the paths in it that are not absolute.
     :raises ConfigError: it says something that cannot be.
     """
-    uid = os.getuid() if uid is None else uid
+    uid = users.own() if uid is None else uid
     environ = os.environ if environ is None else environ
     top = Place(path)
     _check_version(top, raw)
@@ -306,8 +305,8 @@ def _app(
         raise place.at("idle_timeout").error(f"{table.idle_timeout} s is too short", "a task queue needs a moment")
     if table.open_sockets < 1:
         raise place.at("open_sockets").error(f"{table.open_sockets} is too few", "billing = false refuses every socket")
-    uid = _ids(place.at("uid"), table.uid, "user", lambda name: pwd.getpwnam(name).pw_uid)
-    gid = _ids(place.at("gid"), table.gid, "group", lambda name: grp.getgrnam(name).gr_gid)
+    uid = _ids(place.at("uid"), table.uid, "user", users.number_of_user)
+    gid = _ids(place.at("gid"), table.gid, "group", users.number_of_group)
     return _build(place, name, table, uid, gid, groups, host, number)
 
 

@@ -29,6 +29,10 @@ def digest(token: str) -> bytes:
     return sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
+#: A FIFO would hold the gate. Windows has none of these flags, and no file that needs them.
+_READ: Final = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_CLOEXEC", "O_NONBLOCK", "O_NOCTTY"))
+
+
 def same(known: bytes, shown: bytes) -> bool:
     """Tell whether two digests are of one token, in the same time wherever they differ; b"" is no token's."""
     return hmac.compare_digest(known, shown)
@@ -41,7 +45,7 @@ def read(place: Place, path: str) -> bytes:
         is no token: one line of 32 to 256 printable characters without a space.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)  # a FIFO would hold the gate
+        fd = os.open(path, _READ)
     except OSError as error:
         raise place.error(f"{path} cannot be read: {error.strerror}", _MAKE_ONE.format(path=path)) from None
     try:

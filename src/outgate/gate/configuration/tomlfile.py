@@ -6,6 +6,7 @@ import stat
 import tomllib
 from typing import Any, Final
 
+from outgate.gate.configuration import users
 from outgate.gate.configuration.places import Place
 
 __all__ = ["MAX_BYTES", "read"]
@@ -38,7 +39,7 @@ def read(path: str) -> tuple[dict[str, Any], int]:
     except IsADirectoryError:
         raise place.error("is a folder", "name the file in it") from None
     except PermissionError:
-        raise place.error(f"uid {os.geteuid()} may not read it", "give the gate's user the right to") from None
+        raise place.error(f"uid {users.own()} may not read it", "give the gate's user the right to") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise place.error(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(data) > MAX_BYTES:
