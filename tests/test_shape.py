@@ -68,6 +68,7 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "seal": ("",),
     },
     "gate": {
+        "answering": ("", "decisionlog"),
         "kernel": (),
         "configuration": (),
         "decisionlog": ("", "kernel", "datagram"),
@@ -82,7 +83,7 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "restart": ("", "kernel", "configuration", "datagram", "takeover", "travel"),
         "relay": ("", "kernel", "takeover"),
         "seal": ("configuration",),
-        "datagram": ("", "kernel", "decisionlog", "names", "relay", "takeover", "quota"),
+        "datagram": ("", "answering", "kernel", "decisionlog", "names", "relay", "takeover", "quota"),
         "takeover": ("", "kernel", "configuration", "names", "datagram", "seal", "travel"),
         "travel": ("", "kernel", "datagram", "names", "relay"),
     },

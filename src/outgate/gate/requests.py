@@ -26,7 +26,7 @@ from outgate.gate.judging import is_relayed, judge, may_hold, may_open
 from outgate.gate.kernel import births, dial
 from outgate.gate.live import reloading
 from outgate.gate.names import lookup, relearn
-from outgate.gate.names.resolver import numbers
+from outgate.gate.names.resolver import numbers, numeric
 from outgate.gate.narrowing import narrow_process
 from outgate.gate.quota import showing
 from outgate.gate.reclaim import renewing
@@ -111,11 +111,19 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
         return refusal("unknown-descriptor")  # closed while the name was looked up
     if lease.state in (life.OPEN, life.DIALLED):
         return {"errno": errno.EALREADY}  # dialled by another thread meanwhile
+    asks_names = gate.udp.is_name_server(address, request.port)
+    if asks_names and numeric(request.host, lease.family) is not None:
+        decision = gate.udp.or_name_server(decision, address, request.port)
     if decision.denied:
         return denied(gate, process, request.host, request.port, address, decision)
     target: tuple[Any, ...] = (address, request.port)
     if lease.family == 6:
         target += (request.flow, scope or request.scope)
+    if asks_names:
+        try:
+            target = gate.answering.expect(lease, target)
+        except OSError as e:
+            return refusal("gate-sockets", errno=e.errno)
     gate.quotas.pace(lease)
     begun = time.monotonic()
     if gate.fast_open:

@@ -20,6 +20,7 @@ from outgate.core import lease as life
 from outgate.core.formats import messages
 from outgate.core.policy.decide import Decision
 from outgate.gate import requests
+from outgate.gate.answering.streams import Answering
 from outgate.gate.configuration import config, outputs
 from outgate.gate.datagram.datagrams import Datagrams
 from outgate.gate.datagram.udp import Udp
@@ -91,6 +92,7 @@ class Gate:
         self._dial_threads: dict[str, ThreadPoolExecutor] = {}
         self.udp = Udp(self)
         self.relaying = Relaying(self)
+        self.answering = Answering(self)
         self.fetches = Fetches(self)
         self.sharing = Sharing(self)
         self.narrowings = Narrowings(self)
@@ -357,6 +359,7 @@ class Gate:
         self.reception.stop_accepting()
         self.ending.stop()
         self.udp.stop()
+        self.answering.stop()
         self.relaying.stop()
         self.reception.end_channels()
         self.ending.stop()
@@ -373,7 +376,7 @@ class Gate:
 
     def _end_tasks(self) -> None:
         """Cancel the requests that wait for something, and let them end; the loop has stopped."""
-        tasks = list(self.tasks)
+        tasks = [*self.tasks, *self.answering.tasks]
         for task in tasks:
             task.cancel()
         if tasks:
