@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
 from outgate.core.policy.decide import ALLOW
-from outgate.gate import inforce, listing, wire
+from outgate.gate import inforce, listing, refusals, wire
 from outgate.gate.datagram import reaching
 from outgate.gate.explain import before_lookup, explain, unknown
 from outgate.gate.fetching.fetches import fetch
@@ -305,6 +305,7 @@ HANDLERS: dict[type, Any] = {
     wire.List: listing.list_sockets,
     wire.Kill: listing.kill,
     wire.Why: why,
+    wire.Last: refusals.last,
     wire.Stat: stat,
     wire.Quota: showing.show,
     wire.Policy: inforce.show,
@@ -319,4 +320,5 @@ ONE_WAY: dict[type, Callable[[Gate, Process, Any], object]] = {
     wire.Close: let_go,
     wire.Have: passing.note_taken,
     wire.Touch: renewing.note,
+    wire.Refused: refusals.told,
 }

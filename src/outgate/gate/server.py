@@ -45,6 +45,7 @@ from outgate.gate.reception import Reception
 from outgate.gate.reclaim.always import Always
 from outgate.gate.reclaim.pressure import Idle
 from outgate.gate.reclaim.renewing import Waits
+from outgate.gate.refusals import Refusals
 from outgate.gate.registry import App, Lease, Process, Registry
 from outgate.gate.relay.relaying import Relaying
 from outgate.gate.restart.keeping import NOTHING, NoKeeping
@@ -96,6 +97,7 @@ class Gate:
         self.fetches = Fetches(self)
         self.sharing = Sharing(self)
         self.narrowings = Narrowings(self)
+        self.refusals = Refusals()
         self._watch = Watch(loop, self._on_dial_ended)
         self._sweep = Sweep(self)
         self._idle = Idle(self)

@@ -16,6 +16,7 @@ from outgate.core.name.names import canonical
 from outgate.core.policy.decide import ALLOW
 from outgate.core.policy.narrow import could_allow, could_resolve
 from outgate.gate.decisionlog import record
+from outgate.gate.refusals import LOOK_UP, Asked
 
 if TYPE_CHECKING:
     from outgate.core.formats.dnsmessage import Question
@@ -60,6 +61,7 @@ def note(gate: Gate, process: Process, question: Question, port: int, decision: 
     record.decided(gate.log, process, question.name, port, "", decision, "", transport, path)
     if decision.denied:
         process.app.denied += 1
+        gate.refusals.decided(process, Asked(LOOK_UP, transport, question.name, port), decision)
 
 
 def bind(app: App, message: bytes, question: Question) -> None:
