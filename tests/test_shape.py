@@ -70,6 +70,7 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "wayout": ("policy", "name", "address"),
     },
     "gate": {
+        "answering": ("", "decisionlog"),
         "kernel": (),
         "configuration": (),
         "decisionlog": ("", "kernel", "datagram"),
@@ -85,7 +86,7 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "restart": ("", "kernel", "configuration", "datagram", "takeover", "travel"),
         "relay": ("", "kernel", "takeover"),
         "seal": ("configuration",),
-        "datagram": ("", "kernel", "decisionlog", "names", "relay", "takeover", "quota"),
+        "datagram": ("", "answering", "kernel", "decisionlog", "names", "relay", "takeover", "quota"),
         "takeover": ("", "kernel", "configuration", "doors", "names", "datagram", "seal", "travel"),
         "travel": ("", "kernel", "datagram", "names", "relay"),
         "wayout": ("", "kernel", "names", "configuration"),

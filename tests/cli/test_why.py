@@ -11,6 +11,7 @@ import pytest
 from outgate.cli import why
 from outgate.cli.main import main
 from support.commands import Served
+from support.raw import RawChannel
 
 Capture = pytest.CaptureFixture[str]
 
@@ -241,3 +242,44 @@ def test_nothing_is_dialled(gate: Served, capsys: Capture) -> None:
         main(["why", "8.8.8.8:443", "--socket", gate.socket])
         capsys.readouterr()
     assert counts[0] == counts[1]
+
+
+def test_the_last_refusal(gate: Served, capsys: Capture) -> None:
+    """``--last`` says who was refused what, and exits as for what is denied; where there is nothing it cannot tell."""
+    source = ["--socket", gate.socket]
+    assert main(["why", "--last", *source]) == 2
+    assert "nothing was refused" in capsys.readouterr().err
+    with RawChannel(gate.socket) as channel:
+        ((id, sock),) = channel.new()
+        with sock:
+            channel.connect(id, ("169.254.169.254", 80))
+    for words in ([], ["--pid", str(os.getpid())]):
+        assert main(["why", "--last", *words, *source]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == "denied  blog → 169.254.169.254:80 (tcp)"
+        assert f"  process  {os.getpid()} raw" in lines
+        assert any(line.startswith("  call     connect, EACCES, ") for line in lines)
+        assert '  cure     to permit: except = ["169.254.169.254:80"]' in lines
+    assert main(["why", "--last", "--json", "--pid", str(os.getpid()), *source]) == 1
+    assert json.loads(capsys.readouterr().out)["class"] == "metadata"
+    assert main(["why", "--last", "--pid", "1", "--json", *source]) == 2
+    assert json.loads(capsys.readouterr().out)["verdict"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--last", "x:1"], "leave out the destination"),
+        (["--last", "--udp"], "leave out the destination"),
+        (["--pid", "7", "x:1"], "--pid goes with --last"),
+        (["--last", "--pid", "x"], "'x' is no number of a process"),
+        (["--last", "--pid", "0"], "'0' is no number of a process"),
+        ([], "say HOST:PORT, or --last"),
+    ],
+)
+def test_wrong_calls_about_the_last(words: list[str], sentence: str, capsys: Capture) -> None:
+    """What does not go together is said."""
+    with pytest.raises(SystemExit) as end:
+        main(["why", *words])
+    assert end.value.code == 2
+    assert sentence in capsys.readouterr().err

@@ -21,7 +21,7 @@ from outgate.gate.seal.rights import GIVEN_UP
 from outgate.testing.running import PATIENCE
 from support import peers
 from support.fenced import PROGRAMS, events
-from support.world import FORBIDDEN, NEAR4, NEAR6, PRIVATE4, TRAP_PORT, WWW, World
+from support.world import DOMAIN, FORBIDDEN, NEAR4, NEAR6, PRIVATE4, TRAP_PORT, WWW, World
 
 USER = 1001
 CONFIGURATION = """\
@@ -396,4 +396,24 @@ def test_a_guard_over_sealed_sockets(host: Host, echoes: dict[str, int], words: 
     assert (output.splitlines(), errors) == (["EACCES ECONNREFUSED ping EISCONN", "ping"], "")
     decided = [line for line in events(host.log, "decision") if line["verdict"] == "allow"]
     assert [line["path"] for line in decided] == ["direct"] * 3
+    assert events(host.log, "fault") == []
+
+
+_DIG = """
+import subprocess, sys
+for name in sys.argv[1:]:
+    done = subprocess.run(["dig", "+tcp", "+tries=1", name], stdout=subprocess.PIPE, text=True)
+    print(next((line.split()[5].rstrip(",") for line in done.stdout.splitlines() if "status:" in line), done.stdout))
+"""
+
+
+def test_a_sealed_gate_answers_questions_over_tcp(host: Host) -> None:
+    """Nothing comes in on a sealed socket, and yet a guarded program's question reaches the gate, and an answer it."""
+    with host.serving():
+        arguments = ("-IS", "-c", _DIG, f"www4.{DOMAIN}", f"missing.{DOMAIN}")
+        program = host.start(*arguments, options=("--guard",))
+        output, errors = program.communicate(timeout=PATIENCE)
+    assert (output.split(), errors) == (["NOERROR", "NXDOMAIN"], "")
+    ends = [line for line in events(host.log, "end") if line["transport"] == "tcp"]
+    assert [(line["port"], line["program"], line["connected"]) for line in ends] == [(53, "dig", True)] * 2
     assert events(host.log, "fault") == []

@@ -1,17 +1,20 @@
-"""Carry connections from this host's loopback into a network namespace, for a browser that runs here."""
+"""Carry connections and datagrams from one network namespace into another."""
 
 from __future__ import annotations
 
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 @contextmanager
-def forwarded(connect: Callable[[], socket.socket]) -> Iterator[int]:
-    """Listen on a free port of loopback, and return it; each connection goes on in one that ``connect`` makes."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+def forwarded(connect: Callable[[], socket.socket], listener: socket.socket | None = None) -> Iterator[int]:
+    """Listen on a free port of loopback, and return it; each connection goes on in one that ``connect`` makes.
+
+    :param listener: what listens already, instead; it is closed at the end.
+    """
+    with listener or socket.create_server(("127.0.0.1", 0)) as listener:
         accepting = threading.Thread(target=_accept, args=(listener, connect))
         accepting.start()
         try:
@@ -19,6 +22,36 @@ def forwarded(connect: Callable[[], socket.socket]) -> Iterator[int]:
         finally:
             listener.shutdown(socket.SHUT_RDWR)
             accepting.join()
+
+
+@contextmanager
+def forwarded_datagrams(sock: socket.socket, make: Callable[[], socket.socket]) -> Iterator[None]:
+    """Send each datagram that a socket takes on by one that ``make`` makes, connected, and the answer back.
+
+    :param sock: bound; it is closed at the end, and so are the others.
+    """
+    made: list[socket.socket] = []
+
+    def serve() -> None:
+        while True:
+            payload, source = sock.recvfrom(65536)
+            if not payload:
+                return
+            made.append(make())
+            made[-1].send(payload)
+            with suppress(OSError):  # no answer
+                sock.sendto(made[-1].recv(65536), source)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RD)  # an unconnected one wakes up all the same
+        thread.join()
+        for each in (sock, *made):
+            each.close()
 
 
 def _accept(listener: socket.socket, connect: Callable[[], socket.socket]) -> None:

@@ -121,7 +121,7 @@ class Namespace:
             with open(handle, "rb", buffering=0):  # readable when the process has ended (pidfd_open(2))
                 if not select.select([handle], [], [], limit)[0]:
                     words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                    signal.pidfd_send_signal(handle.fileno(), signal.SIGKILL)
+                    signal.pidfd_send_signal(handle, signal.SIGKILL)
                     raise TimeoutError(f"{self!r}: still running: {pid} {words}")
 
     def end_all(self) -> None:

@@ -1,9 +1,10 @@
-"""``outgate why HOST:PORT``: say which rule decides, without connecting."""
+"""``outgate why``: say which rule decides a destination, or what was last refused to a process."""
 
 from __future__ import annotations
 
 import os
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+import time
+from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from typing import TYPE_CHECKING, Any
 
 from outgate.cli import output, parsing
@@ -11,6 +12,7 @@ from outgate.core.address.destination import destination
 from outgate.core.formats import messages
 from outgate.errors import ConfigError, systems
 from outgate.lookout import ask
+from outgate.lookout.words import span
 
 if TYPE_CHECKING:
     from outgate.gate.configuration.config import AppSettings
@@ -21,6 +23,10 @@ address is judged with the names that the app has looked it up by. With --config
 and this host's C library resolves. An app with reasons = "brief" is told the kind of rule only; the gate's operator
 is told all.
 
+With --last the gate says what it, or a guard, last refused to a process: programs that are not Python are told an errno
+alone. It remembers 256 processes of each app, also when they have ended. Root and the gate's own user may ask about all
+of them, others about those of their app; so may a program that the gate holds in a fence or under a guard.
+
 exit status: 0 allowed (or only reported), 1 denied, 2 it cannot be told.
 
 examples:
@@ -28,6 +34,8 @@ examples:
   outgate why '[2001:db8::7]:443'
   outgate why udp://8.8.8.8:53
   outgate why 10.2.0.9:5432 --config outgate.toml      # before the gate has the file
+  outgate why --last                                   # why did curl say "Permission denied" just now?
+  outgate why --last --pid 4711 --json
 """
 
 ALLOWED, DENIED, UNKNOWN = 0, 1, 2
@@ -44,12 +52,16 @@ def parser() -> ArgumentParser:
     """Return the options of ``outgate why``."""
     p = ArgumentParser(
         prog="outgate why",
-        description="Say which rule decides a destination, without connecting.",
+        description="Say which rule decides a destination, without connecting; or what was last refused to a process.",
         epilog=_EPILOG,
         formatter_class=RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    p.add_argument("destination", metavar="HOST:PORT", help="name or address and port; IPv6 as [ADDRESS]:PORT")
+    p.add_argument(
+        "destination", metavar="HOST:PORT", nargs="?", help="name or address and port; IPv6 as [ADDRESS]:PORT"
+    )
+    p.add_argument("--last", action="store_true", help="say what was refused last, instead of deciding")
+    p.add_argument("--pid", metavar="N", type=_pid, default=0, help="with --last: to this process (default: to any)")
     p.add_argument("--app", metavar="NAME", default="", help="decide for this app (default: the one you are)")
     p.add_argument("--udp", action="store_true", help="decide for UDP (default: TCP); udp:// in front does the same")
     p.add_argument("--config", metavar="FILE", help="decide by this configuration, without a gate")
@@ -62,6 +74,14 @@ def main(argv: list[str]) -> int:
     """Print the decision. Returns 0 for allowed, 1 for denied, 2 where it cannot be told."""
     p = parser()
     options = p.parse_args(argv)
+    if options.last:
+        if options.destination or options.app or options.udp or options.config:
+            p.error("--last says what was refused; leave out the destination, --app, --udp and --config")
+        return _last(options.pid, options.socket, options.json)
+    if options.pid:
+        p.error("--pid goes with --last")
+    if options.destination is None:
+        p.error("say HOST:PORT, or --last")
     if options.config and options.socket:
         p.error("--config decides without a gate; leave out --socket")
     try:
@@ -89,6 +109,29 @@ def main(argv: list[str]) -> int:
     else:
         _print(answer)
     return status
+
+
+def _pid(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 1 << 32:
+        raise ArgumentTypeError(f"{text!r} is no number of a process")
+    return int(text)
+
+
+def _last(pid: int, socket: str, as_json: bool) -> int:
+    """Print what was last refused to a process, 0 for any."""
+    answer: dict[str, Any]
+    try:
+        answer = ask.find({"op": messages.LAST, "pid": pid}, socket)[1]["answer"]
+    except (ask.NoGate, ask.Refused) as e:
+        answer = {"verdict": "unknown", "pid": pid, "reason": str(e)}
+    is_known = answer["verdict"] in _VERDICTS
+    if as_json:
+        output.print_json(answer)
+    elif not is_known:
+        return output.fail("why", answer["reason"], UNKNOWN)
+    else:
+        _print_last(answer)
+    return DENIED if is_known else UNKNOWN
 
 
 def _decide(path: str, name: str, transport: str, host: str, port: int) -> dict[str, Any]:
@@ -141,16 +184,29 @@ def _app(settings: Any, name: str) -> AppSettings:
     return app
 
 
-def _print(answer: dict[str, Any]) -> None:
-    words, style, _ = _VERDICTS[answer["verdict"]]
+def _print_last(answer: dict[str, Any]) -> None:
     host = f"[{answer['host']}]" if ":" in answer["host"] else answer["host"]
-    target = f"{answer['app']} → {host}:{answer['port']} ({answer['transport']})"
-    output.say(f"{output.paint(words, style)}  {output.printable(target)}")
+    where = f" → {host}" + (f":{answer['port']}" if answer["port"] else "") if host else ""
+    target = f"{answer['app']}{where} ({answer['transport']})"
+    output.say(f"{output.paint('denied', 'red')}  {output.printable(target)}")
+    ago = span(max(0.0, time.time() - answer["time"]))
+    rows = [
+        ("process", f"{answer['pid']} {answer['program']}".rstrip()),
+        ("call", f"{answer['call']}, {answer['errno']}, {ago} ago"),
+        *_rows(answer),
+    ]
+    for line in output.table([row for row in rows if row[1]]):
+        output.say(f"  {line}")
+
+
+def _rows(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what is said of a decision."""
     rule = answer["rule"]
     if rule and answer["place"]:
         rule += f"  ({answer['place']})"
-    rows = [
-        ("address", f"{answer['address']} ({answer['class']})" if answer["address"] else ""),
+    known_class = f" ({answer['class']})" if answer["class"] else ""
+    return [
+        ("address", f"{answer['address']}{known_class}" if answer["address"] else ""),
         ("name", answer["name"] if answer["name"] != answer["host"] else ""),
         ("rule", rule),
         ("reason", answer["reason"]),
@@ -159,6 +215,14 @@ def _print(answer: dict[str, Any]) -> None:
         ("source", answer.get("source", "")),
         ("policy", str(answer["policy"])),
     ]
+
+
+def _print(answer: dict[str, Any]) -> None:
+    words, style, _ = _VERDICTS[answer["verdict"]]
+    host = f"[{answer['host']}]" if ":" in answer["host"] else answer["host"]
+    target = f"{answer['app']} → {host}:{answer['port']} ({answer['transport']})"
+    output.say(f"{output.paint(words, style)}  {output.printable(target)}")
+    rows = _rows(answer)
     others = [each for each in answer["addresses"] if each["address"] != answer["address"]]
     rows += [("also", f"{each['address']} ({each['class']}): {each['verdict']}") for each in others]
     for line in output.table([row for row in rows if row[1]]):

@@ -252,6 +252,8 @@ class Channel:
             return
         self._busy = False
         gate.counts.replied(process.app.name, type(request), time.perf_counter() - began, reply)
+        if "error" in reply:
+            gate.refusals.replied(process, request, reply)
         if not self.closed:
             if request.hello is not None:
                 reply["hello"] = gate.greeting(process)

@@ -75,7 +75,9 @@ def run(
         _keep_books(gate, settings.ledger)
     metrics = serving(gate, settings.gate.metrics) if serving is not None else None
     gate.doors.prepare(settings.gate, taken.doors if taken is not None else ())
-    seal.enter()  # when the socket that will listen for that is made: nothing comes in on a sealed one
+    if seal.is_there:
+        gate.answering.listen()
+    seal.enter()  # when what will listen is made: nothing comes in on a sealed socket
     if taken is not None:
         taking.restore(gate, taken)
         restart.go_on_with(gate, taken, notifier, os.environ)

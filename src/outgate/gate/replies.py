@@ -6,6 +6,7 @@ import socket
 from typing import TYPE_CHECKING, Any
 
 from outgate.errors import GateError
+from outgate.gate.refusals import Asked
 
 if TYPE_CHECKING:
     from outgate.core.policy.decide import Decision
@@ -29,12 +30,15 @@ def denied(
     decision: Decision,
     transport: str = "tcp",
     path: str = "",
+    call: str = "connect",
 ) -> Reply:
     """Count and log a refusal by policy, and return its reply (:func:`said`).
 
     :param address: that was judged; ``""`` where the name was not even looked up.
+    :param call: what the program was doing.
     """
     process.app.denied += 1
+    gate.refusals.decided(process, Asked(call, transport, host, port, address), decision)
     gate.log_decision(process, host, port, address, decision, None, transport, path)
     return said(process, decision)
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
 from outgate.core.policy.decide import ALLOW
-from outgate.gate import inforce, listing, wire
+from outgate.gate import inforce, listing, refusals, wire
 from outgate.gate.datagram import reaching
 from outgate.gate.explain import before_lookup, explain, unknown
 from outgate.gate.fetching.fetches import fetch
@@ -26,7 +26,7 @@ from outgate.gate.judging import is_relayed, judge, may_hold, may_open
 from outgate.gate.kernel import births, dial
 from outgate.gate.live import reloading
 from outgate.gate.names import lookup, relearn
-from outgate.gate.names.resolver import numbers
+from outgate.gate.names.resolver import numbers, numeric
 from outgate.gate.narrowing import narrow_process
 from outgate.gate.quota import showing
 from outgate.gate.reclaim import renewing
@@ -113,13 +113,21 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
         return refusal("unknown-descriptor")  # closed while the name was looked up
     if lease.state in (life.OPEN, life.DIALLED):
         return {"errno": errno.EALREADY}  # dialled by another thread meanwhile
+    asks_names = gate.udp.is_name_server(address, request.port)
+    if asks_names and numeric(request.host, lease.family) is not None:
+        decision = gate.udp.or_name_server(decision, address, request.port)
     if decision.denied:
         return denied(gate, process, request.host, request.port, address, decision)
     target: tuple[Any, ...] = (address, request.port)
     if lease.family == 6:
         target += (request.flow, scope or request.scope)
     passage: Passage | None = None
-    if not app.settings.out.is_straight:
+    if asks_names:
+        try:
+            target = gate.answering.expect(lease, target)
+        except OSError as e:
+            return refusal("gate-sockets", errno=e.errno)
+    elif not app.settings.out.is_straight:
         led = await leaving.prepare(gate, lease, request.host, request.port, address, decision)
         if isinstance(led, dict):
             return led
@@ -311,6 +319,7 @@ HANDLERS: dict[type, Any] = {
     wire.List: listing.list_sockets,
     wire.Kill: listing.kill,
     wire.Why: why,
+    wire.Last: refusals.last,
     wire.Stat: stat,
     wire.Quota: showing.show,
     wire.Policy: inforce.show,
@@ -325,4 +334,5 @@ ONE_WAY: dict[type, Callable[[Gate, Process, Any], object]] = {
     wire.Close: let_go,
     wire.Have: passing.note_taken,
     wire.Touch: renewing.note,
+    wire.Refused: refusals.told,
 }

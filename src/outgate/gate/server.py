@@ -18,6 +18,7 @@ from outgate.core import lease as life
 from outgate.core.formats import messages
 from outgate.core.policy.decide import Decision
 from outgate.gate import requests
+from outgate.gate.answering.streams import Answering
 from outgate.gate.configuration import config, outputs
 from outgate.gate.datagram.datagrams import Datagrams
 from outgate.gate.datagram.udp import Udp
@@ -46,6 +47,7 @@ from outgate.gate.reception import Reception
 from outgate.gate.reclaim.always import Always
 from outgate.gate.reclaim.pressure import Idle
 from outgate.gate.reclaim.renewing import Waits
+from outgate.gate.refusals import Refusals
 from outgate.gate.registry import App, Lease, Process, Registry
 from outgate.gate.relay.relaying import Relaying
 from outgate.gate.restart.keeping import NOTHING, NoKeeping
@@ -95,12 +97,14 @@ class Gate:
         self._dial_threads: dict[str, ThreadPoolExecutor] = {}
         self.udp = Udp(self)
         self.relaying = Relaying(self)
+        self.answering = Answering(self)
         self.fetches = Fetches(self)
         self.doors = Doors(self)
         self.sharing = Sharing(self)
         #: The other gates; of most gates there are none.
         self.fleet: NoFleet = NO_FLEET
         self.narrowings = Narrowings(self)
+        self.refusals = Refusals()
         self._watch = Watch(loop, self._on_dial_ended)
         self.passages = Passages(self)
         self._sweep = Sweep(self)
@@ -378,6 +382,7 @@ class Gate:
         self.doors.stop()
         self.ending.stop()
         self.udp.stop()
+        self.answering.stop()
         self.relaying.stop()
         self.reception.end_channels()
         self.ending.stop()
@@ -395,7 +400,7 @@ class Gate:
 
     def _end_tasks(self) -> None:
         """Cancel the requests that wait for something, and let them end; the loop has stopped."""
-        tasks = list(self.tasks)
+        tasks = [*self.tasks, *self.answering.tasks]
         for task in tasks:
             task.cancel()
         if tasks:

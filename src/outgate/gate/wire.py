@@ -226,6 +226,23 @@ class Why(msgspec.Struct, frozen=True, tag_field="op", tag=messages.WHY):
         _refuse_null(self.host)
 
 
+class Last(msgspec.Struct, frozen=True, tag_field="op", tag=messages.LAST):
+    """Ask what was last refused to a process, 0 for any."""
+
+    pid: Annotated[int, Meta(ge=0)] = 0
+    hello: Greeting | None = None
+
+
+class Refused(msgspec.Struct, frozen=True, tag_field="op", tag=messages.REFUSED):
+    """Say what a guard has refused by itself."""
+
+    call: Literal["bind", "listen"]
+    transport: Literal["tcp", "udp"] = "tcp"
+    host: Host = ""
+    port: Port = 0
+    hello: Greeting | None = None
+
+
 class Stat(msgspec.Struct, frozen=True, tag_field="op", tag=messages.STAT):
     """Ask for counts, and for those of the apps behind one in the order of their names."""
 
@@ -314,6 +331,8 @@ Request = Union[
     List,
     Kill,
     Why,
+    Last,
+    Refused,
     Stat,
     Quota,
     Policy,
@@ -327,7 +346,7 @@ Request = Union[
 BRINGS_FDS = (Hand, Give)
 
 #: What the gate's operator may ask without being an app.
-ABOUT_THE_GATE = (Why, Stat, Quota, Policy, Reload, List, Kill, Drain, TakeOver)
+ABOUT_THE_GATE = (Why, Last, Stat, Quota, Policy, Reload, List, Kill, Drain, TakeOver)
 
 _decoder = msgspec.json.Decoder(Request)
 _encoder = msgspec.json.Encoder()

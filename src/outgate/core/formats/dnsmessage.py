@@ -15,6 +15,8 @@ __all__ = [
     "NOTIMP",
     "PTR",
     "REFUSED",
+    "SERVFAIL",
+    "TRANSFERS",
     "Malformed",
     "Question",
     "addresses",
@@ -27,8 +29,10 @@ __all__ = [
 #: Bytes of the header (RFC 1035 section 4.1.1).
 HEADER: Final = 12
 #: Response codes.
-FORMERR, NOTIMP, REFUSED = 1, 4, 5
+FORMERR, SERVFAIL, NOTIMP, REFUSED = 1, 2, 4, 5
 A, CNAME, PTR, AAAA = 1, 5, 12, 28
+#: Record types that ask for a whole zone, in as many messages as it takes: IXFR, AXFR.
+TRANSFERS: Final = (251, 252)
 _IN: Final = 1
 _MAX_NAME: Final = 255
 #: A name whose compression leads through more jumps than it can have labels goes round in a circle.

@@ -44,6 +44,8 @@ list         after (id), app, holders (bool)                  sockets, next (id 
 kill         lease (its name)                                 ok, error
 narrow       allow [str] or null, deny [str], names as allow  {}; or invalid (what is wrong with a rule)
 why          host, port, transport, app                       decision
+last         pid, 0 for any                                   what was last refused to it
+refused      call, transport, host, port (a guard's, one-way) none
 stat                                                          stats
 quota        app, after (app)                                 apps, next (app or null)
 policy       app, after (rows seen)                           what is in force for it: rules, next (rows or null), …
@@ -117,6 +119,8 @@ LIST = "list"
 KILL = "kill"
 NARROW = "narrow"
 WHY = "why"
+LAST = "last"
+REFUSED = "refused"
 STAT = "stat"
 QUOTA = "quota"
 POLICY = "policy"
@@ -149,6 +153,8 @@ LIMITS = {
     KILL: 10.0,
     NARROW: 10.0,
     WHY: 60.0,
+    LAST: 10.0,
+    REFUSED: 10.0,
     STAT: 10.0,
     QUOTA: 10.0,
     POLICY: 10.0,

@@ -60,6 +60,7 @@ _TERMINAL_INPUT = (0x5412, 0x541C)
 NATIVE = frozenset(
     {
         *((options.SOCKET, number) for number in (16, 29, 34, 35, 40)),  # SO_PASSCRED, times, SO_RXQ_OVFL
+        (options.SOCKET, 15),  # SO_REUSEPORT, for BIND's tools: what can neither listen nor name a port shares nothing
         *((options.IP, number) for number in (8, 11, 12, 13)),  # IP_PKTINFO, IP_RECVERR, IP_RECVTTL, IP_RECVTOS
         *((options.IPV6, number) for number in (25, 49, 51, 66)),  # the same, of IPv6
     }

@@ -16,18 +16,12 @@ from _socket import socket as native
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from outgate.core.address.address_table import LOOPBACK, OWN
 from outgate.core.formats import dnsmessage, frames
-from outgate.core.name.bindings import LIFETIME
-from outgate.core.name.names import canonical
-from outgate.core.policy.decide import ALLOW
-from outgate.core.policy.narrow import could_allow, could_resolve
-from outgate.gate.decisionlog import record
+from outgate.gate.answering import questions
 
 if TYPE_CHECKING:
     import asyncio
 
-    from outgate.core.policy.decide import Decision
     from outgate.gate.datagram.datagrams import Datagrams
     from outgate.gate.datagram.destination import Destination
     from outgate.gate.server import Gate
@@ -37,8 +31,6 @@ LOOK_AGAIN = 1.0
 LIMIT = 15.0
 #: Questions of one app that are on their way; beyond that the oldest is given up.
 WAITING = 256
-#: The longest that a binding holds, however long its record lives.
-LONGEST = 86400
 #: Servers that the C library takes from the file (MAXNS), and where it goes without one.
 _MOST = 3
 _DEFAULT = frozenset(("127.0.0.1",))
@@ -116,37 +108,18 @@ class Forwarding:
         try:
             question = dnsmessage.question(message)
             end = question.end
-            decision = self._judge(made, question)
+            decision = questions.judge(made.process.app, self._gate.udp.narrowed(made), question)
         except dnsmessage.Malformed as e:
             made.dropped += 1
             if e.rcode is not None:
                 made.deliver(destination, dnsmessage.refusal(message, e.rcode, end))
             return
-        if decision.verdict != ALLOW:
-            self._gate.counts.decided(made.process.app.name, decision, "udp")
-            record.decided(
-                self._gate.log, made.process, question.name, destination.target[1], "", decision, "", "udp", "relay"
-            )
+        questions.note(self._gate, made.process, question, destination.target[1], decision, ("udp", "relay"))
         if decision.denied:
-            made.process.app.denied += 1
             made.dropped += 1
             made.deliver(destination, dnsmessage.refusal(message, dnsmessage.REFUSED, end))
             return
         self._forward(made, destination, message, question)
-
-    def _judge(self, made: Datagrams, question: dnsmessage.Question) -> Decision:
-        """Decide on a question. Raises ``Malformed`` where what it asks for is no name."""
-        policy, narrowed = made.process.app.settings.policy, self._gate.udp.narrowed(made)
-        asked_about = dnsmessage.reversed_address(question.name)
-        if asked_about is not None:
-            decision = could_allow(policy, None, asked_about, narrowed, host=question.name)
-            # As gethostbyaddr(): what the host's own addresses are called the program knows anyway.
-            return decision._replace(verdict=ALLOW) if decision.address_class in (OWN, LOOPBACK) else decision
-        try:
-            name = canonical(question.name)
-        except ValueError as e:
-            raise dnsmessage.Malformed(dnsmessage.REFUSED, str(e)) from None
-        return could_resolve(policy, name, narrowed=narrowed)
 
     def _forward(
         self, made: Datagrams, destination: Destination, message: bytes, question: dnsmessage.Question
@@ -184,13 +157,7 @@ class Forwarding:
         if not dnsmessage.is_answer(message, flight.id, flight.asked, flight.question.end):
             return  # somebody guesses
         self._land(flight)
-        app = flight.made.process.app
-        found = dnsmessage.addresses(message, flight.question)
-        if found:
-            name = canonical(flight.question.name)
-            for address, ttl in found:
-                longer = max(0.0, min(ttl, LONGEST) - LIFETIME)  # the maximum of the record's time and ours
-                app.bindings.bind(name, (address,), time.monotonic() + longer)
+        questions.bind(flight.made.process.app, message, flight.question)
         flight.made.deliver(flight.destination, flight.asked[:2] + message[2:])
 
     def _land(self, flight: _Flight) -> None:

@@ -71,7 +71,8 @@ async def reach(gate: Gate, channel: Channel, process: Process, request: wire.Re
     if decision.denied:
         if made.has_been_told(header):  # by a frame, which is why it asks: this is the answer to that
             return said(process, decision)
-        return denied(gate, process, host, port, address, decision, "udp", "relay")
+        call = "connect" if request.connect else "send"
+        return denied(gate, process, host, port, address, decision, "udp", "relay", call)
     target = (address, port) if made.family == 4 else (address, port, request.flow, scope)
     try:
         number = _connect(made, target) if request.connect else _route(made.family, target)

@@ -21,6 +21,7 @@ from outgate.gate.datagram.destination import Destination
 from outgate.gate.datagram.nameservers import Forwarding, NameServers
 from outgate.gate.decisionlog import record
 from outgate.gate.kernel import births, meter
+from outgate.gate.refusals import Asked
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
@@ -260,6 +261,7 @@ class Udp:
         self._gate.counts.decided(app.name, decision, "udp")
         if decision.denied:
             app.denied += 1
+            self._gate.refusals.decided(made.process, Asked("send", "udp", destination.host, port, address), decision)
         else:
             app.connects += 1
             if self.is_name_server(address, port):

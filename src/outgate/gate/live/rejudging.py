@@ -149,6 +149,8 @@ class Rejudging:
         if answers is None:
             answers = self._answers[process] = self._answers_for(process)
         decision = answers[lease.asked, lease.address, opened.name]
+        if decision is not None and lease in self._gate.answering:
+            decision = self._gate.udp.or_name_server(decision, lease.address, lease.asked[1])
         if decision is not None and is_overruled(opened.verdict, decision.verdict):
             self._overrule(lease, decision)
 

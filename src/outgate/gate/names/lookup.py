@@ -25,6 +25,7 @@ from outgate.core.profiles import PROFILES
 from outgate.errors import GateError, ProtocolError
 from outgate.gate import wire
 from outgate.gate.names.resolver import is_numeric, numbers
+from outgate.gate.refusals import LOOK_UP
 from outgate.gate.replies import Reply, denied, failed_lookup, refusal
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def _may_be_asked(gate: Gate, process: Process, question: Question, port: int) -
         # Denied at every port: now with this one's cure.
         decision = could_resolve(policy, question.name, None, port, process.narrowed)
     if decision.denied:
-        return denied(gate, process, question.host, port, "", decision)
+        return denied(gate, process, question.host, port, "", decision, call=LOOK_UP)
     gate.log_decision(process, question.host, port, "", decision, lease=None)  # let through, and reported
     return None
 
@@ -211,7 +212,7 @@ def _permitted(
             permitted.add(address)
     if judged and not permitted:
         address, decision = next(iter(judged.items()))
-        return permitted, denied(gate, process, host, port, address, decision)
+        return permitted, denied(gate, process, host, port, address, decision, call=LOOK_UP)
     if name is not None:
         app.bindings.bind(name, permitted, time.monotonic())
     return permitted, None
@@ -264,7 +265,7 @@ async def _getnameinfo(gate: Gate, process: Process, args: list[Any]) -> Reply:
     decision = could_allow(process.app.settings.policy, None, found[0], process.narrowed, host=host)
     if decision.denied and not _is_own_address(decision):
         if flags & socket.NI_NAMEREQD:
-            return denied(gate, process, host, 0, found[0], decision)
+            return denied(gate, process, host, 0, found[0], decision, call=LOOK_UP)
         flags |= socket.NI_NUMERICHOST
     return {"answer": await _ask(process.app, "getnameinfo", host, address, flags)}
 
@@ -273,7 +274,7 @@ def _may_be_told(gate: Gate, process: Process, host: str, address: str) -> Reply
     """Return the refusal of an address that no name server is to be asked about, or ``None``."""
     decision = could_allow(process.app.settings.policy, None, address, process.narrowed, host=host)
     if decision.denied and not _is_own_address(decision):
-        return denied(gate, process, host, 0, address, decision)
+        return denied(gate, process, host, 0, address, decision, call=LOOK_UP)
     return None
 
 

@@ -19,6 +19,7 @@ from outgate.guard.supervision import tasks
 from outgate.guard.supervision.member import Refused
 from outgate.guard.supervision.notify import Call, Gone, Listener
 from outgate.guard.supervision.tcp import Tcp
+from outgate.guard.supervision.tree import Tree
 from outgate.guard.supervision.udp import Udp
 from outgate.guard.supervision.unixsockets import UnixSockets
 
@@ -27,10 +28,18 @@ class Answers:
     """What answers each call."""
 
     def __init__(
-        self, arch: Arch, listener: Listener, threads: tasks.Threads, tcp: Tcp, udp: Udp | None, paths: UnixSockets
+        self,
+        arch: Arch,
+        listener: Listener,
+        threads: tasks.Threads,
+        tree: Tree,
+        tcp: Tcp,
+        udp: Udp | None,
+        paths: UnixSockets,
     ) -> None:
         self._listener = listener
         self._threads = threads
+        self._tree = tree
         self._tcp = tcp
         self._udp = udp
         self._paths = paths
@@ -90,6 +99,7 @@ class Answers:
                 return -errno.EACCES
             address = sockaddr.inet(raw) if sock.family == AF_INET else sockaddr.inet6(raw)
             if not sockaddr.may_bind(address):
+                self._refuse(call, sock, "bind", inet_ntop(sock.family, address.packed), address.port)
                 return -errno.EACCES
             try:
                 sock.bind((inet_ntop(sock.family, address.packed), 0))
@@ -101,9 +111,15 @@ class Answers:
         with contextlib.closing(self._threads.socket(call.thread, call.integer(0))) as sock:
             self._still_waits(call)
             if sock.family != AF_UNIX:
+                self._refuse(call, sock, "listen")
                 return -errno.EACCES
             sock.listen(call.integer(1))
             return 0
+
+    def _refuse(self, call: Call, sock: native, what: str, host: str = "", port: int = 0) -> None:
+        """Have the gate remember what the program is told nothing about but its errno."""
+        member = self._tree.member(self._threads.process(call.thread))
+        member.refused(what, "tcp" if sock.type == SOCK_STREAM else "udp", host, port)
 
     def _take(self, call: Call) -> tuple[native, bytes]:
         """Return a duplicate of a call's socket, and the address that it points to. Raises ``OSError``, ``Gone``."""

@@ -60,7 +60,7 @@ class Guard:
         tcp = Tcp(self._listener, tree, Waiting(self._loop, self._listener), closes)
         udp = Udp(self._loop, tree, Network(files.process), files.ends, files.servers) if files.ends else None
         arch = syscalls.ARCHS[os.uname().machine]
-        self._answers = Answers(arch, self._listener, tasks.Threads(), tcp, udp, UnixSockets((path, *paths)))
+        self._answers = Answers(arch, self._listener, tasks.Threads(), tree, tcp, udp, UnixSockets((path, *paths)))
         self._idle = self._count = 0
         self._lock = threading.Lock()
         self._has_ended = False

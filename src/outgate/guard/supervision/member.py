@@ -112,16 +112,22 @@ class Member:
         raise Refused(errno.ENETDOWN)
 
     def _post(self, message: dict[str, Any]) -> Channel:
-        if self._anchor is None:
-            anchor = Channel(self._path)
-            anchor.send(_encode({"op": messages.HELLO, "hello": self._hello("anchor")}))
-            self._anchor = anchor
+        self._reach()
         try:
             channel = self._free.pop()
         except IndexError:
             channel = Channel(self._path)
         channel.send(_encode(message if channel.greeted else {**message, "hello": self._hello("request")}))
         return channel
+
+    def _reach(self) -> Channel:
+        """Return the channel of what has no answer. Raises :class:`Gone`, ``OSError``."""
+        anchor = self._anchor
+        if anchor is None:
+            anchor = Channel(self._path)
+            anchor.send(_encode({"op": messages.HELLO, "hello": self._hello("anchor")}))
+            self._anchor = anchor
+        return anchor
 
     def _hello(self, role: str) -> dict[str, Any]:
         return {
@@ -154,6 +160,12 @@ class Member:
         if anchor is not None:
             with contextlib.suppress(Gone, OSError):
                 anchor.send(_encode({"op": messages.CLOSE, "sock": id, "shared": True}))
+
+    def refused(self, call: str, transport: str, host: str = "", port: int = 0) -> None:
+        """Say what the guard has refused by itself, for ``outgate why --last``; where no gate answers nobody asks."""
+        message = {"op": messages.REFUSED, "call": call, "transport": transport, "host": host, "port": port}
+        with contextlib.suppress(Gone, OSError):
+            self._reach().send(_encode(message))
 
     def end(self) -> None:
         """Say that the process has ended, by the end of its channels."""
