@@ -169,7 +169,7 @@ def test_git_clones_over_tls(world: World, log: Path, repository: Path) -> None:
 
 
 def test_git_clones_over_ssh(world: World, corp: Corp, log: Path, repository: Path) -> None:
-    """OpenSSH's client, which git starts, logs in by a key where the policy makes an exception by name, and only there."""
+    """OpenSSH's client, which git starts, logs in by a key where the policy excepts the name, and only there."""
     server = corp.openssh
     key, known = log.parent / "key", log.parent / "known_hosts"
     shutil.copy(server.user_key, key)
