@@ -273,47 +273,6 @@ def _echo(world: World, host: str) -> Iterator[None]:
 # --- the guard itself -------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def _started(world: World, log: Path, *words: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a program under a guard that says something when it is ready and goes on when it reads a line."""
-    process = subprocess.Popen(
-        world.near.command(*guarded.command(log, *words)),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=world.folder,
-        env={**world.environ(), **guarded.environ()},
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        process.stdin.close()
-        process.stdout.close()
-        world.near.wait_empty()
-
-
-def _guard_of(process: subprocess.Popen[str]) -> int:
-    """Return the guard's pid: it has the seccomp listener of the program."""
-    for folder in Path("/proc").glob("[0-9]*/fd"):
-        with contextlib.suppress(OSError):
-            listens = any(os.readlink(fd) == "anon_inode:seccomp notify" for fd in folder.iterdir())
-            if listens and _started_by(folder.parent, process):
-                return int(folder.parent.name)
-    raise AssertionError("no guard")
-
-
-def _started_by(folder: Path, process: subprocess.Popen[str]) -> bool:
-    """Tell whether a process was forked from what became the program: its command line is the one before the exec."""
-    return (
-        b"outgate" in (folder / "cmdline").read_bytes()
-        and str(process.args[-1]).encode() in (folder / "cmdline").read_bytes()
-    )
-
-
 _WAITS = """
 import errno, socket, sys
 sock = socket.create_connection((sys.argv[1], 80), timeout=10)
@@ -330,9 +289,9 @@ except OSError as e:
 
 def test_without_its_guard_a_program_opens_nothing(world: World, log: Path) -> None:
     """A guard that is killed leaves what is open, and nothing else comes: the network around is empty."""
-    with _started(world, log, guarded.python(), "-IS", "-c", _WAITS, WWW[0]) as process:
+    with guarded.started(world, log, guarded.python(), "-IS", "-c", _WAITS, WWW[0]) as process:
         assert process.stdout.readline() == "ready\n"
-        guard = _guard_of(process)
+        guard = guarded.guard_of(process)
         pidfd = os.pidfd_open(guard)
         os.kill(guard, signal.SIGKILL)
         select.select([pidfd], [], [])
@@ -354,21 +313,6 @@ for line in sys.stdin:
 """
 
 
-@contextlib.contextmanager
-def _gate(world: World, config: Path) -> Iterator[subprocess.Popen[str]]:
-    """Have a gate of the guest's run."""
-    words = (*guarded.AS_GUEST, guarded.python(), "-m", "outgate", "serve", "--config", str(config))
-    environ = {**world.environ(), **guarded.environ()}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    with subprocess.Popen(world.near.command(*words), text=True, env=environ, **pipes) as process:
-        try:
-            assert process.stdout is not None
-            assert "ready" in process.stdout.readline()
-            yield process
-        finally:
-            process.kill()
-
-
 def test_a_guard_finds_the_next_gate(world: World, log: Path) -> None:
     """While no gate answers nothing is opened, with ENETDOWN; when the next one does, it goes on."""
     folder = log.parent
@@ -380,7 +324,7 @@ def test_a_guard_finds_the_next_gate(world: World, log: Path) -> None:
     words = (guarded.python(), "-IS", "-c", _TRIES, WWW[0])
     run = (*guarded.AS_GUEST, guarded.python(), "-m", "outgate", "run", "--guard", "--socket", f"{folder}/gate.sock")
     with contextlib.ExitStack() as stack:
-        gate = stack.enter_context(_gate(world, config))
+        gate = stack.enter_context(guarded.gate(world, config))
         program = stack.enter_context(
             subprocess.Popen(
                 world.near.command(*run, "--", *words),
@@ -403,7 +347,7 @@ def test_a_guard_finds_the_next_gate(world: World, log: Path) -> None:
         gate.kill()
         gate.wait()
         assert tries() == "ENETDOWN"
-        stack.enter_context(_gate(world, config))
+        stack.enter_context(guarded.gate(world, config))
         assert tries() == "done"
 
 
@@ -428,7 +372,7 @@ sys.stdin.readline()
         listener.bind((WWW[0], 0))
         listener.listen()
         port = str(listener.getsockname()[1])
-        with _started(world, log, guarded.python(), "-IS", "-c", code, WWW[0], port) as process:
+        with guarded.started(world, log, guarded.python(), "-IS", "-c", code, WWW[0], port) as process:
             far, _ = listener.accept()
             with far:
                 far.settimeout(20)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -9,7 +10,6 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +43,7 @@ def environ() -> dict[str, str]:
     return {"PYTHONPATH": f"{_SOURCE}{os.pathsep}{sysconfig.get_path('purelib')}"}
 
 
-@contextmanager
+@contextlib.contextmanager
 def log_of(world: World) -> Iterator[Path]:
     """Give the guest a decision log of its own, and remove it."""
     folder = world.folder / "guest"
@@ -55,9 +55,13 @@ def log_of(world: World) -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-def command(log: Path, *words: str, options: tuple[str, ...] = ("--guard",)) -> tuple[str, ...]:
-    """Return the command that runs these words under a guard, as the guest."""
-    return (*AS_GUEST, python(), "-m", "outgate", "run", "--log", str(log), *options, "--", *words)
+def command(log: Path | None, *words: str, options: tuple[str, ...] = ("--guard",)) -> tuple[str, ...]:
+    """Return the command that runs these words under a guard, as the guest.
+
+    :param log: of a gate of the program's own; ``None`` where the options name a gate.
+    """
+    logs = ("--log", str(log)) if log is not None else ()
+    return (*AS_GUEST, python(), "-m", "outgate", "run", *logs, *options, "--", *words)
 
 
 def run(world: World, log: Path, *words: str, options: tuple[str, ...] = ("--guard",)) -> Finished:
@@ -65,3 +69,61 @@ def run(world: World, log: Path, *words: str, options: tuple[str, ...] = ("--gua
     done = world.run(*command(log, *words, options=options), environ=environ())
     world.near.wait_empty()
     return done
+
+
+@contextlib.contextmanager
+def started(
+    world: World, log: Path | None, *words: str, options: tuple[str, ...] = ("--guard",)
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a program under a guard that says something when it is ready and goes on when it reads a line."""
+    process = subprocess.Popen(
+        world.near.command(*command(log, *words, options=options)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=world.folder,
+        env={**world.environ(), **environ()},
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+        world.near.wait_empty()
+
+
+def guard_of(process: subprocess.Popen[str]) -> int:
+    """Return the guard's pid: it has the seccomp listener of the program."""
+    for folder in Path("/proc").glob("[0-9]*/fd"):
+        with contextlib.suppress(OSError):
+            listens = any(os.readlink(fd) == "anon_inode:seccomp notify" for fd in folder.iterdir())
+            if listens and _started_by(folder.parent, process):
+                return int(folder.parent.name)
+    raise AssertionError("no guard")
+
+
+def _started_by(folder: Path, process: subprocess.Popen[str]) -> bool:
+    """Tell whether a process was forked from what became the program: its command line is the one before the exec."""
+    return (
+        b"outgate" in (folder / "cmdline").read_bytes()
+        and str(process.args[-1]).encode() in (folder / "cmdline").read_bytes()
+    )
+
+
+@contextlib.contextmanager
+def gate(world: World, config: Path) -> Iterator[subprocess.Popen[str]]:
+    """Have a gate of the guest's run."""
+    words = (*AS_GUEST, python(), "-m", "outgate", "serve", "--config", str(config))
+    variables = {**world.environ(), **environ()}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(world.near.command(*words), text=True, env=variables, **pipes) as process:
+        try:
+            assert process.stdout is not None
+            assert "ready" in process.stdout.readline()
+            yield process
+        finally:
+            process.kill()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from support.servers import mariadb, mosquitto, moto, rpc, rsyslog, slapd, telnetd, vsftpd
+from support.servers import grpc_echo, mariadb, mosquitto, moto, rpc, rsyslog, slapd, telnetd, vsftpd
 from support.servers.process import Server
 from support.world import MAIL, NEWS, WWW, World
 
@@ -90,4 +90,11 @@ class Lab:
         """The procedures, on the IPv4 address of :data:`WWW`."""
         server = rpc.start(self.world.far, self._folder("rpc"), WWW[0])
         self._keep("rpc", server, WWW[:1], rpc.PORT)
+        return server
+
+    @functools.cached_property
+    def grpc(self) -> Server:
+        """The echo by gRPC, on the IPv4 address of :data:`WWW`."""
+        server = grpc_echo.start(self.world.far, self._folder("grpc"), WWW[0])
+        self._keep("grpc", server, WWW[:1], grpc_echo.PORT)
         return server

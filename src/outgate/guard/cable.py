@@ -6,7 +6,6 @@ to take; they are closed by the exec.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 from _socket import (
@@ -35,7 +34,8 @@ def plug_in() -> list[native]:
 
     :raises OSError: the kernel has no veth, or no packet sockets; IPv6 may be missing from it.
     """
-    with contextlib.closing(native(AF_NETLINK, SOCK_RAW, 0)) as kernel:
+    kernel = native(AF_NETLINK, SOCK_RAW, 0)
+    try:
         _ask(kernel, rtnetlink.make_cable())
         index = if_nametoindex(rtnetlink.NEAR_SIDE)
         for each in (if_nametoindex(rtnetlink.FAR_SIDE), index):
@@ -48,11 +48,15 @@ def plug_in() -> list[native]:
         except OSError as e:
             if e.errno not in (errno.EOPNOTSUPP, errno.EAFNOSUPPORT, errno.EACCES):
                 raise  # else switched off on this host: datagrams over it say so
+    finally:
+        kernel.close()
     return [_end(_ETH_P_IP), _end(_ETH_P_IPV6)]
 
 
 def _end(protocol: int) -> native:
-    end = native(AF_PACKET, SOCK_DGRAM, int.from_bytes(protocol.to_bytes(2, "big"), "little"))
+    # Without a protocol it gets nothing until it is bound, and there is nothing to take back then, for which the kernel
+    # would wait until no core has it in hand (packet(7), synchronize_net): 10 to 25 ms.
+    end = native(AF_PACKET, SOCK_DGRAM, 0)
     end.bind((rtnetlink.FAR_SIDE, protocol))
     end.setsockopt(SOL_SOCKET, SO_RCVBUF, _BUFFER)
     return end

@@ -12,12 +12,11 @@ Without the guard's process every notified call fails (ENOSYS), and the network 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 
 from outgate.errors import OutgateError
-from outgate.guard import cable, fence, landlock, process
+from outgate.guard import fence
 
 TYPE_CHECKING = False  # typing costs more than all of this
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ def enter(path: str, paths: Sequence[str]) -> str:
     :param paths: Unix sockets that the program may connect to, beside that.
     :raises GuardUnavailable: with the process as it was, unless the exception's ``altered`` is true.
     """
-    filter = _filter()
+    _refuse_root()
     pidfd = os.pidfd_open(os.getpid())
     told, tell = os.pipe()
     hear, answer = os.pipe()
@@ -66,7 +65,7 @@ def enter(path: str, paths: Sequence[str]) -> str:
         for fd in (told, answer, pidfd):
             os.close(fd)
     try:
-        kept = _contain(filter)
+        kept = _contain()
         os.write(tell, " ".join(map(str, kept.numbers())).encode() + b"\n")
         if os.read(hear, 1) != b"\n":
             raise GuardUnavailable("the guard did not start", "look for a crash of Python in the kernel's log", True)
@@ -84,7 +83,7 @@ def probe() -> GuardUnavailable | None:
     if child == 0:
         try:
             try:
-                _contain(_filter())
+                _contain()
                 said = "ok"
             except GuardUnavailable as e:
                 said = f"no\n{e.reason}\n{e.cure}"
@@ -94,8 +93,7 @@ def probe() -> GuardUnavailable | None:
     os.close(sender)
     with open(receiver, encoding="utf-8") as stream:
         verdict, *texts = stream.read().split("\n")
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(child, 0)
+    _wait_for(child)
     if verdict == "ok":
         return None
     if len(texts) == 2:
@@ -123,12 +121,15 @@ class _Kept:
             each.close()
 
 
-def _contain(filter: bytes) -> _Kept:
+def _contain() -> _Kept:
     """Take from the calling process what a guarded one must not have.
 
     :raises GuardUnavailable: with the process as it was, unless the exception's ``altered`` is true.
     """
+    from outgate.guard import cable, landlock, process
+
     _refuse_root()
+    filter = _filter()
     servers = _name_servers()
     try:
         made = fence.enter()
@@ -195,12 +196,18 @@ def _explain(error: OSError) -> tuple[str, str]:
     return f"the kernel refuses the filter: {error.strerror}", "look for a security module that forbids seccomp"
 
 
+def _wait_for(child: int) -> None:
+    try:
+        os.waitpid(child, 0)
+    except ChildProcessError:  # SIGCHLD is ignored, and the kernel reaped it
+        pass
+
+
 def _start(pid: int, pidfd: int, told: int, answer: int, what: tuple[str, Sequence[str]]) -> None:
     """Start the guard's process, which waits for the number of the listener. It is no child of the program's."""
     child = os.fork()
     if child:
-        with contextlib.suppress(ChildProcessError):  # SIGCHLD is ignored, and the kernel reaped it
-            os.waitpid(child, 0)
+        _wait_for(child)
         return
     try:
         os.setsid()
@@ -210,31 +217,46 @@ def _start(pid: int, pidfd: int, told: int, answer: int, what: tuple[str, Sequen
         os._exit(127)
 
 
-def _guard(pid: int, pidfd: int, told: int, answer: int, what: tuple[str, Sequence[str]]) -> NoReturn:
-    keep = {pidfd, told, answer}
+def _leave(*keep: int) -> int:
+    """Let go of all files of the program's but these; return one where its errors go."""
+    terminal = os.dup(2)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     for name in os.listdir("/proc/self/fd"):
-        if int(name) > 2 and int(name) not in keep:
-            with contextlib.suppress(OSError):  # the listing's own
+        if int(name) > 2 and int(name) not in (*keep, terminal):
+            try:
                 os.close(int(name))
+            except OSError:  # the listing's own
+                pass
     os.chdir("/")
-    from _socket import socket as native
+    return terminal
 
-    from outgate.guard.supervision import main, tasks
 
-    text = b""
-    while not text.endswith(b"\n"):
-        more = os.read(told, 64)
-        if not more:  # it could not be contained, and says so itself
-            os._exit(0)
-        text += more
-    number, count, *numbers = map(int, text.split())
-    sockets = [native(fileno=tasks.take_fd(pidfd, each)) for each in numbers]
-    files = main.Files(pid, tasks.take_fd(pidfd, number), sockets[:count], sockets[count:])
-    guard = main.Guard(files, *what)
-    os.write(answer, b"\n")
-    for fd in keep:
+def _guard(pid: int, pidfd: int, told: int, answer: int, what: tuple[str, Sequence[str]]) -> NoReturn:
+    """Be the guard: have the files first, for which the program waits; what it asks meanwhile the kernel keeps."""
+    terminal = _leave(pidfd, told, answer)
+    try:
+        from outgate.guard.supervision import tasks
+
+        text = b""
+        while not text.endswith(b"\n"):
+            more = os.read(told, 64)
+            if not more:  # it could not be contained, and says so itself
+                os._exit(0)
+            text += more
+        number, count, *others = map(int, text.split())
+        listener, *numbers = (tasks.take_fd(pidfd, each) for each in (number, *others))
+        network = os.stat(f"/proc/{pid}/ns/net")
+        os.write(answer, b"\n")
+
+        from outgate.guard.supervision import main
+
+        files = main.Files(pid, (network.st_dev, network.st_ino), listener, numbers[:count], numbers[count:])
+        guard = main.Guard(files, *what)
+    except BaseException as e:
+        os.write(terminal, f"outgate: the guard has failed, and what it guards opens nothing: {e!r}\n".encode())
+        os._exit(1)
+    for fd in (pidfd, told, answer, terminal):
         os.close(fd)
     main.serve(guard)

@@ -15,11 +15,15 @@ Sources: seccomp(2); ``struct seccomp_data`` of ``include/uapi/linux/seccomp.h``
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 
 from outgate.core import options
 from outgate.core.guard.assembler import ANY_BIT, AT_LEAST, EQUAL, GREATER, Program
-from outgate.core.guard.syscalls import Arch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from outgate.core.guard.syscalls import Arch
 
 #: What a filter answers.
 ALLOW, NOTIFY, KILL = 0x7FFF0000, 0x7FC00000, 0x80000000

@@ -6,11 +6,12 @@ Sources: the kernel's ``arch/x86/entry/syscalls/syscall_64.tbl`` and ``include/u
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+TYPE_CHECKING = False  # typing costs more than the rest of what is imported to contain a program
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
-class Arch(NamedTuple):
+class Arch:
     """One architecture.
 
     :ivar audit: what ``seccomp_data.arch`` has of its native calls.
@@ -19,10 +20,13 @@ class Arch(NamedTuple):
     :ivar foreign: the bit in a number that calls another table (x32 on x86_64), 0 for none.
     """
 
-    audit: int
-    numbers: Mapping[str, int]
-    last: int
-    foreign: int
+    __slots__ = ("audit", "foreign", "last", "numbers")
+
+    def __init__(self, audit: int, numbers: Mapping[str, int], last: int, foreign: int) -> None:
+        self.audit = audit
+        self.numbers = numbers
+        self.last = last
+        self.foreign = foreign
 
 
 #: Calls that have one number everywhere: those that are younger than the common table (424).

@@ -45,7 +45,8 @@ class Closes:
         self._loop = loop
         self._given: dict[int, Given] = {}
         self._next = 0.0
-        self._pause = SOONEST
+        self._pause = self._least = SOONEST
+        self._has_stirred = False
         loop.look(self.look)
 
     def add(self, given: Given) -> None:
@@ -54,12 +55,10 @@ class Closes:
         self.stir()
 
     def stir(self) -> None:
-        """Look soon: something is happening."""
-        if self._pause > SOONEST:
-            self._pause = SOONEST
-            self._next = 0.0
-            self._loop.hurry()
-        elif len(self._given) == 1:
+        """Look soon: something is happening. Not at once, which would wake the loop for each of many."""
+        self._has_stirred = True
+        if self._next - time.monotonic() > self._least or len(self._given) == 1:
+            self._next = time.monotonic() + self._least
             self._loop.hurry()
 
     def look(self) -> float | None:
@@ -74,9 +73,10 @@ class Closes:
                 self._given.pop(given.cookie, None)
                 given.gone(given.cookie)
                 given.member.closed(given.id)
-        spent = time.monotonic() - now
-        self._pause = min(RAREST, self._pause * 1.5)
-        pause = max(self._pause, spent / _SHARE)
+        self._least = max(SOONEST, (time.monotonic() - now) / _SHARE)
+        self._pause = SOONEST if self._has_stirred else min(RAREST, self._pause * 1.5)
+        self._has_stirred = False
+        pause = max(self._pause, self._least)
         self._next = now + pause
         return pause
 

@@ -32,15 +32,17 @@ class Files(NamedTuple):
     """What the guard has of the tree from its start.
 
     :ivar process: the first one.
+    :ivar network: its network namespace: device and inode.
     :ivar listener: of the filter.
-    :ivar ends: of the cable of its network; none where it has no cable.
-    :ivar servers: sockets of its network at the host's name servers' loopback addresses.
+    :ivar ends: fds of the cable of its network; none where it has no cable.
+    :ivar servers: fds of sockets of its network at the host's name servers' loopback addresses.
     """
 
     process: int
+    network: tuple[int, int]
     listener: int
-    ends: Sequence[native]
-    servers: Sequence[native]
+    ends: Sequence[int]
+    servers: Sequence[int]
 
 
 class Guard:
@@ -58,7 +60,10 @@ class Guard:
         tree = Tree(self._loop, path)
         closes = Closes(self._loop)
         tcp = Tcp(self._listener, tree, Waiting(self._loop, self._listener), closes)
-        udp = Udp(self._loop, tree, Network(files.process), files.ends, files.servers) if files.ends else None
+        udp = None
+        if files.ends:
+            ends, servers = ([native(fileno=fd) for fd in fds] for fds in (files.ends, files.servers))
+            udp = Udp(self._loop, tree, Network(files.process, files.network), ends, servers)
         arch = syscalls.ARCHS[os.uname().machine]
         self._answers = Answers(arch, self._listener, tasks.Threads(), tree, tcp, udp, UnixSockets((path, *paths)))
         self._idle = self._count = 0
@@ -86,6 +91,8 @@ class Guard:
             try:
                 call = self._listener.receive()
             except Gone:
+                if self._listener.has_ended():
+                    return
                 call = None
             except OSError:  # nobody has the filter any more
                 return

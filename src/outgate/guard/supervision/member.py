@@ -28,11 +28,15 @@ _FREE = 8
 
 
 class Born(NamedTuple):
-    """A socket that the gate made, and that nobody has yet."""
+    """A socket that the gate made, and that nobody has yet.
+
+    :ivar link: what ``/proc/PID/fd/N`` says of it, whoever has it.
+    """
 
     fd: int
     id: int
     cookie: int
+    link: str
 
 
 class Refused(Exception):
@@ -210,7 +214,8 @@ class Member:
             for fd in fds:
                 os.close(fd)
             raise Refused(errno.ENETDOWN)
-        born = [Born(*each) for each in zip(fds, reply["ids"], reply["cookies"], strict=False)]
+        links = (f"socket:[{os.fstat(fd).st_ino}]" for fd in fds)
+        born = [Born(*each) for each in zip(fds, reply["ids"], reply["cookies"], links, strict=False)]
         with self._lock:
             self._pools[version] += born
         if not born:

@@ -13,13 +13,13 @@ _SOCKET = re.compile(rb"^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) (?:\S+\s+){7}(\d+) ", r
 class Network:
     """The network namespace of one tree.
 
-    :param process: one that is in it.
+    :param process: one that is in it, or was.
+    :param identity: device and inode of its file in /proc.
     """
 
-    def __init__(self, process: int) -> None:
+    def __init__(self, process: int, identity: tuple[int, int]) -> None:
         self._process = process
-        seen = os.stat(f"/proc/{process}/ns/net")
-        self._identity = seen.st_dev, seen.st_ino
+        self._identity = identity
 
     def ports(self) -> set[int]:
         """Return the ports that sockets are bound to."""

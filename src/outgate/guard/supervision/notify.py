@@ -6,6 +6,7 @@ Source: seccomp_unotify(2), ``include/uapi/linux/seccomp.h``.
 from __future__ import annotations
 
 import errno
+import select
 import struct
 from fcntl import ioctl
 from typing import NamedTuple
@@ -74,6 +75,12 @@ class Listener:
                 raise
         id, thread, _, number, _, _, *arguments = _NOTIFICATION.unpack(buffer)
         return Call(id, thread, number, tuple(arguments))
+
+    def has_ended(self) -> bool:
+        """Tell whether nobody has the filter any more; :meth:`receive` then says Gone at once, since Linux 6.11."""
+        waiting = select.poll()
+        waiting.register(self.fd, 0)
+        return bool(waiting.poll(0))
 
     def is_valid(self, id: int) -> bool:
         """Tell whether the call still waits, and so its thread is still who made it."""

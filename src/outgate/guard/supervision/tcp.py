@@ -82,10 +82,9 @@ class Tcp:
             os.close(born.fd)
             member.closed(born.id)
             raise
-        link = os.readlink(f"/proc/self/fd/{born.fd}")
         os.close(born.fd)
         place = f"/proc/{process}/fd/{number}"
-        self._closes.add(Given(member, born.id, born.cookie, place, link, self._forget))
+        self._closes.add(Given(member, born.id, born.cookie, place, born.link, self._forget))
         member.refill(version)
         return None
 
