@@ -1,6 +1,7 @@
 """Classes of addresses, what is embedded in them, and numeric spellings, held against the C library."""
 
 import ipaddress
+import re
 import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -341,3 +342,17 @@ def test_spellings_of_python(text: str, address: str) -> None:
 def test_what_is_a_name(text: str) -> None:
     """Text that is no spelling is a name: NULs, other scripts, and numbers without end."""
     assert parse_numeric(text) is None
+
+
+@given(
+    st.one_of(st.ip_addresses(v=4).map(str), st.lists(st.text("0123456789 .x٣", max_size=4), max_size=5).map(".".join))
+)
+def test_what_is_dotted_is_read_as_the_standard_library_does(text: str) -> None:
+    """Text is the IPv4 address that ipaddress makes of it, and none where it makes none."""
+    try:
+        expected = ipaddress.ip_address(text)
+    except ValueError as error:
+        with pytest.raises(ValueError, match=re.escape(str(error))):
+            addresses.parse_address(text)
+    else:
+        assert addresses.parse_address(text) == (expected.version, int(expected))

@@ -10,7 +10,7 @@ from outgate.core.learn import connections
 from outgate.core.learn.connections import Connections
 from outgate.core.learn.observations import Observations, TooMany
 from outgate.core.policy.again import Again, Opened, again, is_overruled
-from outgate.core.policy.decide import Ask, Policy, could_resolve, decide
+from outgate.core.policy.decide import Ask, Policy, could_resolve, decide, lets_through
 from outgate.core.policy.difference import DIRECTIONS, Withheld, compare
 from support.examples import at_least
 
@@ -83,6 +83,26 @@ def test_shared_answers_are_those_of_each(policy, openings, bound) -> None:
         found = shared[(host, port), address, name]
         assert found is None if alone.verdict == "allow" else found == alone
     assert len(asked) == len(shared) == len(set(openings))
+
+
+@given(policies(), DESTINATIONS, st.sampled_from([None, *NAMES]), st.lists(st.sampled_from(NAMES), max_size=2))
+@at_least(200)
+def test_what_is_let_through_is_what_is_allowed(policy, to, name, bound) -> None:
+    """The short answer is the verdict of the long one."""
+    transport, address, port = to
+    ask = Ask("blog", transport, address, address, port, name, 0, tuple(bound))
+    assert lets_through(policy, ask) == (decide(policy, ask).verdict == "allow")
+
+
+def test_a_policy_is_known_by_all_it_is_made_of() -> None:
+    """Policies that differ in anything but their number have another digest."""
+    ways = [
+        {}, {"allow": []}, {"allow": ["db.corp"]}, {"deny": ["db.corp"]}, {"except_": ["db.corp"]}, {"mode": "report"},
+        {"own": ["10.0.0.0/8"]}, {"groups": {"a": ["10.0.0.0/8"]}}, {"dev": True}, {"names": ["db.corp"]},
+        {"deny": [{"rule": "db.corp", "mode": "report"}]}, {"built_in": []}, {"exempt": ["db.corp"]}, {"place": "here"},
+    ]  # fmt: skip
+    assert len({Policy.build("blog", **way).digest for way in ways}) == len(ways)
+    assert Policy.build("blog", number=2).digest == Policy.build("blog").digest != Policy.build("web").digest
 
 
 def test_what_is_bound_now_counts_too() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from outgate.core.bill import labels, prices, statement
 from outgate.core.bill.prices import FREE, Prices, read
 from outgate.core.bill.statement import Used, make, of_label, round_together
-from outgate.core.bill.tally import OTHER, Counts, Destination
+from outgate.core.bill.tally import OTHER, Counts, Destination, add_up
 from outgate.core.bill.windows import DAY, Period, slices
 from outgate.core.policy.rules import parse_groups
 from outgate.errors import ConfigError
@@ -153,6 +153,28 @@ def test_a_statement_is_the_same_however_it_is_divided(
     assert len(set(totals)) == 1
 
 
+@given(st.lists(st.tuples(st.integers(0, 9), accounts, counts), max_size=40), st.permutations(statement.GROUPS))
+def test_each_line_has_the_bytes_that_bear_its_name(
+    moved: list[tuple[int, tuple[str, str, Destination], Counts]], groups: list[str]
+) -> None:
+    """Whatever lines are made by, each has what was used under its name, and what came before the period has none."""
+    by = [group for group in groups if group not in ("hour", "month")]
+    base = 1767225600  # 2026-01-01
+    used, expected = [], {}
+    for each in slices(base + DAY, base + 10 * DAY, "day", UTC, tiered=True):
+        for day, account, count in moved:
+            if each.since <= base + day * DAY < each.until:
+                used.append(Used(each.month, each.period, account, count))
+                if each.period is not None:
+                    app, label, destination = account
+                    names = {"day": each.period.name, "app": app, "label": label, "destination": str(destination)}
+                    key = tuple(names[group] for group in by)
+                    expected[key] = add_up([expected.get(key, Counts(0, 0, 0, 0)), count])
+    made = make(used, by, table({"to": "10.0.0.0/8", "sent": "0.01"}))
+    assert {line.key: line.counts for line in made.lines} == expected
+    assert made.total.counts == add_up(expected.values())
+
+
 def test_currencies_have_their_digits() -> None:
     """Yen have no digits behind the point, dinars three, and bytes without a price cost nothing."""
     assert read({"currency": "JPY"}).digits == 0
@@ -184,5 +206,5 @@ def test_labels_are_few() -> None:
     """More than eight labels are refused."""
     with pytest.raises(ValueError, match="at most 8"):
         labels.parse(f"k{number}=1" for number in range(9))
-    assert statement.GROUPS.keys() == {"day", "hour", "month", "app", "label", "destination"}
+    assert set(statement.GROUPS) == {"day", "hour", "month", "app", "label", "destination"}
     assert prices.UNITS["GiB"] == 2**30

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
+import gc
 import json
 import os
 import select
 import signal
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from gate.test_datagrams import peer as udp_peer
 from gate.test_datagrams import raw, to
 from outgate.core.formats import frames
+from outgate.core.policy.again import Again, Question
+from outgate.core.policy.decide import Decision, Policy
 from outgate.gate.live import rejudging
-from outgate.gate.live.rejudging import Counts
+from outgate.gate.live.rejudging import Counts, Rejudging
 from outgate.testing.running import RunningGate, ThreadGate
 from support import peers
 from support.commands import outgate
@@ -427,3 +432,92 @@ def test_many_in_slices() -> None:
             assert (done[0].judged, done[0].cut, done[0].finished) == (59, 0, True)
             assert len(turns) >= 60 / rejudging.BETWEEN
         assert running.faults == []
+
+
+class Counting(Again):
+    """Answers that count how often a policy is asked.
+
+    :cvar asked: how often.
+    """
+
+    asked = 0
+
+    def __missing__(self, question: Question) -> Decision | None:
+        Counting.asked += 1
+        return super().__missing__(question)
+
+
+def test_the_same_policy_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a policy has let through it need not judge again, until something is open that it has not decided on."""
+    monkeypatch.setattr(rejudging, "Again", Counting)
+    monkeypatch.setattr(Counting, "asked", 0)
+    denies = Policy.build("default")
+    with ThreadGate() as running, peers.sink() as peer, RawChannel(running.socket) as channel:
+        gate = running.gate
+        app = gate.registry.apps["default"]
+
+        def judge(policy: Policy) -> Counts:
+            done: list[Counts] = []
+
+            def begin() -> None:
+                app.adopt(replace(app.settings, policy=replace(policy, number=app.settings.policy.number + 1)))
+                gate.rejudging.begin(done.append)
+
+            running.call(begin)
+            while not done:
+                running.stats()
+            return done[0]
+
+        with opened(channel, peer.address), opened(channel, peer.address) as (_, sock):
+            policy = app.settings.policy
+            assert [judge(policy).judged for _ in range(3)] == [2, 2, 2]
+            assert Counting.asked == 1, "of the gate's start nothing is known, and both connections are one question"
+            running.call(lambda: gate.rejudging.doubt(app))
+            assert [judge(policy).judged for _ in range(2)] == [2, 2]
+            assert Counting.asked == 2
+            assert policy.digest != denies.digest == replace(denies, number=9).digest
+            monkeypatch.setattr(Rejudging, "_cuts", False)
+            assert [judge(denies).reported for _ in range(2)] == [2, 2], "what was let be is no less denied"
+            monkeypatch.undo()
+            assert judge(denies).cut == 2
+            assert end_of(sock) == errno.ECONNRESET
+
+
+def test_no_circles_are_looked_for_among_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A round of many keeps Python's garbage collector out as long as it lasts, and only if it was on."""
+    monkeypatch.setattr(rejudging, "MANY", 1)
+    with ThreadGate() as running, peers.sink() as peer, RawChannel(running.socket) as channel:
+        gate = running.gate
+        with opened(channel, peer.address):
+            for collects in (True, False):
+                (gc.enable if collects else gc.disable)()
+                try:
+                    during: list[bool] = []
+                    done: list[bool] = []
+
+                    def begin(during: list[bool] = during, done: list[bool] = done) -> None:
+                        gate.rejudging.begin(lambda counts: done.append(gc.isenabled()))
+                        during.append(gc.isenabled())
+
+                    running.call(begin)
+                    while not done:
+                        running.stats()
+                    assert (during, done) == ([False], [collects])
+                finally:
+                    gc.enable()
+
+
+def test_answers_are_given_back_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a round has found out is given back over several turns of the loop, and all of it."""
+    monkeypatch.setattr(rejudging, "BUDGET", 0.0)
+    loop = asyncio.new_event_loop()
+    tables: list[dict[Question, Decision | None]] = [
+        {(("h", port), HOST, ""): None for port in range(count)} for count in (0, 1, 3 * rejudging.RETURNED)
+    ]
+    whole = list(tables)
+    rejudging._empty(loop, tables)
+    assert [len(each) for each in whole] == [0, 1, 2 * rejudging.RETURNED], "one slice in the turn in which it ends"
+    while tables:
+        loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+    assert not any(whole)

@@ -50,6 +50,7 @@ class App:
         "sent",
         "settings",
         "sockets",
+        "vetted",
     )
 
     def __init__(self, settings: AppSettings, closer: Closer, resolver: Resolver) -> None:
@@ -57,6 +58,8 @@ class App:
         self.settings = settings
         #: Whether the configuration still has it. One that it has no more gets nothing.
         self.is_configured = True
+        #: Digest of a policy that lets all through that is open now; ``b""`` where none is known to.
+        self.vetted = b""
         self.closer = closer
         self.resolver = resolver
         #: Which names its look-ups gave an address, and how they are looked up again.

@@ -16,24 +16,8 @@ from outgate.core.address import address_table
 from outgate.core.address.address_table import CLASSES, OWN
 
 __all__ = [
-    "BELOW_OWN",
-    "BITS",
-    "CLASS_BIT",
-    "NON_PUBLIC",
-    "Address",
-    "Embedded",
-    "Judged",
-    "Key",
-    "Network",
-    "NetworkSet",
-    "classify",
-    "judge",
-    "mask_class",
-    "parse_address",
-    "parse_network",
-    "parse_numeric",
-    "range_class",
-    "source_of",
+    *("BELOW_OWN", "BITS", "CLASS_BIT", "NON_PUBLIC", "Address", "Embedded", "Judged", "Key", "Network", "NetworkSet"),
+    *("classify", "judge", "mask_class", "parse_address", "parse_network", "parse_numeric", "range_class", "source_of"),
 ]
 
 #: What callers may hand in: text (with or without a scope id), packed bytes, or the standard library's types.
@@ -60,6 +44,8 @@ _MAPPED_PREFIX: Final = 0xFFFF
 _NAT64_PREFIX: Final = 0x0064_FF9B << 64
 _NAT64_LOCAL_PREFIX: Final = 0x0064_FF9B_0001
 _TRANSLATED_PREFIX: Final = 0xFFFF_0000
+#: What a part of a dotted address may be: none begins with a zero, which inet_aton(3) would take for octal.
+_OCTETS: Final = {str(number): number for number in range(256)}
 
 
 class Embedded(NamedTuple):
@@ -144,7 +130,11 @@ def parse_address(address: Address) -> Key:
     Raises ``ValueError`` for text that is no address. Numeric spellings (``127.1``) are :func:`parse_numeric`'s.
     """
     if isinstance(address, str):
-        address = ip_address(address.partition("%")[0] if ":" in address else address)
+        try:
+            a, b, c, d = address.split(".")
+            return 4, _OCTETS[a] << 24 | _OCTETS[b] << 16 | _OCTETS[c] << 8 | _OCTETS[d]
+        except (ValueError, KeyError):  # nothing that is not written so is IPv4; ip_address() says what is wrong
+            address = ip_address(address.partition("%")[0] if ":" in address else address)
     elif isinstance(address, bytes):
         address = ip_address(address)
     return address.version, int(address)

@@ -62,6 +62,11 @@ class Price(NamedTuple):
     name: str
     tiers: tuple[Tier, ...]
 
+    @property
+    def is_free(self) -> bool:
+        """Whether bytes cost nothing, however many."""
+        return not any(tier.sent or tier.received for tier in self.tiers)
+
     def cost(self, before: int, count: int, *, sent: bool) -> Fraction:
         """Return what bytes cost.
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Final, NamedTuple, Tuple
+from itertools import groupby
+from operator import itemgetter
+from typing import Final, NamedTuple, Tuple
 
 from outgate.core.bill.labels import split
 from outgate.core.bill.prices import Price, Prices
-from outgate.core.bill.tally import Account, Counts
+from outgate.core.bill.tally import Account, Counts, Destination
 from outgate.core.bill.windows import Period
 
 __all__ = ["GROUPS", "Line", "Statement", "Used", "make", "round_together"]
@@ -54,15 +56,14 @@ class Statement(NamedTuple):
 _Key = Tuple[str, ...]
 _NOTHING: Final = Fraction(0)
 
-#: What lines may be made by → what of a use is their name.
-GROUPS: Final[dict[str, Callable[[Used], str]]] = {
-    "day": lambda used: used.period.name if used.period else "",
-    "hour": lambda used: used.period.name if used.period else "",
-    "month": lambda used: used.period.name if used.period else "",
-    "app": lambda used: used.account[0],
-    "label": lambda used: used.account[1],
-    "destination": lambda used: str(used.account[2]),
+#: What lines may be made by that an account says → its name.
+OF_ACCOUNT: Final[dict[str, Callable[[Account], str]]] = {
+    "app": lambda account: account[0],
+    "label": lambda account: account[1],
+    "destination": lambda account: str(account[2]),
 }
+#: All that lines may be made by; the others the calendar says.
+GROUPS: Final = ("day", "hour", "month", *OF_ACCOUNT)
 
 
 def make(used: Iterable[Used], by: Sequence[str], prices: Prices) -> Statement:
@@ -75,44 +76,26 @@ def make(used: Iterable[Used], by: Sequence[str], prices: Prices) -> Statement:
     costs: dict[_Key, Fraction] = {}
     before: dict[tuple[str, str, str], tuple[int, int]] = {}
     known: dict[str, Price] = {}
-    found: dict[Any, Price] = {}
-    names = [GROUPS[group] for group in by]
-    for stretch in _stretches(used):
-        month = stretch[0].month
-        #: (app, name of the price) → line → bytes sent and received.
-        shares: dict[tuple[str, str], dict[_Key | None, list[int]]] = {}
-        for each in stretch:  # some ten thousand for a year by day
-            app, _, destination = each.account
-            sent, received, wire_sent, wire_received = each.counts
-            price = found.get(destination)
-            if price is None:
-                price = found[destination] = prices.find(destination)
-                known[price.name] = price
-            key = None if each.period is None else tuple([name(each) for name in names])
-            by_line = shares.get((app, price.name))
-            if by_line is None:
-                by_line = shares[app, price.name] = {}
-            share = by_line.get(key)
-            if share is None:
-                share = by_line[key] = [0, 0]
-            share[0] += sent
-            share[1] += received
+    kinds = _Kinds(by, prices)
+    for (month, period), stretch in groupby(used, itemgetter(0, 1)):
+        #: (app, name of the price) → lines, and the bytes sent and received that are of each.
+        shares: dict[tuple[str, str], list[tuple[_Key | None, list[int]]]] = {}
+        for kind, counts in _add_up(stretch, kinds):
+            key = kind.line(period)
+            if not kind.price.is_free:
+                shares.setdefault((kind.app, kind.price.name), []).append((key, counts))
+                known[kind.price.name] = kind.price
             if key is not None:
                 row = moved.get(key)
-                if row is None:
-                    row = moved[key] = [0, 0, 0, 0]
-                row[0] += sent
-                row[1] += received
-                row[2] += wire_sent
-                row[3] += wire_received
-        for (app, price_name), by_line in shares.items():
-            sums = [sum(share[way] for share in by_line.values()) for way in (0, 1)]
+                moved[key] = counts if row is None else [a + b for a, b in zip(row, counts)]
+        for (app, price_name), of_lines in shares.items():
+            sums = [sum(share[way] for _, share in of_lines) for way in (0, 1)]
             earlier = before.get((month, app, price_name), (0, 0))
             before[month, app, price_name] = earlier[0] + sums[0], earlier[1] + sums[1]
             for way, count in enumerate(sums):
                 cost = known[price_name].cost(earlier[way], count, sent=way == 0) if count else _NOTHING
                 if cost:
-                    for key, share in by_line.items():
+                    for key, share in of_lines:
                         if key is not None:
                             costs[key] = costs.get(key, _NOTHING) + cost * share[way] / count
     keys = sorted(moved)
@@ -122,15 +105,61 @@ def make(used: Iterable[Used], by: Sequence[str], prices: Prices) -> Statement:
     return Statement(tuple(by), lines, Line(("total",), Counts(*sums), total), prices.currency)
 
 
-def _stretches(used: Iterable[Used]) -> Iterable[list[Used]]:
-    stretch: list[Used] = []
-    for each in used:
-        if stretch and (stretch[0].period, stretch[0].month) != (each.period, each.month):
-            yield stretch
-            stretch = []
-        stretch.append(each)
-    if stretch:
-        yield stretch
+class _Kind(NamedTuple):
+    """What accounts have in common whose bytes may be added up: whose they are, their price, and the line they are in.
+
+    :ivar names: of the line, by the words of ``by``; ``None`` where the calendar says it.
+    """
+
+    app: str
+    price: Price
+    names: tuple[str | None, ...]
+
+    def line(self, period: Period | None) -> _Key | None:
+        """Return the line that bytes of a period are in; ``None`` where there is none."""
+        if period is None:
+            return None
+        return tuple([period.name if name is None else name for name in self.names])
+
+
+class _Kinds(dict[Account, int]):
+    """Account → number of its kind. There are few of them, and ten thousands of uses in a year by day."""
+
+    def __init__(self, by: Sequence[str], prices: Prices) -> None:
+        super().__init__()
+        self._by, self._prices = by, prices
+        self._price_of: dict[Destination, Price] = {}
+        self._numbers: dict[_Kind, int] = {}
+        self.of: list[_Kind] = []
+
+    def __missing__(self, account: Account) -> int:
+        app, _, destination = account
+        price = self._price_of.get(destination)
+        if price is None:
+            price = self._price_of[destination] = self._prices.find(destination)
+        names = tuple([OF_ACCOUNT[group](account) if group in OF_ACCOUNT else None for group in self._by])
+        kind = _Kind(app, price, names)
+        number = self._numbers.setdefault(kind, len(self.of))
+        if number == len(self.of):
+            self.of.append(kind)
+        self[account] = number
+        return number
+
+
+def _add_up(stretch: Iterable[Used], kinds: _Kinds) -> list[tuple[_Kind, list[int]]]:
+    """Return what each kind has moved in a stretch."""
+    sums: dict[int, list[int]] = {}
+    for _month, _period, account, (sent, received, wire_sent, wire_received) in stretch:
+        number = kinds[account]
+        row = sums.get(number)
+        if row is None:
+            sums[number] = [sent, received, wire_sent, wire_received]
+        else:
+            row[0] += sent
+            row[1] += received
+            row[2] += wire_sent
+            row[3] += wire_received
+    return [(kinds.of[number], row) for number, row in sums.items()]
 
 
 def round_together(amounts: Sequence[Fraction], digits: int) -> tuple[list[Decimal], Decimal]:

@@ -10,7 +10,19 @@ from outgate.core.address.address_table import CLASSES, OWN, PRIVATE, PUBLIC, SH
 from outgate.core.address.addresses import CLASS_BIT, Judged
 from outgate.core.policy.rules import ALL_PORTS, Rule, writable
 
-__all__ = ["ALLOW", "DENY", "LIFTABLE", "NO_RULE", "REPORT", "Decision", "Verdict", "kind_of", "permit", "what"]
+__all__ = [
+    "ALLOW",
+    "DENY",
+    "LIFTABLE",
+    "NO_FACTS",
+    "NO_RULE",
+    "REPORT",
+    "Decision",
+    "Verdict",
+    "kind_of",
+    "permit",
+    "what",
+]
 
 Verdict = Literal["allow", "report", "deny"]
 ALLOW: Final = "allow"
@@ -24,7 +36,8 @@ NO_RULE: Final = "no rule allows it"
 #: names answer, and must not be able to point them at this host's own services or at a metadata service.
 LIFTABLE: Final = CLASS_BIT[PUBLIC] | CLASS_BIT[PRIVATE] | CLASS_BIT[SHARED] | CLASS_BIT[OWN]
 
-_NO_FACTS: Final[Mapping[str, Any]] = {}
+#: Of a decision that allows: one mapping for all of them.
+NO_FACTS: Final[Mapping[str, Any]] = {}
 #: Facts that say no more than the program knew when it asked.
 _BRIEF: Final = ("app", "host", "port", "transport")
 
@@ -51,7 +64,7 @@ class Decision(NamedTuple):
     what: str
     policy: int
     code: str = ""
-    facts: Mapping[str, Any] = _NO_FACTS
+    facts: Mapping[str, Any] = NO_FACTS
     name: str = ""
     kind: str = "none"
 

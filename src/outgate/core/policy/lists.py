@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,7 +26,7 @@ from outgate.core.policy.rules import (
     parse_rule,
 )
 
-__all__ = ["BUILT_IN", "BUILT_IN_DENIALS", "NO_MATCHES", "Located", "Matches", "Policy"]
+__all__ = ["BUILT_IN", "BUILT_IN_DENIALS", "NO_MATCHES", "Located", "Matches", "Policy", "Unkept"]
 
 #: The place of rules that nobody wrote.
 BUILT_IN: Final = "built-in"
@@ -73,6 +74,7 @@ class Policy:
     :ivar has_name_permits: whether any ``allow`` or ``except`` rule is by name.
     :ivar groups: names of the operator's groups.
     :ivar place: where its lists were written, as in ``apps.blog``.
+    :ivar digest: of all that it was made of, but its number: two with the same one decide alike.
     """
 
     app: str
@@ -88,6 +90,7 @@ class Policy:
     has_name_permits: bool
     groups: frozenset[str]
     place: str
+    digest: bytes = field(repr=False, compare=False)
     permits: RuleIndex = field(repr=False, compare=False)
     refusals: RuleIndex = field(repr=False, compare=False)
     allows: RuleIndex = field(repr=False, compare=False)
@@ -209,6 +212,7 @@ class Policy:
             has_name_permits=bool(patterns),
             groups=frozenset(known),
             place=place,
+            digest=_digest(app, allow, deny, except_, mode, own_texts, groups, dev, place, names, built_in, exempt),
             permits=permits,
             refusals=refusals,
             allows=allows,
@@ -226,6 +230,44 @@ class Policy:
 #: long as it has the same set.
 _judge = lru_cache(maxsize=_REMEMBERED)(addresses.judge)
 _network_set = lru_cache(maxsize=8)(NetworkSet)
+
+
+def _digest(*texts: object) -> bytes:
+    """Return a digest of what a policy is made of: strings, numbers, and lists and tables of them."""
+    return hashlib.blake2b(repr(texts).encode(errors="surrogatepass"), digest_size=16).digest()
+
+
+class Unkept:
+    """The rules that concern an address, each list looked through when it is asked for, and nothing remembered.
+
+    For who asks once about more addresses than a policy remembers.
+    """
+
+    __slots__ = ("_judged", "_policy")
+
+    def __init__(self, policy: Policy, address: Address) -> None:
+        self._policy = policy
+        self._judged = addresses.judge(address, policy.own)
+
+    @property
+    def permits(self) -> Buckets:
+        """As of :class:`Matches`, and so are the others."""
+        return self._policy.permits.matching(self._judged)
+
+    @property
+    def refusals(self) -> Buckets:
+        """As above."""
+        return self._policy.refusals.matching(self._judged)
+
+    @property
+    def allows(self) -> Buckets:
+        """As above."""
+        return self._policy.allows.matching(self._judged)
+
+    @property
+    def reports(self) -> Buckets:
+        """As above."""
+        return self._policy.reports.matching(self._judged)
 
 
 def _join(located: Located, by_name: Matches) -> Located:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from operator import add
+from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, Engine, Table, func, select
 from sqlalchemy.exc import DBAPIError
@@ -120,31 +121,35 @@ class Reader:
         if not slices:
             return []
         accounts = self.accounts()
-        sums: list[dict[int, list[int]]] = [{} for _ in slices]
-        starts = [slice.since for slice in slices]
+        sums: list[dict[int, tuple[int, ...]]] = [{} for _ in slices]
+        starts, ends = [slice.since for slice in slices], [slice.until for slice in slices]
         for span, table in _spans(slices):
-            for start, account, counts in self._read(table, span):
+            for row in self._read(table, span):  # some ten thousand for a year by day
+                start, account = row[:2]
                 place = bisect_right(starts, start) - 1
-                if slices[place].until > start:
-                    _add(sums[place], account, counts)
+                if start < ends[place]:
+                    of = sums[place]
+                    before = of.get(account)
+                    of[account] = row[2:] if before is None else tuple(map(add, before, row[2:]))
         return [
             Used(slice.month, slice.period, accounts[account], Counts(*counts))
             for slice, of in zip(slices, sums, strict=True)
             for account, counts in sorted(of.items())
-            if app in ("", accounts[account][0])
+            if not app or app == accounts[account][0]
         ]
 
-    def _read(self, table: Table, span: Span) -> Iterable[tuple[int, int, Sequence[int]]]:
-        """Give (start, account, counts): rows as they are where each is a span of its own, else one row an account."""
+    def _read(self, table: Table, span: Span) -> Iterable[tuple[int, ...]]:
+        """Give (start, account, counts…): rows as they are where each is a span of its own, else one row an account."""
         within = (table.c.start >= span.since, table.c.start < span.until)
         if span.unit:
             columns = (table.c.start, table.c.account, *(table.c[name] for name in _COUNTS))
-            rows = self.connection.execute(select(*columns).where(*within))
-            # All at once: one by one costs SQLAlchemy as much again as what is done with them here.
-            return ((row[0], row[1], row[2:]) for row in rows.fetchall())
+            with self.connection.execute(select(*columns).where(*within)) as found:
+                assert found.cursor is not None, "rows come back"
+                rows: list[tuple[int, ...]] = found.cursor.fetchall()  # type: ignore[assignment]
+                return rows  # the driver's own: making SQLAlchemy's of them costs as much again
         sums = [func.sum(table.c[name]) for name in _COUNTS]
-        rows = self.connection.execute(select(table.c.account, *sums).where(*within).group_by(table.c.account))
-        return ((span.since, row[0], tuple(map(int, row[1:]))) for row in rows)
+        found = self.connection.execute(select(table.c.account, *sums).where(*within).group_by(table.c.account))
+        return ((span.since, *map(int, row)) for row in found)
 
 
 def _spans(slices: Sequence[Slice]) -> Iterator[tuple[Span, Table]]:
@@ -163,12 +168,3 @@ def _spans(slices: Sequence[Slice]) -> Iterator[tuple[Span, Table]]:
                 run = span
     if run is not None:
         yield run, _TABLES[run.unit]
-
-
-def _add(sums: dict[int, list[int]], account: int, counts: Sequence[Any]) -> None:
-    row = sums.get(account)
-    if row is None:
-        sums[account] = list(counts)
-        return
-    for place, count in enumerate(counts):
-        row[place] += count

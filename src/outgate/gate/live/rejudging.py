@@ -8,9 +8,10 @@ cannot take for a good end; or with ``on_reload = "report"`` only written down.
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Optional, Union
 
 from outgate.core import lease as life
@@ -28,12 +29,18 @@ if TYPE_CHECKING:
     from outgate.gate.server import Gate
 
     Item = Union[Lease, tuple[Datagrams, Destination]]
-    Answers = Mapping[Question, Optional[Decision]]
+    Answers = dict[Question, Optional[Decision]]
 
 #: Seconds of the loop that one slice takes. A connection is judged in 1 to 20 µs, and cut in some 60.
 BUDGET: Final = 0.001
 #: Connections from one look at the clock to the next, which costs a third of what most connections do.
 BETWEEN: Final = 4
+#: Open connections with which Python looks for no circles during a round: it would look through all of them in one turn
+#: of the loop, 20 ms with 10,000 to as many destinations. They leave none, and what they are made of is set aside then,
+#: as what the gate is made of is at its start.
+MANY: Final = 1000
+#: Answers given back from one look at the clock to the next.
+RETURNED: Final = 100
 #: Seconds that it waits where the log does not come after.
 PATIENCE: Final = 0.01
 _OPEN: Final = (life.DIALLED, life.OPEN)
@@ -74,7 +81,10 @@ class Rejudging:
         self._began = 0.0
         #: What this round has found out so far, by process and by app.
         self._answers: dict[Process, Answers] = {}
-        self._answers_of_apps: dict[App, Again] = {}
+        self._answers_of_apps: dict[App, Answers] = {}
+        #: Apps that have something open which this round has not found let through.
+        self._doubted: set[App] = set()
+        self._is_uncollected = False
 
     def begin(self, done: Callable[[Counts], object]) -> None:
         """Judge all that is open, from the next turn of the loop on. A round that is under way ends where it is.
@@ -86,7 +96,12 @@ class Rejudging:
         self._judged = self._cut = self._reported = 0
         self._began = time.perf_counter()
         self._done = [done]
-        self._items = _all(tuple(gate.registry.leases.values()), tuple(gate.udp.sockets.values()))
+        self._doubted.clear()
+        leases = tuple(gate.registry.leases.values())
+        self._is_uncollected = len(leases) >= MANY and gc.isenabled()
+        if self._is_uncollected:
+            gc.disable()
+        self._items = _all(leases, tuple(gate.udp.sockets.values()))
         self._handle = gate.loop.call_soon(self._go_on)
 
     async def finished(self) -> Counts | None:
@@ -104,7 +119,13 @@ class Rejudging:
             else:
                 self._judge_destination(*item)
         except Exception as e:  # a fault with one of them is no reason to leave the others as they are
+            self.doubt((item if isinstance(item, Lease) else item[0]).process.app)
             self._gate.fault(e, item)
+
+    def doubt(self, app: App) -> None:
+        """Have all that an app has open judged at the next reload, though its policy may be the same then."""
+        app.vetted = b""
+        self._doubted.add(app)
 
     def stop(self) -> None:
         """End a round that is under way, where it is."""
@@ -131,7 +152,14 @@ class Rejudging:
         self._handle.cancel()
         self._items = self._handle = None
         self._answers.clear()
-        self._answers_of_apps.clear()
+        given_back, self._answers_of_apps = list(self._answers_of_apps.values()), {}
+        _empty(self._gate.loop, given_back)
+        if self._is_uncollected:
+            gc.freeze()  # else what the round has left behind is looked through at once
+            gc.enable()
+        if finished:
+            for app in self._gate.registry.apps.values():
+                app.vetted = b"" if app in self._doubted else app.settings.policy.digest
         seconds = time.perf_counter() - self._began
         counts = Counts(self._judged, self._cut, self._reported, seconds, finished)
         done, self._done = self._done, []
@@ -161,8 +189,11 @@ class Rejudging:
             return defaultdict(lambda: refused)
         found = self._answers_of_apps.get(app)
         if found is None:
-            names_for = app.bindings.names_for
-            found = Again(app.settings.policy, lambda address: names_for(address, time.monotonic()))
+            names_for, policy = app.bindings.names_for, app.settings.policy
+            if app.vetted == policy.digest:
+                found = _ALLOWED
+            else:
+                found = Again(policy, lambda address: names_for(address, time.monotonic()))
             self._answers_of_apps[app] = found
         return found
 
@@ -176,6 +207,7 @@ class Rejudging:
         record.overruled(gate.log, process, name, "tcp", *lease.asked, lease.address, decision, lease.way, how)
         if not cuts:
             self._reported += 1
+            self._doubted.add(process.app)
             return
         self._cut += 1
         gate.ending.cut(lease, "policy", _reason(process, decision))
@@ -240,6 +272,19 @@ class Rejudging:
                 channel.close_after_reply("app-removed")
 
 
+class _Allowed(dict[Question, Optional[Decision]]):
+    """Answers of an app whose policy is what all that it has open was let through by.
+
+    It still is: names that an address has meanwhile got, or has not any more, can only let through what was not
+    (:class:`~outgate.core.policy.decide.Ask`), and the one that opened a connection goes on to count.
+    """
+
+    def __missing__(self, question: Question) -> None:
+        return None
+
+
+_ALLOWED: Final = _Allowed()
+
 #: How a connection that a new policy denies was dealt with, in its line.
 _CUT: Final = "cut"
 _REPORT: Final = "report"
@@ -253,6 +298,20 @@ def _all(leases: tuple[Lease, ...], sockets: tuple[Datagrams, ...]) -> Iterator[
     for made in sockets:
         for destination in made.destinations:
             yield made, destination
+
+
+def _empty(loop: asyncio.AbstractEventLoop, tables: list[Answers]) -> None:
+    """Give back what tables hold, a slice in each turn of the loop: 10,000 refusals at once would take some 5 ms."""
+    until = time.perf_counter() + BUDGET
+    while tables:
+        table = tables[-1]
+        for _ in range(min(len(table), RETURNED)):
+            table.popitem()
+        if not table:
+            tables.pop()
+        if time.perf_counter() >= until:
+            loop.call_soon(_empty, loop, tables)
+            return
 
 
 def _reason(process: Process, decision: Decision) -> Reply:

@@ -55,6 +55,7 @@ def adopt(gate: Gate, orphan: Orphan, sock: native, process: Process) -> Lease:
     lease.via, lease.before = orphan.via, orphan.before
     lease.noted_sent, lease.noted_received = orphan.noted_sent, orphan.noted_received
     gate.registry.enter(lease)
+    gate.rejudging.doubt(lease.process.app)  # another gate decided on it
     gate.orphans.remove(orphan)
     if (process.uid, process.token) not in gate.registry.processes:
         gate.registry.join(process)
