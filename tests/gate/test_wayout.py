@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from outgate.testing.running import RunningGate
+from outgate.gate.configuration import config
+from outgate.gate.wayout import passages
+from outgate.testing.running import RunningGate, ThreadGate
 from support import peers, proxies
 from support.driven import Driven, Refused
 from support.proxies import GREETED, Client, Proxy
@@ -277,6 +281,64 @@ def test_a_program_that_goes_in_the_middle(gate: RunningGate, program: Driven) -
         line = gate.log.wait_for(event="end", via=proxy.url("socks5"))
         assert (line["how"], line["sent"], line["received"]) == ("closed", 0, 0)
         client.wait_for_end()
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    ("answers", "code"),
+    [((), "via-timeout"), ((GREETED,), "via-timeout"), (None, "via-unreachable")],
+    ids=["says nothing", "is asked and says nothing", "does not accept"],
+)
+def test_a_proxy_that_stalls(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str, answers: tuple[bytes, ...] | None, code: str
+) -> None:
+    """Each state has a limit, after which the connect fails with the reason."""
+    for limit in ("PATIENCE", "FAR_PATIENCE", "HELD_PATIENCE"):
+        monkeypatch.setattr(passages, limit, 0.2)
+    with contextlib.ExitStack() as stack:
+        if answers is None:
+            host, port = stack.enter_context(peers.hanging())
+            url = f"socks5://{host}:{port}"
+        else:
+            url = stack.enter_context(Proxy(proxies.answering(*answers, stalls=True))).url("socks5")
+        file = tmp_path / "outgate.toml"
+        file.write_text(_config(f'via = "{url}"\npath = "{path}"'))
+        gate = stack.enter_context(ThreadGate(config.load(str(file))))
+        program = stack.enter_context(Driven(gate))
+        program.do(CODE)
+        error = refused(program, f"dial({FAR})")
+        assert error.code == code
+        if code == "via-timeout":
+            assert "has not answered within 0.2 s" in str(error)
+        assert gate.log.wait_for(event="way-out-failed")["code"] == code
+        assert gate.faults == []
+
+
+@pytest.mark.parametrize("path", ["direct", "auto"])
+def test_a_socket_that_is_passed_on(gate: RunningGate, program: Driven, path: str) -> None:
+    """Whoever takes it finds it connected to where it was asked to go."""
+    with Proxy(proxies.socks5()) as proxy:
+        use(gate, proxy.url("socks5"), f'path = "{path}"')
+        program.do(f"import pickle; s = dial({FAR}); t = pickle.loads(pickle.dumps(s)); s.close()")
+        assert program.do("exchange(t, b'abc')") == "abc"
+        assert program.do("list(t.getpeername())") == list(FAR)
+        program.do("t.close()")
+
+
+def test_what_the_gate_fetches_leaves_by_the_proxy(gate: RunningGate, program: Driven) -> None:
+    """URL Fetch goes the app's way, and says what is wrong with it."""
+
+    def page(client: Client) -> None:
+        client.hear_head()
+        client.say(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nfar")
+
+    with Proxy(proxies.http(behind=page)) as proxy:
+        use(gate, proxy.url("http"))
+        program.do(f"from outgate import urlfetch; a = urlfetch.fetch('http://{FAR[0]}:{FAR[1]}/')")
+        assert program.do("a.content.decode()") == "far"
+        proxy.script = proxies.answering(b"HTTP/1.1 403 No\r\n\r\n")
+        error = refused(program, f"urlfetch.fetch('http://{FAR[0]}:{FAR[1]}/')")
+        assert "403 No" in str(error)
 
 
 # --- the policy -------------------------------------------------------------------------------------------------------

@@ -148,6 +148,20 @@ def test_a_source_that_the_host_does_not_have_is_doubted(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "doubted"),
+    [
+        ('via = "socks5h://p"', ["apps.web.via"]),
+        ('ways = [{ to = "*.corp", via = "http://p" }]', ["apps.web.ways[0].via"]),
+        ('via = "socks5://p"', []),
+        ('via = "socks5h://p"\ntrusted = true', []),
+    ],
+)
+def test_names_of_programs_that_are_not_trusted_are_doubted(folder: Path, text: str, doubted: list[str]) -> None:
+    """Who looks a name up is who can be lied to about it, and behind a proxy nobody judges the address."""
+    assert [each.place for each in read(folder, text).warnings] == doubted
+
+
+@pytest.mark.parametrize(
     ("text", "relayed", "guarding"),
     [
         ("", False, "may"),

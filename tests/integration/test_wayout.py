@@ -160,6 +160,32 @@ def test_ipv6_by_a_proxy_that_has_it(island: Island, tmp_path: Path) -> None:
     assert came[FAR6] == [FAR6, True, [FAR6, PORT]]
 
 
+def test_sealed(island: Island, tmp_path: Path) -> None:
+    """Where the kernel lets nobody but the gate connect, bind or turn its sockets, the gate still does."""
+    lines = (
+        f'via = "socks5://{PROXY}:{PORTS["microsocks"]}"',
+        f'source = "{SECOND}"',
+        'trusted = true\npath = "direct"',
+        '[gate]\nseal = "require"',
+    )
+    came = left(island, configured(tmp_path, *lines), tmp_path / "log")
+    assert came["by address"] == [SEEN_NEAR, True, [SEEN_NEAR, PORT]]
+    assert came["in a loop"] == [[SEEN_NEAR, "hello"]] * 5
+    assert came["nobody there"]["errno"] == errno.ECONNREFUSED
+
+
+def test_under_a_guard(island: Island, tmp_path: Path) -> None:
+    """A program without a client goes out by the proxy too, on a socket of the kernel's."""
+    line = f'via = "socks5://{PROXY}:{PORTS["microsocks"]}"'
+    config = configured(tmp_path, line, 'trusted = true\npath = "direct"\nguard = true')
+    talk = "read -r first <&3; echo hello >&3; read -r second <&3; echo $first $second"
+    ask = f"exec 3<>/dev/tcp/{SEEN_NEAR}/{PORT}; {talk}"
+    done = island.run(config, tmp_path / "log", "bash", "-c", ask)
+    assert (done.returncode, done.stdout) == (0, f"{SEEN_NEAR} hello\n"), done.stderr
+    (line,) = [json.dumps(each) for each in events(tmp_path / "log", "end")]
+    assert (json.loads(line)["sent"], json.loads(line)["received"]) == (6, len(SEEN_NEAR) + 7)
+
+
 def test_without_a_proxy_there_is_no_way(island: Island, tmp_path: Path) -> None:
     """The network is what it is made to be: straight nothing is reached."""
     came = left(island, configured(tmp_path, "trusted = true"), tmp_path / "log")

@@ -184,6 +184,7 @@ def _state(reply: dict[str, Any], cookie: int) -> State:
     else:
         state = State(id, cookie, family, SHARED)
     state.phase = _PHASES.get(reply["state"], BORN)
+    state.is_led = "via" in reply
     if address is not None:
         state.dialled = (*address[:2],) if family == AF_INET else tuple(address)
     return state

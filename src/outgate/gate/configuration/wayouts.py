@@ -160,6 +160,9 @@ def doubts(place: Place, apps: Mapping[str, AppSettings], host: Sequence[str]) -
         ways = [(here, app.out.default)]
         ways += [(here.at("ways").item(index), entry.way) for index, entry in enumerate(app.out.entries)]
         for where, way in ways:
+            if way.via is not None and way.via.takes_names and not app.trusted:
+                text = "the proxy looks names up itself, and a program's own zone may have it find private addresses"
+                yield LintWarning(where.at("via").key, text, "write socks5://, or have the proxy deny them")
             if way.source and host and way.source not in host:
                 yield LintWarning(
                     where.at("source").key, f"{way.source} is no address of this host", "nothing leaves until it is one"

@@ -35,7 +35,10 @@ ROTATE_AGAIN: Final = 10.0
 CLOSE_LIMIT: Final = 3.0
 #: Events that programs bring about, as often as they like.
 _DRIVEN: Final = frozenset(
-    ("channel-ended", "door-refused", "fault", "meter-tampered", "narrowed", "narrowing-unreadable", "wrong-token")
+    (
+        *("channel-ended", "door-refused", "fault", "meter-tampered"),
+        *("narrowed", "narrowing-unreadable", "way-out-failed", "wrong-token"),
+    )
 )
 
 

@@ -111,6 +111,8 @@ async def redeem(gate: Gate, channel: Channel, process: Process, request: wire.R
         reply["state"] = item.state if item.state in (life.DIALLED, life.OPEN) else life.BORN
         if item.state in (life.DIALLED, life.OPEN):
             reply["addr"] = _peer(item)
+        if item.via:
+            reply["via"] = True
     fd = None if channel.closed else gate.sharing.fd_for(loan, process)
     if fd is None:
         return refusal("unknown-descriptor"), []
@@ -164,7 +166,7 @@ def note_taken(gate: Gate, process: Process, request: wire.Have) -> None:
 
 
 def _peer(lease: Lease) -> list[object]:
-    if lease.family == 4:
+    if lease.family == 4 or lease.via:
         return [lease.address, lease.asked[1], 0, 0]
     try:
         peer = lease.sock.getpeername()

@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Any
 from outgate.core.wayout import choice
 from outgate.core.wayout.choice import STRAIGHT, WayOut
 from outgate.core.wayout.proxy import Proxy, is_numeric
-from outgate.errors import describe
 from outgate.gate.names import lookup
 from outgate.gate.names.resolver import numeric
 from outgate.gate.replies import Reply, refusal
-from outgate.gate.wayout.passages import Passage, told
+from outgate.gate.wayout.passages import Passage, note_failure, told
 
 if TYPE_CHECKING:
     from outgate.core.policy.decide import Decision, Transport
     from outgate.gate.configuration.settings import AppSettings
-    from outgate.gate.registry import App, Lease
+    from outgate.gate.registry import App, Lease, Process
     from outgate.gate.server import Gate
 
 _IP_BIND_ADDRESS_NO_PORT = 24
@@ -51,19 +50,19 @@ async def prepare(
         return None
     if way.via is None:
         number = bind_source(lease.sock, lease.family, way.source, address)
-        return _no_source(gate, app, way, number, host, port) if number else None
+        return _no_source(gate, lease.process, way, number, host, port) if number else None
     facts = {"app": app.name, "via": way.text, "host": host, "port": port}
     if lease.side is None and not app.settings.trusted:
-        return refuse(gate, app, "via-held", facts)
+        return refuse(gate, lease.process, "via-held", facts)
     try:
         dialled = await _address(gate, way.via, lease.family)
         where = choice.target(way.via, address, port, _name(app, host, lease.family, address))
         handshake = choice.handshake(way.via, where)
     except (OSError, ValueError) as e:
         why = (e.strerror if isinstance(e, OSError) else str(e)) or "it cannot be asked for this"
-        return refuse(gate, app, "via-unreachable", {**facts, "why": why})
+        return refuse(gate, lease.process, "via-unreachable", {**facts, "why": why})
     number = bind_source(lease.sock, lease.family, way.source, dialled[0]) if way.source else 0
-    return _no_source(gate, app, way, number, host, port) if number else Passage(way, dialled, handshake)
+    return _no_source(gate, lease.process, way, number, host, port) if number else Passage(way, dialled, handshake)
 
 
 def _name(app: App, host: str, family: int, address: str) -> str:
@@ -124,12 +123,12 @@ def bind_source(sock: native, family: int, source: str, address: str) -> int:
 _NO_SOURCE = {errno.EAFNOSUPPORT: "source-family", errno.EINVAL: "source-bound"}
 
 
-def _no_source(gate: Gate, app: App, way: WayOut, number: int, host: str, port: int) -> Reply:
-    facts = {"app": app.name, "source": way.source, "host": host, "port": port}
-    return refuse(gate, app, _NO_SOURCE.get(number, "source-missing"), facts)
+def _no_source(gate: Gate, process: Process, way: WayOut, number: int, host: str, port: int) -> Reply:
+    facts = {"app": process.app.name, "source": way.source, "host": host, "port": port}
+    return refuse(gate, process, _NO_SOURCE.get(number, "source-missing"), facts)
 
 
-def refuse(gate: Gate, app: App, code: str, facts: dict[str, Any]) -> Reply:
+def refuse(gate: Gate, process: Process, code: str, facts: dict[str, Any]) -> Reply:
     """Log that there is no way out, and return the refusal."""
-    gate.log.event("way-out-failed", reason=describe(code, facts)[0], **facts)
-    return refusal(code, **told(facts, app.settings.reasons))
+    note_failure(gate, process, code, facts)
+    return refusal(code, **told(facts, process.app.settings.reasons))

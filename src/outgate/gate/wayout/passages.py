@@ -268,7 +268,7 @@ class Passages:
         said = refusal(code, **told(facts, app.settings.reasons)) if code else {"errno": number}
         passage.failure = said
         if code:
-            gate.log.event("way-out-failed", lease=gate.lease_name(lease), reason=describe(code, facts)[0], **facts)
+            note_failure(gate, lease.process, code, facts, gate.lease_name(lease))
         gate.unwatch(lease)
         with contextlib.suppress(OSError):  # gone by itself
             cut.reset(lease.sock)
@@ -278,6 +278,13 @@ class Passages:
         gate.joined(lease, False)
         if lease.side is not None:
             gate.relaying.dial_failed(lease.side, said)
+
+
+def note_failure(gate: Gate, process: Process, code: str, facts: dict[str, Any], lease: str | None = None) -> None:
+    """Write into the log what has come of a way out."""
+    text = describe(code, facts)[0]
+    who = {"pid": process.pid, "uid": process.uid, "program": process.program}
+    gate.log.event("way-out-failed", lease=lease, reason=text, code=code, **who, **facts)
 
 
 def told(facts: dict[str, Any], reasons: str) -> dict[str, Any]:
