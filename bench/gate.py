@@ -3,8 +3,8 @@ in a scratch folder.
 
 Started by :mod:`bench.world` as ``python -m bench.gate PIDFD SOCKET PATH [booked] [lag] [door=PORT]``; prints a line
 when it is ready, and ends with the process behind the pidfd. Where it is ``booked`` it keeps a ledger, a state file and
-metrics; with ``lag`` it watches its loop, and prints on SIGUSR2 what it has seen since the last one; with ``door`` it has
-a SOCKS5 door there.
+metrics; with ``lag`` it watches its loop, and prints on SIGUSR2 what it has seen since the last one; with ``door`` it
+has a SOCKS5 door there.
 """
 
 import json
