@@ -15,6 +15,7 @@ from statistics import median
 from bench import decisions
 from bench.apart import in_a_namespace
 from bench.booking_cases import booked_opens, charging, metering, usage_of_a_million
+from bench.door_cases import opens_by_a_door
 from bench.gate import DENIED
 from bench.holding_cases import holding
 from bench.open_cases import cost_of_opens, opens, opens_on_one_core, opens_per_second, other_opens
@@ -108,6 +109,7 @@ CASES: tuple[Callable[[World], Iterator[Result]], ...] = (
     opens_on_one_core,
     opens_per_second,
     cost_of_opens,
+    opens_by_a_door,
     handshakes,
     requests,
     deciding,

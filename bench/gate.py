@@ -1,9 +1,10 @@
 """Be the gate that is measured: the development policy with one denied name, limits that no case reaches, and a log
 in a scratch folder.
 
-Started by :mod:`bench.world` as ``python -m bench.gate PIDFD SOCKET PATH [booked] [lag]``; prints a line when it is
-ready, and ends with the process behind the pidfd. Where it is ``booked`` it keeps a ledger, a state file and metrics;
-with ``lag`` it watches its loop, and prints on SIGUSR2 what it has seen since the last one.
+Started by :mod:`bench.world` as ``python -m bench.gate PIDFD SOCKET PATH [booked] [lag] [door=PORT]``; prints a line
+when it is ready, and ends with the process behind the pidfd. Where it is ``booked`` it keeps a ledger, a state file and
+metrics; with ``lag`` it watches its loop, and prints on SIGUSR2 what it has seen since the last one; with ``door`` it
+has a SOCKS5 door there.
 """
 
 import json
@@ -20,6 +21,7 @@ from outgate.gate import main as gate_main
 from outgate.gate.configuration import config
 from outgate.gate.configuration.ledgers import file_url
 from outgate.gate.configuration.settings import LedgerSettings
+from outgate.gate.configuration.tokens import digest
 from outgate.gate.server import Gate
 
 #: More than the largest case holds.
@@ -28,6 +30,8 @@ _OPEN_SOCKETS = 40_000
 _LOOK = 0.005
 #: Connects a minute: the default is checked as a program's would be, and lets all of them through.
 _CONNECTS = 10**9
+#: What its app is known by at a SOCKS5 door.
+TOKEN = "x" * 43
 #: What the case of refused look-ups asks for.
 DENIED = "denied.example"
 
@@ -63,6 +67,11 @@ def main(pidfd: int, socket_path: str, path: str, words: list[str]) -> int:
     apps = {name: replace(app, **own) for name, app in settings.apps.items()}
     gate = replace(settings.gate, socket=socket_path, socket_mode=0o600, log=socket_path + ".log", state="")
     settings = replace(settings, gate=gate, apps=MappingProxyType(apps))
+    for word in words:
+        if word.startswith("door="):
+            gate = replace(gate, socks=(f"127.0.0.1:{word.removeprefix('door=')}",))
+            apps = {name: replace(app, token=digest(TOKEN)) for name, app in apps.items()}
+            settings = replace(settings, gate=gate, apps=MappingProxyType(apps))
     if "booked" in words:
         folder = socket_path + ".state"
         os.mkdir(folder, 0o700)

@@ -39,6 +39,7 @@ class Peer(NamedTuple):
     :ivar port: where it listens; of one with fixed destinations a port for each port of theirs.
     :ivar client: the library that programs reach it with, if they need one.
     :ivar has_udp: whether it carries datagrams (UDP ASSOCIATE of RFC 1928).
+    :ivar login: name and password, where it wants them.
     :ivar pid: of the process, which leads a session; 0 where it is none of its own.
     """
 
@@ -48,11 +49,12 @@ class Peer(NamedTuple):
     client: str = ""
     has_udp: bool = False
     pid: int = 0
+    login: tuple[str, ...] = ()
 
     @property
     def route(self) -> list[Any]:
         """What :mod:`bench.programs.routes` opens connections by."""
-        return [self.protocol, self.port, self.client]
+        return [self.protocol, self.port, self.client, *self.login]
 
     @property
     def is_asked(self) -> bool:
@@ -216,7 +218,7 @@ def _started(
 ) -> tuple[Peer, Shown] | str:
     """Start one that ends with the stack, and return it and how it was run, or why it does not run."""
     is_fixed = kind.protocol == "fixed"
-    port = _free_ports(len(targets) if is_fixed else 1)
+    port = free_ports(len(targets) if is_fixed else 1)
     file = scratch / f"{kind.program}.conf"
     configuration = kind.configuration(port, scratch, targets) if kind.configuration is not None else ""
     file.write_text(configuration)
@@ -261,7 +263,7 @@ def _version(kind: _Kind, program: str) -> str:
     return "unknown"
 
 
-def _free_ports(count: int) -> int:
+def free_ports(count: int) -> int:
     """Return the first of so many ports in a row that are free."""
     while True:
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError, OverflowError):

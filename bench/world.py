@@ -179,11 +179,13 @@ class World:
         path: str = "direct",
         booked: bool = False,
         lag: bool = False,
+        door: int = 0,
         source: Path = _SOURCE,
     ) -> Iterator[Gate]:
         """Run a gate of its own for a while.
 
-        All its threads are on one core if one is named; it keeps books where it is booked, and watches its loop.
+        All its threads are on one core if one is named; it keeps books where it is booked, and watches its loop;
+        at a port that is named it has a SOCKS5 door.
 
         The code of gate and clients is what ``source`` has. In a session of its own, as ``outgate run`` starts it: the
         kernel shares processors out by session (autogroup).
@@ -191,6 +193,7 @@ class World:
         socket_path = f"{self.scratch}/{name}.sock"
         pidfd = os.pidfd_open(os.getpid())
         argv = [sys.executable, "-m", "bench.gate", str(pidfd), socket_path, path, *["booked"] * booked, *["lag"] * lag]
+        argv += [f"door={door}"] if door else []
         with pinned(0, core):  # for the child to inherit
             environ = {**native_environment(), "PYTHONPATH": str(source)}
             process = self._start(argv, cwd=ROOT, env=environ, pass_fds=(pidfd,), start_new_session=True)

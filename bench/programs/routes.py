@@ -9,7 +9,8 @@ from typing import Any, Callable, Dict, List, Optional
 
 #: Opens a connection to a host and a port.
 Opener = Callable[[str, int], socket.socket]
-#: A peer's protocol, its port, and the name of the library that speaks to it; ``None``: natively.
+#: A peer's protocol, its port, the name of the library that speaks to it, and a name and password where it wants them;
+#: ``None``: natively.
 Route = Optional[List[Any]]
 
 
@@ -20,24 +21,25 @@ def native(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _pysocks(protocol: str, proxy: int) -> Opener:
+def _pysocks(protocol: str, proxy: int, name: Optional[str] = None, password: Optional[str] = None) -> Opener:
     import socks
 
     kind = {"socks5": socks.SOCKS5, "http": socks.HTTP}[protocol]
 
     def open_by(host: str, port: int) -> socket.socket:
         sock = socks.socksocket()
-        sock.set_proxy(kind, "127.0.0.1", proxy)
+        sock.set_proxy(kind, "127.0.0.1", proxy, username=name, password=password)
         sock.connect((host, port))
         return sock
 
     return open_by
 
 
-def _python_socks(protocol: str, proxy: int) -> Opener:
+def _python_socks(protocol: str, proxy: int, name: str = "", password: str = "") -> Opener:
     from python_socks.sync import Proxy
 
-    made = Proxy.from_url(f"{protocol}://127.0.0.1:{proxy}")
+    login = f"{name}:{password}@" if name else ""
+    made = Proxy.from_url(f"{protocol}://{login}127.0.0.1:{proxy}")
     return lambda host, port: made.connect(dest_host=host, dest_port=port)
 
 
@@ -50,7 +52,7 @@ def opener(route: Route) -> Opener:
     """Return what opens connections that way."""
     if route is None or route[0] == "sandlock":  # which started this process
         return native
-    protocol, port, library = route
+    protocol, port, library, *login = route
     if protocol == "tethered":
         import tethered
 
@@ -58,7 +60,7 @@ def opener(route: Route) -> Opener:
         return native
     if protocol == "fixed":
         return _fixed(port)
-    return {"PySocks": _pysocks, "python-socks": _python_socks}[library](protocol, port)
+    return {"PySocks": _pysocks, "python-socks": _python_socks}[library](protocol, port, *login)
 
 
 def errors(route: Route) -> "tuple[type[Exception], ...]":

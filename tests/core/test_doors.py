@@ -67,7 +67,7 @@ def test_a_socks_handshake(address: bytes, host: str, command: int, what: str, p
     talk = SocksTalk()
     request = b"\x05" + bytes((command, 0)) + address + b"\x01\xbb"
     events = drive(talk, GREETING + LOGIN + request, piece)
-    assert events == [Login("blog", "token"), Wanted(what, host, 443)]
+    assert events == [Login("blog", "token"), Wanted(what, host, 443, {1: 4, 3: 0, 4: 6}[address[0]])]
     assert talk.out == b"\x05\x02\x01\x00"
     talk.feed(b"early")
     assert talk.rest == b"early"

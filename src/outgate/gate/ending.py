@@ -73,7 +73,10 @@ class Ending:
         closer = lease.process.app.closer
         if lease.side is not None:
             lease.side.relayed.close(how)
-        closer.put(lease.sock)
+        if lease.process.door:
+            lease.sock.close()  # here: nobody else has it, or has set it to linger
+        else:
+            closer.put(lease.sock)
         for waits in (closed, self._waiting.pop(lease.id, None)):
             if waits is not None:
                 self.when_closed(lease.process.app, waits)

@@ -22,6 +22,7 @@ _PASSWORD, _NO_METHOD = 2, 0xFF
 _CONNECT, _BIND, _ASSOCIATE = 1, 2, 3
 _IPV4, _NAME, _IPV6 = 1, 3, 4
 _LENGTH: Final = {_IPV4: 4, _IPV6: 16}
+_FAMILY: Final = {_IPV4: 4, _NAME: 0, _IPV6: 6}
 
 #: What a client of SOCKS4 is told: rejected, in its own protocol.
 _NOT_SOCKS4: Final = b"\x00\x5b" + bytes(6)
@@ -93,12 +94,12 @@ class SocksTalk(Talk):
         if found is None:
             return None
         host, port, end = found
-        command = self._take(end)[1]
+        kind, command = data[3], self._take(end)[1]
         self._step = self._wait
         if command == _CONNECT:
-            return Wanted(CONNECT, host, port)
+            return Wanted(CONNECT, host, port, _FAMILY[kind])
         if command == _ASSOCIATE:
-            return Wanted(UDP, host, port)
+            return Wanted(UDP, host, port, _FAMILY[kind])
         what = "BIND: sockets are outbound only" if command == _BIND else f"command {command}"
         raise Malformed(what, _reply(COMMAND_NOT_SUPPORTED))
 
@@ -141,8 +142,9 @@ def _packed(address: str, port: int) -> bytes:
 
     :param address: numeric; a scope is left out, since SOCKS5 has no room for one.
     """
-    packed = ipaddress.ip_address(address.partition("%")[0]).packed
-    return bytes((_IPV4 if len(packed) == 4 else _IPV6,)) + packed + port.to_bytes(2, "big")
+    if ":" not in address:
+        return bytes((_IPV4, *map(int, address.split(".")))) + port.to_bytes(2, "big")
+    return bytes((_IPV6,)) + ipaddress.IPv6Address(address.partition("%")[0]).packed + port.to_bytes(2, "big")
 
 
 def _reply(code: int, address: str = "0.0.0.0", port: int = 0) -> bytes:

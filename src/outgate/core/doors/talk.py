@@ -31,11 +31,13 @@ class Wanted(NamedTuple):
     """Somebody asks for a way to a destination; answer by :meth:`Talk.opened` or :meth:`Talk.failed`.
 
     :ivar what: :data:`CONNECT` or :data:`UDP`.
+    :ivar family: 4 or 6 where the host was given as the bytes of an address; 0 for a text, be it a name or a number.
     """
 
     what: str
     host: str
     port: int
+    family: int = 0
 
 
 class Refused(NamedTuple):

@@ -81,7 +81,7 @@ class Handshake:
         self._lease: Lease | None = None
         #: Set when a dial has ended, or the client has gone, or the time is up.
         self._told: asyncio.Event | None = None
-        self._how = ""
+        self._how: str | None = ""
         self._ignored = 0
         self.door = door
         self.sock = sock
@@ -221,7 +221,7 @@ class Handshake:
             elif wanted.what == UDP:
                 failure = self._associate(process, wanted)
             else:
-                failure = await self._connect(process, wanted.host, wanted.port)
+                failure = await self._connect(process, wanted)
         except Exception as e:
             gate.fault(e, wanted)
             failure = Failure(failures.GENERAL, 503, "proxy_internal_error", "a fault of the gate's own")
@@ -235,10 +235,10 @@ class Handshake:
         if self._send():
             self._leave()
 
-    async def _connect(self, process: Process, host: str, port: int) -> Failure | None:
+    async def _connect(self, process: Process, wanted: Wanted) -> Failure | None:
         """Resolve → decide → dial each address in turn, as ``create_connection`` does; ``None``: one has answered."""
-        gate = self._gate
-        known = numbers(host)
+        gate, host, port = self._gate, wanted.host, wanted.port
+        known = [host] if wanted.family else numbers(host)
         if known:
             targets = [(6 if ":" in each else 4, each, 0, 0) for each in known]
         else:
@@ -281,7 +281,7 @@ class Handshake:
                 return failure_of(refusal("gate-sockets", errno=e.errno), request.host), True
         side = lease.side
         assert side is not None
-        self._told, self._how = asyncio.Event(), ""
+        self._told, self._how = None, None
         side.told = self._wake
         reply = await ask(gate, process, wire.Connect(lease.id, *_address(request)), name)
         where = f"{name or request.host}:{request.port}"
@@ -289,22 +289,30 @@ class Handshake:
             return failure_of(reply, where), not issubclass(type(_built(reply)), PolicyDenied)
         if "errno" in reply:
             return failures.of_network(reply["errno"], f"{where}: {os.strerror(reply['errno'])}"), False
-        await self._told.wait()
+        how = await self._dial_ended()
         if self._state != _OPENING:
             return None, True
-        if self._how == "late":
+        if how == "late":
             self._end_lease()
             return failures.late(f"{where}: nobody has answered in time"), False
-        if self._how:
-            return failure_of(refusal("cut", by="the gate", why=self._how), where), True
+        if how:
+            return failure_of(refusal("cut", by="the gate", why=how), where), True
         number = side.errno or errno.ECONNREFUSED
         return failures.of_network(number, f"{where}: {os.strerror(number)}"), False
 
+    async def _dial_ended(self) -> str:
+        """Return how a dial has ended, as :meth:`_wake` was told."""
+        if self._how is None:
+            self._told = asyncio.Event()
+            await self._told.wait()
+        return self._how or ""
+
     def _wake(self, how: str) -> None:
         """Note that a dial has ended, and how: "" as its lease says, else what has ended it."""
-        if self._told is not None and not self._told.is_set():
+        if self._how is None:
             self._how = how
-            self._told.set()
+            if self._told is not None:
+                self._told.set()
 
     def _take(self, outside: native) -> bytes | None:
         """Say that it is connected, let go of the connection, and return what the client has sent already."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from _socket import IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_NODELAY
+from _socket import SO_LINGER, SOL_SOCKET
 from _socket import socket as native
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -77,8 +77,6 @@ class Bridge(Relayed):
 
     def _own(self) -> None:
         self._has_begun = True
-        with contextlib.suppress(OSError):  # it has gone: its events say so
-            self.inside.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         self._relays.watch(self.inside, self, OUTSIDE)
 
     def _dispose_inside(self, reset: bool) -> None:
@@ -87,4 +85,4 @@ class Bridge(Relayed):
         if reset or self.errno:
             with contextlib.suppress(OSError):
                 self.inside.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
-        self._dispose(self.inside)
+        self.inside.close()  # here: nobody else has it, or has set it to linger

@@ -168,21 +168,21 @@ class Relaying:
         gate = self._gate
         outside, cookie = births.make(family, gate.owner(process))
         lease = gate.registry.add(process, outside, cookie, family)
-        relayed = self.relays.bridge(client, take, lambda _, how: self._over(lease, how), process.app.closer.put)
+        relayed = self.relays.bridge(client, take, lambda _, how: self._over(lease, how), native.close)
         lease.side = Side(lease, relayed)
         relayed.limit = gate.quotas.limit(lease)
         return lease
 
     def restore(self, lease: Lease, inside: native, saved: RelayedState) -> None:
         """Go on with a relayed socket of the gate whose place this one takes."""
-        ended, dispose = lambda _, how: self._over(lease, how), lease.process.app.closer.put
         relayed: Relayed
         if saved.is_door:
-            relayed = self.relays.bridge(inside, None, ended, dispose)
+            relayed = self.relays.bridge(inside, None, lambda _, how: self._over(lease, how), native.close)
         else:
             if self._refuses_fds:
                 births.take_no_fds(inside)
-            relayed = self.relays.adopt(inside, ended, dispose)
+            dispose = lease.process.app.closer.put
+            relayed = self.relays.adopt(inside, lambda _, how: self._over(lease, how), dispose)
         side = lease.side = Side(lease, relayed)
         side.filled, side.errno, side.nagle = saved.filled, saved.errno, saved.nagle
         outside = lease.sock if saved.has_begun else None
