@@ -17,6 +17,7 @@ from bench.apart import in_a_namespace
 from bench.booking_cases import booked_opens, charging, metering, usage_of_a_million
 from bench.door_cases import opens_by_a_door
 from bench.gate import DENIED
+from bench.guarded_cases import guarded
 from bench.holding_cases import holding
 from bench.open_cases import cost_of_opens, opens, opens_on_one_core, opens_per_second, other_opens
 from bench.relay_cases import datagrams, relay_memory
@@ -125,6 +126,7 @@ CASES: tuple[Callable[[World], Iterator[Result]], ...] = (
     booked_opens,
     metering,
     usage_of_a_million,
+    guarded,
     in_a_namespace,
 )
 
@@ -133,5 +135,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "relay": ("throughput", "streams", "round_trip", "opens", "relay_memory"),
     "udp": ("datagrams",),
     "booking": ("charging", "booked_opens", "metering", "usage_of_a_million"),
+    "guard": ("guarded",),
     "sharing": ("passing_on", "parked_memory", "sweeps"),
 }

@@ -47,6 +47,13 @@ _TABLES: dict[str, tuple[str, ...]] = {
     ),
     "With 20 ms of delay": ("open, 20 ms away", "64-byte round trip, 20 ms away"),
     "UDP": ("UDP, one way", "UDP, there and back"),
+    "Under a guard, without a client": (
+        "guarded, socket()",
+        "guarded, connect",
+        "guarded, connect, 4 threads",
+        "guarded, opens per second, 8 processes",
+        "guarded, send 1 MiB",
+    ),
 }
 #: The files that :func:`pictures` makes of a whole record.
 PICTURES = (

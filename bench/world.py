@@ -22,9 +22,9 @@ from outgate.core.paths import SOCKET_VARIABLE
 from outgate.guard import launch
 
 ROOT = Path(__file__).resolve().parent.parent
-_SOURCE = ROOT / "src"
+SOURCE = ROOT / "src"
 _INJECTED = Path("outgate", "client", "autoload")
-_CLIENT = str(ROOT / "bench" / "programs" / "client.py")
+CLIENT = str(ROOT / "bench" / "programs" / "client.py")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 #: Seconds any one process may take; the slowest takes five.
 _LIMIT = 120.0
@@ -180,7 +180,7 @@ class World:
         booked: bool = False,
         lag: bool = False,
         door: int = 0,
-        source: Path = _SOURCE,
+        source: Path = SOURCE,
     ) -> Iterator[Gate]:
         """Run a gate of its own for a while.
 
@@ -206,7 +206,7 @@ class World:
 
     def _client(self, case: str, way: Way, parameters: dict[str, Any]) -> subprocess.Popen[str]:
         environ = way.environment if isinstance(way, Gate) else native_environment()
-        argv = [sys.executable, _CLIENT]
+        argv = [sys.executable, CLIENT]
         if isinstance(way, peers.Peer):
             parameters = {**parameters, "peer": way.route}
             if way.protocol == "sandlock":

@@ -306,6 +306,8 @@ _CASES = {
 #: The cases that return their figures.
 _RETURNING = {
     "open": opening.opens,
+    "births": opening.births,
+    "connects": opening.connects,
     "open_polled": opening.polled_opens,
     "open_refused": opening.refused_opens,
     "cost": opening.cost,

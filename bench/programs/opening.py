@@ -14,6 +14,8 @@ from routes import Opener, Route, errors, opener
 #: Opens before the first that counts.
 WARM_UP = 50
 _HOST = "127.0.0.1"
+#: Sockets that are held at a time where only their making is measured.
+_BATCH = 50
 
 Figures = Dict[str, Any]
 
@@ -44,6 +46,42 @@ def _destinations(host: str, ports: List[int]) -> "Iterator[tuple[str, int]]":
     if "*" not in host:
         return ((host, port) for port in every)
     return ((host.replace("*", f"{os.getpid()}-{number}"), port) for number, port in enumerate(every))
+
+
+def births(count: int) -> Figures:
+    """Make sockets, some at a time, and close them. Returns the times of each socket() in us."""
+    clock = time.perf_counter_ns
+    times = []
+    for _ in range(0, WARM_UP + count, _BATCH):
+        made = []
+        for _ in range(_BATCH):
+            begun = clock()
+            made.append(socket.socket())
+            times.append((clock() - begun) / 1000)
+        for sock in made:
+            sock.close()
+    return {"times": times[WARM_UP:]}
+
+
+def connects(ports: List[int], count: int, threads: int) -> Figures:
+    """Connect and close one after the other in each of so many threads. Returns the times of each connect() in us."""
+    clock = time.perf_counter_ns
+    taken: List[List[float]] = [[] for _ in range(threads)]
+
+    def run(at: int) -> None:
+        times = taken[at]
+        for port in itertools.islice(itertools.cycle(ports), at, at + WARM_UP + count):
+            with socket.socket() as sock:
+                begun = clock()
+                sock.connect((_HOST, port))
+                times.append((clock() - begun) / 1000)
+
+    running = [threading.Thread(target=run, args=(at,)) for at in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return {"times": [each for times in taken for each in times[WARM_UP:]]}
 
 
 def polled_opens(ports: List[int], count: int) -> Figures:

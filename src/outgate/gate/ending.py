@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 
 #: Seconds between looks at sockets that others hold: they may close without ending, and nobody tells us.
 LOOK_AGAIN = 1.0
+#: Seconds that a look for which nobody waits is put off, so that it is one for all that is closed in a row; and what
+#: share of the time such looks may take, as long as none is put off for longer: each goes through all processes of the
+#: host, and in the meantime what is closed is open here.
+_SOON, _SHARE, _LATEST = 0.001, 0.1, 0.1
 #: How many sockets are remembered that were taken from programs.
 REMEMBERED = 10_000
 _NOT_TAKEN: tuple[str, int, Reply] = ("", 0, {})
@@ -54,6 +58,9 @@ class Ending:
         self._began = 0.0
         self._again = False
         self._timer: asyncio.TimerHandle | None = None
+        self._soon: asyncio.TimerHandle | None = None
+        #: Until when another look would take too much of the time.
+        self._rest = 0.0
 
     def end(self, lease: Lease, how: str, closed: Callable[[], None] | None = None) -> None:
         """End a lease that nobody else holds: read its meter, log it, close it on the closer thread of its app.
@@ -173,6 +180,19 @@ class Ending:
             self._held.setdefault(lease.id, lease)
             if known is not None:
                 self._wait(lease, known)
+        if known is not None:
+            self.look_now()
+        else:
+            self._look_soon()
+
+    def _look_soon(self) -> None:
+        """Look when some more may have come together: nobody waits for it."""
+        if self._soon is None and self._held:
+            pause = max(_SOON, self._rest - time.monotonic())
+            self._soon = self._gate.loop.call_later(pause, self._on_soon)
+
+    def _on_soon(self) -> None:
+        self._soon = None
         self.look_now()
 
     def taken_back(self, process: Process) -> None:
@@ -226,10 +246,15 @@ class Ending:
             self._gate.loop.call_soon(self._sift, leases, found, pids)
             return
         self._looking = False
+        now = time.monotonic()
+        self._rest = now + min((now - self._began) / _SHARE, _LATEST)
         self._watch(pids)
         if self._again:
             self._again = False
-            self.look_now()
+            if self._waiting:
+                self.look_now()
+            else:
+                self._look_soon()
         elif self._held and self._timer is None:
             self._timer = self._gate.loop.call_later(LOOK_AGAIN, self._on_timer)
 
@@ -272,8 +297,9 @@ class Ending:
 
     def stop(self) -> None:
         """End everything that is held: the gate goes, and the kernel keeps what programs still have."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._soon):
+            if timer is not None:
+                timer.cancel()
         for pid in list(self._pidfds):
             self._unwatch(pid)
         self._held.clear()

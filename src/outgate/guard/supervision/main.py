@@ -20,12 +20,13 @@ from outgate.guard.supervision.network import Network
 from outgate.guard.supervision.notify import Gone, Listener
 from outgate.guard.supervision.tcp import Tcp
 from outgate.guard.supervision.tree import Tree
+from outgate.guard.supervision.turns import Turns
 from outgate.guard.supervision.udp import Udp
 from outgate.guard.supervision.unixsockets import UnixSockets
 from outgate.guard.supervision.waiting import Waiting
 
-#: Threads that answer calls at first, and at most: the gate may take its time over an answer.
-_FEW, _MANY = 2, 32
+#: Threads that answer calls at first.
+_FEW = 2
 
 
 class Files(NamedTuple):
@@ -57,51 +58,43 @@ class Guard:
         self._listener = Listener(files.listener)
         self._listener.wake_in_step()
         self._loop = Loop()
-        tree = Tree(self._loop, path)
+        self._turns = Turns(self._start_thread)
+        tree = Tree(self._loop, path, self._turns.give_up)
         closes = Closes(self._loop)
-        tcp = Tcp(self._listener, tree, Waiting(self._loop, self._listener), closes)
+        tcp = Tcp(self._listener, tree, Waiting(self._loop, self._listener), closes, self._turns.give_up)
         udp = None
         if files.ends:
             ends, servers = ([native(fileno=fd) for fd in fds] for fds in (files.ends, files.servers))
             udp = Udp(self._loop, tree, Network(files.process, files.network), ends, servers)
         arch = syscalls.ARCHS[os.uname().machine]
-        self._answers = Answers(arch, self._listener, tasks.Threads(), tree, tcp, udp, UnixSockets((path, *paths)))
-        self._idle = self._count = 0
-        self._lock = threading.Lock()
+        unix = UnixSockets((path, *paths), self._turns.give_up)
+        self._answers = Answers(arch, self._listener, tasks.Threads(), tree, tcp, udp, unix)
         self._has_ended = False
 
     def run(self) -> None:
         """Answer until nobody has the filter any more."""
         self._loop.watch(self._listener.fd, 0, self._ended)
         for _ in range(_FEW):
-            self._start_thread()
+            self._turns.add()
         self._loop.run(lambda: not self._has_ended)
 
     def _ended(self) -> None:
         self._has_ended = True
 
     def _start_thread(self) -> None:
-        self._count += 1
         threading.Thread(target=self._answer_calls, daemon=True).start()
 
     def _answer_calls(self) -> None:
         while True:
-            with self._lock:
-                self._idle += 1
+            self._turns.take()
             try:
                 call = self._listener.receive()
             except Gone:
                 if self._listener.has_ended():
-                    return
-                call = None
-            except OSError:  # nobody has the filter any more
-                return
-            with self._lock:
-                self._idle -= 1
-                if not self._idle and self._count < _MANY:
-                    self._start_thread()
-            if call is None:
+                    break
                 continue
+            except OSError:  # nobody has the filter any more
+                break
             try:
                 self._answers.answer(call)
             except Exception:  # a fault of ours: the program hears of it, and the other calls are answered

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from outgate import errors
@@ -58,15 +59,25 @@ class Member:
     :param parents: tokens of those it descends from, the next first.
     :param program: its name.
     :param labels: what its bytes are booked under.
+    :param waits: called before we wait for the gate.
     """
 
-    def __init__(self, path: str, process: int, parents: tuple[str, ...], program: str, labels: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        process: int,
+        parents: tuple[str, ...],
+        program: str,
+        labels: str,
+        waits: Callable[[], None],
+    ) -> None:
         self.process = process
         self.token = os.urandom(16).hex()
         self.parents = parents[:8]
         self._path = path
         self._program = program
         self._labels = labels
+        self._waits = waits
         self._anchor: Channel | None = None
         self._free: list[Channel] = []
         self._pools: dict[int, list[Born]] = {4: [], 6: []}
@@ -88,6 +99,7 @@ class Member:
         for _ in range(2):  # what a gate has left behind that ended, and one that is there
             try:
                 channel = self._post(message)
+                self._waits()
                 try:
                     if op == messages.NEW:
                         channel.wait(op)

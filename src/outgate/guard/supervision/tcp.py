@@ -17,6 +17,7 @@ import sys
 import time
 from _socket import AF_INET, AF_INET6, IPPROTO_TCP, SOL_SOCKET, inet_ntop
 from _socket import socket as native
+from collections.abc import Callable
 from typing import Any
 
 from outgate.core.formats import messages
@@ -55,13 +56,19 @@ class Held:
 
 
 class Tcp:
-    """The TCP sockets of one tree."""
+    """The TCP sockets of one tree.
 
-    def __init__(self, listener: Listener, tree: Tree, waiting: Waiting, closes: Closes) -> None:
+    :param waits: called before we wait for the far end.
+    """
+
+    def __init__(
+        self, listener: Listener, tree: Tree, waiting: Waiting, closes: Closes, waits: Callable[[], None]
+    ) -> None:
         self._listener = listener
         self._tree = tree
         self._waiting = waiting
         self._closes = closes
+        self._waits = waits
         self._held: dict[int, Held] = {}
 
     # --- birth --------------------------------------------------------------------------------------------------------
@@ -138,7 +145,10 @@ class Tcp:
 
     def _await(self, call: Call, sock: native, held: Held | None) -> int | None:
         """Say how a dial has ended; of a blocking socket when it has."""
-        if _is_nonblocking(sock) or _state(sock) not in _HANDSHAKE or _is_writable(sock, _SOON):
+        if _is_nonblocking(sock) or _state(sock) not in _HANDSHAKE:
+            return self._ended(sock, held)
+        self._waits()
+        if _is_writable(sock, _SOON):
             return self._ended(sock, held)
         seconds, micros = _TIMEVAL.unpack(sock.getsockopt(SOL_SOCKET, _SO_SNDTIMEO, _TIMEVAL.size))
         limit = seconds + micros / 1e6

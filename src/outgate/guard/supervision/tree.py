@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from outgate.core import paths
 from outgate.core.formats import messages
@@ -20,11 +20,13 @@ class Tree:
     """The processes that have asked for a socket, as members of the gate's.
 
     :param path: of the gate's socket.
+    :param waits: called before somebody waits for the gate.
     """
 
-    def __init__(self, loop: Loop, path: str) -> None:
+    def __init__(self, loop: Loop, path: str, waits: Callable[[], None]) -> None:
         self._loop = loop
         self._path = path
+        self._waits = waits
         self._members: dict[int, Member] = {}
         self._lock = threading.Lock()
 
@@ -38,7 +40,7 @@ class Tree:
             if known is not None and not known.has_ended:
                 return known
             pidfd = os.pidfd_open(process)
-            made = Member(self._path, process, self._tokens(process), _name(process), _labels(process))
+            made = Member(self._path, process, self._tokens(process), _name(process), _labels(process), self._waits)
             self._members[process] = made
         self._loop.watch(pidfd, select.EPOLLIN, lambda: self._ended(made, pidfd))
         return made

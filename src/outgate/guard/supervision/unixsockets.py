@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from _socket import socket as native
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from outgate.core.guard import sockaddr
 
@@ -23,13 +23,16 @@ class UnixSockets:
     """The paths that may be connected to.
 
     :param paths: absolute ones; each is whatever file is there when somebody connects.
+    :param waits: called before we wait for whoever listens, as long as that one likes (unix(7)).
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
+    def __init__(self, paths: Sequence[str], waits: Callable[[], None]) -> None:
         self._paths = tuple(paths)
+        self._waits = waits
 
     def connect(self, thread: int, sock: native, address: sockaddr.Unix) -> int:
         """Connect, and return the answer."""
+        self._waits()
         if address.abstract is not None:
             return -sock.connect_ex(b"\0" + address.abstract)
         root = f"/proc/{thread}/root" if address.path.startswith(b"/") else f"/proc/{thread}/cwd/"
