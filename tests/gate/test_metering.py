@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from types import SimpleNamespace
 from typing import Any
@@ -10,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outgate.gate import sweep
 from outgate.gate.kernel import meter
 from outgate.gate.metering.meters import Meters
-from outgate.testing.running import RunningGate
+from outgate.testing.running import RunningGate, ThreadGate
 from support import peers
+from support.raw import RawChannel
 
 SENDS_AND_WAITS = """
 import socket, sys
@@ -132,3 +135,56 @@ def test_a_quick_reading_is_the_whole_ones() -> None:
             assert peer.recv(1) == b""
             assert meter.read(sock).state == meter.CLOSE
             assert meter.passing(sock) is None
+
+
+def test_a_socket_that_has_just_sent_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep passes over what the last two rounds have seen send, and over nothing else: what comes says nothing."""
+    looked: list[set[int]] = []
+
+    def find_unheld(opener: dict[int, int]) -> set[int]:
+        looked.append(set(opener))
+        return set()
+
+    monkeypatch.setattr(sweep, "find_unheld", find_unheld)
+    with (
+        ThreadGate() as running,
+        peers.echo() as peer,
+        RawChannel(running.socket) as channel,
+        contextlib.ExitStack() as stack,
+    ):
+        gate = running.gate
+        running.call(gate._rounds.stop)
+        running.call(gate._sweep.stop)
+
+        def read() -> None:
+            gate._rounds.begin()
+            gate._rounds.stop()  # no round but these
+
+        socks: list[tuple[int, socket.socket]] = []
+        for _ in range(3):
+            ((id, sock),) = channel.new()
+            stack.enter_context(sock)
+            assert "lease" in channel.connect(id, peer.address)
+            channel.ask("harvest", sock=id)
+            sock.connect(peer.address)
+            socks.append((gate.registry.leases[id].inode, sock))
+        (sends, one), (receives, other), (rests, _) = socks
+        other.sendall(b"x")
+        other.recv(1, socket.MSG_PEEK)  # its answer is here, and is not taken
+
+        def look(rounds: int) -> set[int]:
+            for _ in range(rounds):
+                running.call(read)
+            before = len(looked)
+            running.call(gate._sweep.begin)
+            while len(looked) == before:
+                running.stats()
+            return looked[-1]
+
+        assert look(3) >= {sends, receives, rests}, "what has sent has done so before the last round but one"
+        one.sendall(b"y")
+        one.recv(1)
+        assert look(1) & {sends, receives, rests} == {receives, rests}
+        assert look(1) & {sends, receives, rests} == {receives, rests}
+        assert look(1) >= {sends, receives, rests}
+        assert running.faults == []

@@ -166,6 +166,7 @@ class Lease:
         "passage",
         "process",
         "renewed",
+        "sent_at",
         "side",
         "sock",
         "state",
@@ -186,6 +187,8 @@ class Lease:
         self.number = 0
         #: Bytes of this connection that have been counted (:mod:`outgate.gate.metering`).
         self.noted_sent = self.noted_received = 0
+        #: When its meter was last found to have gone up by what was sent on the direct path (monotonic seconds).
+        self.sent_at = 0.0
         #: When it was last in use as far as is known (monotonic seconds), where what is idle is always taken.
         self.renewed = 0.0
         #: Whether the quotas have counted it as a socket that is put to use.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -119,7 +119,7 @@ class Store:
         self._gate = self._run = 0
         self._accounts: dict[Account, int] = {}
         self._new: list[Account] = []
-        self._texts: dict[tuple[str, bool], tuple[str, list[str] | None]] = {}
+        self._texts: dict[tuple[str, bool], tuple[str, bool]] = {}
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -251,18 +251,22 @@ class Store:
     def _is_over(self) -> Fenced:
         return Fenced(f"run {self._run_name} of gate {self._name} is over")
 
-    def _upsert(self, connection: Connection, table: Table, rows: list[dict[str, Any]], *, add: bool) -> None:
-        """Insert rows; to those that are there already add the counts, or put them in their place."""
+    def _upsert(self, connection: Connection, table: Table, rows: Sequence[tuple[int, ...]], *, add: bool) -> None:
+        """Insert rows; to those that are there already add the counts, or put them in their place.
+
+        :param rows: in the order of the table's columns.
+        """
         if not rows:
             return
         # The statement is handed to the driver as text: SQLAlchemy's way with each row costs twice what the row does.
-        text, order = self._upsert_text(table, add)
-        parameters: list[Any] = rows if order is None else [tuple(map(row.__getitem__, order)) for row in rows]
+        text, by_name = self._upsert_text(table, add)
+        names = table.columns.keys()
+        parameters: Sequence[Any] = [dict(zip(names, row, strict=True)) for row in rows] if by_name else rows
         for place in range(0, len(rows), _CHUNK):
             connection.exec_driver_sql(text, parameters[place : place + _CHUNK])
 
-    def _upsert_text(self, table: Table, add: bool) -> tuple[str, list[str] | None]:
-        """Return the statement, and the order of its parameters; ``None`` where they go by name."""
+    def _upsert_text(self, table: Table, add: bool) -> tuple[str, bool]:
+        """Return the statement, and whether its parameters go by name; else they are the columns in their order."""
         found = self._texts.get((table.name, add))
         if found is None:
             statement = self._dialect.insert(table)
@@ -270,7 +274,8 @@ class Store:
             values = {name: table.c[name] + new[name] if add else new[name] for name in _COUNTS}
             statement = statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=values)
             compiled = statement.compile(dialect=self._engine.dialect)
-            found = self._texts[table.name, add] = str(compiled), compiled.positiontup
+            assert compiled.positiontup in (None, table.columns.keys()), "nothing but the row is a parameter"
+            found = self._texts[table.name, add] = str(compiled), compiled.positiontup is None
         return found
 
     def _draft(self, connection: Connection, batch: Batch, sealed: int) -> None:
@@ -282,10 +287,7 @@ class Store:
                 place = (max(start, sealed), ids[account])
                 before = added.get(place)
                 added[place] = counts if before is None else [a + b for a, b in zip(before, counts, strict=True)]
-        rows = [
-            {"gate": self._gate, "start": start, "account": account, **dict(zip(_COUNTS, counts, strict=True))}
-            for (start, account), counts in added.items()
-        ]
+        rows = [(self._gate, *place, *counts) for place, counts in added.items()]
         self._upsert(connection, DRAFTS, rows, add=True)
 
     def _ids(self, connection: Connection, accounts: set[Account]) -> dict[Account, int]:
@@ -307,10 +309,7 @@ class Store:
 
     def _remember(self, connection: Connection, open: dict[Key, Totals]) -> None:
         gate = self._gate
-        rows = [
-            {"gate": gate, "id": id, "dial": dial, "sent": a, "received": b, "wire_sent": c, "wire_received": d}
-            for (id, dial), (a, b, c, d) in open.items()
-        ]
+        rows = [(gate, *key, *totals) for key, totals in open.items()]  # all that is busy, every few seconds
         self._upsert(connection, BASELINES, rows, add=False)
 
     def _forget(self, connection: Connection, keys: Iterable[Key]) -> None:
@@ -353,8 +352,7 @@ class Store:
             .group_by(begin, DRAFTS.c.account)
             .order_by(begin, DRAFTS.c.account)
         )
-        names = ("start", "account", *_COUNTS)
-        self._upsert(connection, table, [dict(zip(names, map(int, row), strict=True)) for row in rows], add=True)
+        self._upsert(connection, table, [tuple(map(int, row)) for row in rows], add=True)
 
 
 def _key(text: str) -> Key:

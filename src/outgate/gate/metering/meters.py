@@ -6,6 +6,7 @@ time goes to the counts of its app, so that each byte is counted once, whoever r
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Union
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Meters:
 
     :ivar listeners: told of each growth, in order, on the loop; at most one of its two numbers is 0. A UDP socket comes
         alone.
+    :ivar since: when the last round of readings but one began (monotonic seconds); each socket was read since.
     """
 
     def __init__(self, tampered: Callable[[Metered, int, int], object]) -> None:
@@ -36,7 +38,12 @@ class Meters:
             socket zeroes the kernel's (tcp_disconnect()). The gate's own calls read before.
         """
         self.listeners: list[Listener] = []
+        self.since = self._began = time.monotonic()
         self._tampered = tampered
+
+    def begin_round(self) -> None:
+        """Note that every socket is read once more, from now on."""
+        self.since, self._began = self._began, time.monotonic()
 
     def note(self, item: Metered, sent: int, received: int) -> None:
         """Take the counters of a socket as they stand now.

@@ -35,13 +35,14 @@ class Rounds:
         """Read every meter, now."""
         gate = self._gate
         self._timer.cancel()
+        gate.meters.begin_round()
         self._go_on(chain(tuple(gate.registry.leases.values()), tuple(gate.udp.sockets.values())))
 
     def _go_on(self, items: Iterator[Union[Lease, Datagrams]]) -> None:
         meters, loop = self._gate.meters, self._gate.loop
         until = time.perf_counter() + BUDGET
         while slice_ := tuple(islice(items, SLICE)):
-            meters.note_all(_readings(slice_))
+            meters.note_all(_readings(slice_, time.monotonic()))
             for item in slice_:
                 if not isinstance(item, Lease):
                     meters.note_datagrams(item)
@@ -55,20 +56,31 @@ class Rounds:
         self._timer.cancel()
 
 
-def _readings(items: Iterable[Union[Lease, Datagrams]]) -> Iterator[tuple[Lease, int, int]]:
-    """Give the bytes sent and received of TCP sockets, but of those that have nothing to count, or were counted."""
+def _readings(items: Iterable[Union[Lease, Datagrams]], now: float) -> list[tuple[Lease, int, int]]:
+    """Return the bytes sent and received of the TCP sockets whose counters have moved; note which have sent just now.
+
+    :param now: monotonic seconds.
+    """
+    found: list[tuple[Lease, int, int]] = []
     passing, is_open = meter.passing, life.OPEN
     for item in items:
         if not isinstance(item, Lease) or item.state != is_open or item.decision is None:
             continue
         side = item.side
         if side is not None:
-            yield item, side.relayed.sent, side.relayed.received
+            found.append((item, side.relayed.sent, side.relayed.received))
             continue
         try:
             # In state CLOSE it was taken apart, by the network or by somebody: what was lost its last reading says.
             counts = passing(item.sock)
         except OSError:  # its own end will say
             continue
-        if counts is not None:
-            yield item, counts[0] - item.before[0], counts[1] - item.before[1]
+        if counts is None:
+            continue
+        sent, received = counts[0] - item.before[0], counts[1] - item.before[1]
+        if sent > item.noted_sent:
+            item.sent_at = now
+        elif sent == item.noted_sent and received == item.noted_received:
+            continue
+        found.append((item, sent, received))
+    return found
