@@ -16,7 +16,9 @@ import pytest
 from outgate.testing.running import PATIENCE
 from support.namespaces import Namespace, ip
 from support.servers import inn
-from support.world import DOMAIN, Finished, World
+from support.world import DOMAIN, World
+
+Finished = subprocess.CompletedProcess[str]
 
 pytestmark = [
     pytest.mark.integration,
