@@ -44,6 +44,7 @@ useoverchan: false
 groupbaseexpiry: true
 doinnwatch: false
 pgpverify: false
+nnrpdloadlimit: 0
 """
 
 _FILES = {
