@@ -52,6 +52,12 @@ programs: $(LIBRARIES) ## whole programs as users start them, other Pythons, slo
 integration: $(LIBRARIES) ## real servers in namespaces (root, Debian packages)
 	$(PYTEST) -m 'integration and not full' --numprocesses 4 --dist loadfile
 
+.PHONY: attacks
+attacks: $(LIBRARIES) ## try every attack on a guard, and write what came of it into docs (root, Debian packages)
+	OUTGATE_REQUIRE_INTEGRATION=1 OUTGATE_RECORD_ATTACKS=1 $(PYTEST) $(wildcard $(addprefix tests/integration/test_,\
+		guard_attacks.py guard_races.py guard.py guard_names.py seal.py sandboxes.py))
+	$(BIN)/python docs/generate.py --write
+
 .PHONY: cpython
 cpython: $(READY) ## CPython's own tests through a gate, on 3.11 to 3.13, into docs/data (no root, minutes)
 	@for python in $$($(BIN)/python tests/support/pythons.py 3.11 3.12 3.13); do \

@@ -460,6 +460,11 @@ def profile_page() -> str:
     return _beside("profiles").page(_table)
 
 
+def attacks_page() -> str:
+    """Return docs/attacks.md, which a module beside this one makes."""
+    return _beside("attacks").page(_table)
+
+
 def seed_page() -> str:
     """Return docs/seed.md, which a module beside this one makes."""
     return _beside("seed").page(_table)
@@ -497,6 +502,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "docs/lease.md": lease_page,
     "docs/metrics.md": metrics_page,
     "docs/profile.md": profile_page,
+    "docs/attacks.md": attacks_page,
     "docs/seed.md": seed_page,
     "etc/outgate.sample.toml": sample,
 }

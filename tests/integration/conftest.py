@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from support import attacks
 from support import corp as company
 from support.corp import Corp
 from support.lab import Lab
@@ -71,3 +72,10 @@ def _make_lab(_make_world: Callable[[], World]) -> Callable[[], Lab]:
 def lab(world: World, _make_lab: Callable[[], Lab]) -> Lab:
     """The world with the servers that libraries are tried with, each of which starts when it is first asked for."""
     return _make_lab()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Write down how a test that is an attack ended, where that is asked for."""
+    if report.when == "call" and not report.skipped:
+        path, _, name = report.nodeid.partition("::")
+        attacks.record_test(path.rpartition("/")[2], name.partition("[")[0], report.passed)

@@ -7,22 +7,28 @@ one on an abstract name of the host, and a sniffer that sees every packet.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import platform
 import re
 import socket
 import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from support import guarded
+from outgate.gate.seal import cgroup
+from support import attacks, guarded
 from support.fenced import PROGRAMS, SECRET
 from support.world import NEAR4, PRIVATE4, PRIVATE6, TRAP_PORT, WWW, World
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.timeout(120),  # the first test of a level tries all of them
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the attacks know the calls of x86_64"),
 ]
 
@@ -34,47 +40,17 @@ _AT_ONCE = 8
 #: Nobody answers there: a dial stays in progress.
 _SILENT = "93.184.215.99"
 
-#: Attack → what came of it.
-STOPPED = {
-    "io uring": "ENOSYS",
-    "numbers of the future": "ENOSYS",
-    "numbers of x32": "ENOSYS",
-    "calls of i386": "SIGSYS",
-    "threads with files of their own": "EINVAL ENOSYS",
-    "a filter of its own": "EBUSY EACCES",
-    "other kinds of sockets": "EPROTONOSUPPORT EAFNOSUPPORT",
-    "a domain with high bits": "EACCES",
-    "kernel interfaces": "EPERM",
-    "connect to what is denied": "EACCES",
-    "addresses in addresses": "EACCES",
-    "disconnect and connect anew": "EACCES where it was EISCONN",
-    "shut down and connect anew": "done ENETUNREACH EACCES",
-    "fast open": "ENOTSUP ENOPROTOOPT",
-    "a name to a tcp socket": "EPIPE done",
-    "datagrams": "EACCES",
-    "datagrams with a route": "ENOPROTOOPT",
-    "options that route": "ENOPROTOOPT",
-    "listen for others": "EACCES",
-    "daemons by path": "ECONNREFUSED",
-    "a path that changes": "ECONNREFUSED",
-    "the gate by its own channel": "no-app",
-    "a socket of the gates by its channel": "EACCES ENOTSUP",
-    "abstract names of the host": "ECONNREFUSED",
-    "unix datagrams": "EPROTONOSUPPORT",
-    "a path for helpers outside": "EACCES",
-    "the networks of a socket": "ENOTTY",
-    "words for the terminal": "EPERM",
-    "memory of others": "EACCES EPERM",
-    "files and networks of others": "EACCES EPERM",
-    "end the guard": "EPERM",
-    "namespaces within": "EAFNOSUPPORT EACCES",
-    "a tree of programs": "curl 7",
-    "an address that changes": "EACCES done",
-    "a file that changes": "refused",
-    "a socket by another process": "EACCES done",
-    "signals all the time": "some",
-    "rubbish": "EACCES",
-}
+_CONFIGURATION = """\
+version = 1
+[gate]
+socket = "{folder}/gate.sock"
+log = "{folder}/decisions.jsonl"
+state = "{folder}/state"
+seal = "require"
+[apps.guest]
+uid = [{uid}]
+billing = true
+"""
 
 
 @contextlib.contextmanager
@@ -96,19 +72,45 @@ def _daemons(world: World) -> Iterator[tuple[list[socket.socket], dict[str, str]
             os.unlink(path)
 
 
-@pytest.fixture(scope="module")
-def try_all(_make_world: Callable[[], World]) -> Callable[[], dict[str, str]]:
-    """Try every attack once, in one guard, and hold that nothing secret was reached."""
-    found: dict[str, str] = {}
+@contextlib.contextmanager
+def _at(world: World, level: str) -> Iterator[tuple[str, ...]]:
+    """Give the options that guard a program at a level: with a gate of its own, or one of root's that seals."""
+    if level == attacks.WITHOUT:
+        with guarded.log_of(world) as log:
+            yield ("--guard", "--log", str(log))
+        return
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=world.folder))
+        os.chmod(folder, 0o755)
+        stack.callback(cgroup.forget, f"{folder}/gate.sock")
+        config = Path(folder, "outgate.toml")
+        config.write_text(_CONFIGURATION.format(folder=folder, uid=guarded.GUEST))
+        words = (sys.executable, "-m", "outgate", "serve", "--config", str(config))
+        gate = stack.enter_context(
+            subprocess.Popen(
+                world.near.command(*words), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                env=world.environ(),
+            )
+        )  # fmt: skip
+        stack.callback(gate.terminate)
+        assert gate.stderr is not None
+        said = gate.stderr.readline()
+        assert "ready" in said, said + gate.stderr.read()
+        yield ("--guard", "--socket", f"{folder}/gate.sock")
 
-    def attack() -> dict[str, str]:
-        if found:
-            return found
+
+@pytest.fixture(scope="module")
+def try_all(_make_world: Callable[[], World]) -> Callable[[str], dict[str, str]]:
+    """Try every attack once at a level, and hold that nothing secret was reached."""
+
+    @functools.cache
+    def attack(level: str) -> dict[str, str]:
+        found: dict[str, str] = {}
         world = _make_world()
         neighbour = subprocess.Popen([*guarded.AS_GUEST, "sleep", "600"])
         try:
             with (
-                guarded.log_of(world) as log,
+                _at(world, level) as options,
                 _daemons(world) as (listeners, where),
                 world.watch() as watch,
                 world.watch_loopback() as inner,
@@ -118,9 +120,11 @@ def try_all(_make_world: Callable[[], World]) -> Callable[[], dict[str, str]]:
                     **{"silent": _SILENT, "port": TRAP_PORT, "neighbour": neighbour.pid},
                     **{"rounds": _ROUNDS, **where},
                 }
-                for start in range(0, len(STOPPED), _AT_ONCE):
-                    names = list(STOPPED)[start : start + _AT_ONCE]
-                    done = guarded.run(world, log, guarded.python(), "-IS", _SCRIPT, json.dumps(places), *names)
+                names = list(attacks.ATTACKS)
+                for start in range(0, len(names), _AT_ONCE):
+                    words = (guarded.python(), "-IS", _SCRIPT, json.dumps(places), *names[start : start + _AT_ONCE])
+                    run = (*guarded.AS_GUEST, guarded.python(), "-m", "outgate", "run", *options, "--", *words)
+                    done = world.run(*run, environ=guarded.environ())
                     assert done.returncode == 0, done.stderr
                     found.update(json.loads(done.stdout))
                 assert watch.to(*SECRET) == []
@@ -131,15 +135,18 @@ def try_all(_make_world: Callable[[], World]) -> Callable[[], dict[str, str]]:
         finally:
             neighbour.kill()
             neighbour.wait()
+        world.near.wait_empty()
+        attacks.record(level, found)
         return found
 
     return attack
 
 
-@pytest.mark.parametrize("name", STOPPED)
-def test_an_attack_is_stopped(world: World, try_all: Callable[[], dict[str, str]], name: str) -> None:
-    """It reaches nothing, and fails with the errno that is stated for it."""
-    assert try_all()[name] == STOPPED[name]
+@pytest.mark.parametrize("level", attacks.LEVELS)
+@pytest.mark.parametrize("name", attacks.ATTACKS)
+def test_an_attack_is_stopped(world: World, try_all: Callable[[str], dict[str, str]], name: str, level: str) -> None:
+    """It reaches nothing, and fails with the errno that is stated for it, whether the gate seals its sockets or not."""
+    assert try_all(level)[name] == attacks.ATTACKS[name].expected(level)
 
 
 def test_every_attack_is_stated() -> None:
@@ -147,4 +154,4 @@ def test_every_attack_is_stated() -> None:
     tried = re.findall(
         r"^@attack\ndef (\w+)", (PROGRAMS / "guard_attacks.py").read_text(encoding="utf-8"), re.MULTILINE
     )
-    assert {name.replace("_", " ") for name in tried} == set(STOPPED)
+    assert {name.replace("_", " ") for name in tried} == set(attacks.ATTACKS)
