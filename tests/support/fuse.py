@@ -61,6 +61,13 @@ class Pages:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
+    def __enter__(self) -> Pages:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Have all pages come, so that whoever waits for one can end."""
+        self.let_come()
+
     def path(self, name: str) -> str:
         """Return the path of a file."""
         return os.path.join(self.folder, name)
