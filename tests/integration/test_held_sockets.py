@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from _socket import socket as native
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
+from outgate.gate.kernel import aside, births, cut, diag, dial, meter, patient, queues
 from outgate.testing.loglines import LogLines
-from outgate.testing.running import PATIENCE
+from outgate.testing.running import PATIENCE, RunningGate
 from support import fuse, peers
 from support.fenced import PROGRAMS, events
+from support.raw import RawChannel
 from support.sealed import OTHER, USER, Host, end, hosting
 from support.world import WWW, World
 
@@ -123,7 +130,7 @@ def test_a_lock_of_a_connection_holds_up_its_app_alone(
         assert keeper.does("exchange") == REFUSED
         assert keeper.does("close 0") == "closed"
         assert [other.does("exchange") for _ in range(5)] == ["True"] * 5
-        assert len(listed(host)) == 2
+        assert [row["readable"] for row in listed(host)] == [False, False]
         pages.let_come()
         assert lines.wait_for(event="end", app="guest", sent=21)["how"] == "closed"
         assert keeper.does("exchange") == "True"
@@ -198,3 +205,106 @@ def test_a_gate_that_comes_after_a_killed_one_does_not_wait(
             keeper.end(), other.end()
             lines.wait_for(event="end", app="guest", sent=26)
     assert events(host.log, "fault") == []
+
+
+# --- what the gate asks -----------------------------------------------------------------------------------------------
+
+_KEEP = """
+import ctypes, mmap, os, socket, sys
+pages = mmap.mmap(os.open(sys.argv[2], os.O_RDONLY), 4096, mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE)
+socket.socket(fileno=int(sys.argv[1])).send(memoryview(pages)[:16])
+"""
+
+
+@contextlib.contextmanager
+def kept(pages: fuse.Pages) -> Iterator[socket.socket]:
+    """Give a connection whose lock another process keeps, until the block ends."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        sock = stack.enter_context(socket.create_connection(listener.getsockname()))
+        stack.enter_context(listener.accept()[0])
+        words = (sys.executable, "-c", _KEEP, str(sock.fileno()), pages.path("kept"))
+        stack.enter_context(subprocess.Popen(words, pass_fds=[sock.fileno()]))
+        stack.enter_context(pages)
+        assert pages.wait_for(1, PATIENCE)
+        yield sock
+
+
+def is_answered(ask: Callable[[], object], patience: float) -> bool:
+    """Tell whether a child of this process comes back from a call: one that waits for a lock no signal ends."""
+    pid = os.fork()
+    if not pid:
+        try:
+            ask()
+        finally:
+            os._exit(0)
+    fd = os.pidfd_open(pid)
+    waiting = select.poll()
+    waiting.register(fd, select.POLLIN)
+    is_back = bool(waiting.poll(1000 * patience))
+    os.close(fd)
+    if is_back:
+        os.waitpid(pid, 0)
+    return is_back
+
+
+def _take(sock: socket.socket) -> None:
+    patient.take(os.dup(sock.fileno()), 4, native).close()
+
+
+def _option(level: int, number: int, sock: socket.socket) -> object:
+    return sock.getsockopt(level, number, 8)
+
+
+QUESTIONS: dict[str, Callable[[socket.socket], object]] = {
+    **{
+        f"option {level} {number}": partial(
+            lambda level, number, sock: sock.getsockopt(level, number, 8), level, number
+        )
+        for level, number in sorted(aside.FREE)
+    },
+    "cookie": lambda sock: patient.cookie(sock.fileno()),
+    "is_tcp": lambda sock: patient.is_tcp(sock.fileno(), 4),
+    "take": _take,
+    "inode": births.inode_of,
+    "unsent": lambda sock: queues.unsent(sock.fileno()),
+    "epoll": lambda sock: select.epoll().register(sock.fileno(), select.EPOLLOUT),
+    "listed": lambda sock: list(diag.Diag().listed()),
+}
+WAITS: dict[str, Callable[[socket.socket], object]] = {
+    "meter": meter.read,
+    "unread": lambda sock: queues.unread(sock.fileno()),
+    "name": lambda sock: sock.getsockname(),
+    "reset": cut.reset,
+    "dial": lambda sock: dial.begin(sock, ("127.0.0.1", 9)),
+}
+
+
+def test_what_the_loop_asks_takes_no_lock(pages: fuse.Pages) -> None:
+    """Whatever the gate's loop asks the kernel of a program's socket is answered while somebody keeps its lock."""
+    with kept(pages) as sock:
+        unanswered = [word for word, ask in QUESTIONS.items() if not is_answered(partial(ask, sock), PATIENCE)]
+    assert unanswered == []
+
+
+def test_what_the_thread_of_an_app_is_for(pages: fuse.Pages) -> None:
+    """Whoever asks for what is asked on the thread of an app is kept waiting; so the test above can fail."""
+    with kept(pages) as sock:
+        answered = [word for word, ask in WAITS.items() if is_answered(partial(ask, sock), 0.2)]
+    assert answered == []
+
+
+def test_a_held_socket_for_the_end_of_a_pair(pages: fuse.Pages) -> None:
+    """Who hands over a socket whose lock is kept, for the end of a relayed one, is told that it is none."""
+    with RunningGate(path="relay") as gate, RawChannel(gate.socket) as channel, kept(pages) as held:
+        ((id, end),) = channel.new()
+        with end:
+            for _ in range(3):
+                assert channel.ask("share", sock=id) == {"hand": True}
+                channel.send({"op": "hand", "sock": id}, fds=[held.fileno()])
+                answer = channel.receive()
+                assert answer is not None
+                assert answer["error"]["code"] == "unknown-descriptor"
+            with RawChannel(gate.socket) as other:
+                ((_, sock),) = other.new()
+                sock.close()

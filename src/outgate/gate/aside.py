@@ -161,6 +161,10 @@ class Asides:
         call(self._gate.loop, partial(note, slice_))
         app.closer.put(partial(self._read, app, leases, note))  # whoever has asked meanwhile comes first
 
+    def is_readable(self, lease: Lease) -> bool:
+        """Tell whether what is known of a socket is of the last few seconds: not while its app holds up its thread."""
+        return not isinstance(lease.sock, Aside) or lease.process.app.closer.held_for < NOTICE
+
     def notice(self) -> None:
         """Write down who holds up the thread of its app, and who does no more."""
         for app in self._gate.registry.apps.values():
