@@ -36,7 +36,7 @@ CLOSE_LIMIT: Final = 3.0
 #: Events that programs bring about, as often as they like.
 _DRIVEN: Final = frozenset(
     (
-        *("channel-ended", "door-refused", "fault", "meter-tampered"),
+        *("channel-ended", "door-refused", "fault", "held-up", "held-up-ended", "meter-tampered"),
         *("narrowed", "narrowing-unreadable", "way-out-failed", "wrong-token"),
     )
 )

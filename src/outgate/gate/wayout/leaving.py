@@ -6,11 +6,13 @@ import errno
 import time
 from _socket import AF_UNSPEC, IPPROTO_IP, SOCK_STREAM
 from _socket import socket as native
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from outgate.core.wayout import choice
 from outgate.core.wayout.choice import STRAIGHT, WayOut
 from outgate.core.wayout.proxy import Proxy, is_numeric
+from outgate.gate.kernel.aside import Aside
 from outgate.gate.names import lookup
 from outgate.gate.names.resolver import numeric
 from outgate.gate.replies import Reply, refusal
@@ -49,8 +51,8 @@ async def prepare(
     if way == STRAIGHT:
         return None
     if way.via is None:
-        number = bind_source(lease.sock, lease.family, way.source, address)
-        return _no_source(gate, lease.process, way, number, host, port) if number else None
+        refused, number = await _bind(gate, lease, way.source, address)
+        return refused or (_no_source(gate, lease.process, way, number, host, port) if number else None)
     facts = {"app": app.name, "via": way.text, "host": host, "port": port}
     if lease.side is None and not app.settings.trusted:
         return refuse(gate, lease.process, "via-held", facts)
@@ -61,7 +63,9 @@ async def prepare(
     except (OSError, ValueError) as e:
         why = (e.strerror if isinstance(e, OSError) else str(e)) or "it cannot be asked for this"
         return refuse(gate, lease.process, "via-unreachable", {**facts, "why": why})
-    number = bind_source(lease.sock, lease.family, way.source, dialled[0]) if way.source else 0
+    refused, number = await _bind(gate, lease, way.source, dialled[0]) if way.source else (None, 0)
+    if refused is not None:
+        return refused
     return _no_source(gate, lease.process, way, number, host, port) if number else Passage(way, dialled, handshake)
 
 
@@ -96,6 +100,12 @@ async def _address(gate: Gate, proxy: Proxy, family: int) -> tuple[Any, ...]:
     return (addresses[0], proxy.port) if family == 4 else (addresses[0], proxy.port, 0, 0)
 
 
+async def _bind(gate: Gate, lease: Lease, source: str, address: str) -> tuple[Reply | None, int]:
+    """Do as :func:`bind_source`, which waits for whoever keeps the socket locked: aside where that may be for long."""
+    bind = partial(bind_source, lease.sock, lease.family, source, address)
+    return await gate.aside.do(lease, bind) if isinstance(lease.sock, Aside) else (None, bind())
+
+
 def bind_source(sock: native, family: int, source: str, address: str) -> int:
     """Bind a socket to the address that it is to leave from, its port to be chosen at the dial; return 0 or the errno.
 
@@ -110,10 +120,11 @@ def bind_source(sock: native, family: int, source: str, address: str) -> int:
     if (":" in source) != (family == 6) or source.startswith(_MAPPED) != address.startswith(_MAPPED):
         return errno.EAFNOSUPPORT
     try:
-        if sock.getsockname()[0] == source:
+        # C's own methods: those of a socket that is asked aside do nothing at once.
+        if native.getsockname(sock)[0] == source:
             return 0
-        sock.setsockopt(IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-        sock.bind((source, 0))
+        native.setsockopt(sock, IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+        native.bind(sock, (source, 0))
     except OSError as e:
         return e.errno or errno.EIO
     return 0
