@@ -24,9 +24,7 @@ import outgate as package
 from outgate.gate.datagram import counted
 from support.commands import Served, environment, outgate, serving
 
-pytestmark = pytest.mark.slow
-
-pytestmark = pytest.mark.usefixtures("closed_databases")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("closed_databases")]
 
 CONFIG = """\
 version = 1
