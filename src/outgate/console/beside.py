@@ -44,8 +44,8 @@ class Beside:
                 raise ConfigError(f"--console: {name} is not installed here; pip install 'outgate[console]'")
         self._where = where
         # Made now, for what the gate makes once it is sealed takes nothing in.
-        self._made = listening.new(where)
-        self._bound = None if follows else listening.bind(where, self._made)
+        self._made = listening.new(where) if follows else None
+        self._bound = None if follows else listening.bind(where)
         self._token = new_token()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
