@@ -75,6 +75,9 @@ name, a host) is escaped, so that it is safe to print, and cut at the length bel
 An `overruled` line has the fields of a decision and says that a new policy denies what is open; its `how` is `cut` or
 `report` ([reload](reload.md)).
 
+`held-up` and `held-up-ended` name an `app` whose sockets or files keep the thread waiting that asks the kernel about
+them ([a lock that is kept](containment.md#a-lock-that-is-kept)).
+
 Lines are written by a thread of their own. Where the disk is full or too slow, lines are lost rather than connections
 held; `log-dropped` with their `count` follows as soon as writing works again.
 

@@ -75,6 +75,7 @@ FACTS = {
     "bind-wildcard": {"host": "127.0.0.1", "port": 0},
     "flag": {"flag": "MSG_OOB", "why": "urgent data do not pass a relay"},
     "too-many-leases": {"app": "blog", "used": 4000, "limit": 4000},
+    "held-up": {"app": "blog", "limit": 5.0},
     "quota-exceeded": {"app": "blog", "quota": "connect.minute", "use": "4,800 of 4,800", "resets": "23 s"},
     "look-ups-exceeded": {"app": "blog", "quota": "look_ups.minute", "use": "5 of 5", "resets": "23 s"},
     "gate-sockets": {},

@@ -33,7 +33,9 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket
 def seen(asks: Diag, sock: socket.socket) -> diag.Seen:
     """Return a socket as the kernel lists it."""
     cookie = births.cookie_of(sock)
-    (found,) = (each for each in asks.all() if each.cookie == cookie)
+    (key,) = (key for each, key in asks.listed() if each == cookie)
+    (found,) = asks.look([key])
+    assert found is not None
     return found
 
 
@@ -83,7 +85,7 @@ def test_a_list_that_is_given_up(pair: tuple[socket.socket, socket.socket]) -> N
     one, _ = pair
     with closing(Diag()) as asks:
         key = seen(asks, one).key
-        next(iter(asks.all()))
+        next(iter(asks.listed()))
         (found,) = asks.look([key])
         assert found is not None
         assert found.key == key

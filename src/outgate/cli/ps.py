@@ -13,7 +13,8 @@ _EPILOG = """\
   lease      what it is called in the log, and what "outgate kill" takes
   idle       since a byte last moved            holders    processes that have it open
   path       direct, or relay; "parked" and "lent" say that a descriptor of it is on its way (docs/travel.md);
-             "orphan", that a gate made it which has died, and only its program has it (docs/restart.md)
+             "orphan", that a gate made it which has died, and only its program has it (docs/restart.md);
+             "not readable", that its app keeps the kernel from saying more than is shown (docs/containment.md)
 
 Root and the gate's own user see every app, others their own.
 
@@ -65,6 +66,8 @@ def _row(socket: dict[str, Any]) -> tuple[str, ...]:
     path = socket["path"] if socket["tenure"] == "held" else f"{socket['path']}, {socket['tenure']}"
     if socket["state"] == "orphan":
         path += ", orphan"
+    if not socket.get("readable", True):  # which gates before this one do not say
+        path += ", not readable"
     return (
         socket["lease"],
         socket["app"],

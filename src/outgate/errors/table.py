@@ -232,6 +232,14 @@ _ROWS = (
         "app '{app}' has {used} sockets open, its limit is {limit}",
         "close some, or raise open_sockets under [apps.{app}]",
     ),
+    Row(
+        "held-up",
+        GateError,
+        _errno.EBUSY,
+        "a socket of app '{app}' cannot be used: the kernel has kept the gate waiting for {limit:g} s, as it does "
+        "while a program sends from, or receives into, memory whose pages do not come",
+        "send no memory that is a mapped file of FUSE or of an NFS server which hangs; read it into a buffer first",
+    ),
     # Facts: app, quota ("connect.minute"), used, limit (numbers), use ("4,800 of 4,800"), retry_after (s), resets
     # ("3 h").
     Row(

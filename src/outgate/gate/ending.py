@@ -18,7 +18,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
+from outgate.gate.aside import call
 from outgate.gate.kernel import cut, holders, meter
+from outgate.gate.kernel.aside import Aside
 from outgate.gate.registry import App, Lease, Process
 from outgate.gate.relay.relaying import reading
 from outgate.gate.replies import Reply, refusal
@@ -47,6 +49,9 @@ class Ending:
         self._held: dict[int, Lease] = {}
         #: Whom to tell once it is known whether anybody else holds.
         self._waiting: dict[int, Callable[[], None]] = {}
+        #: Being ended, or cut, aside; of the first how many of them count as open.
+        self._aside: dict[int, int] = {}
+        self._cutting: set[int] = set()
         self._pidfds: dict[int, int] = {}
         self._looking = False
         #: When the look began (monotonic seconds): it knows nothing of what has come to a process since.
@@ -57,9 +62,28 @@ class Ending:
     def end(self, lease: Lease, how: str, closed: Callable[[], None] | None = None) -> None:
         """End a lease that nobody else holds: read its meter, log it, close it on the closer thread of its app.
 
+        One whose meter only that thread may read stays as it is until it has.
+
         :param how: why, for the log.
         :param closed: called on the loop when the socket is closed.
         """
+        if not isinstance(lease.sock, Aside):
+            self._end(lease, how, closed)
+            return
+        if closed is not None:
+            self._wait(lease, closed)
+        if lease.id not in self._aside:
+            self._aside[lease.id] = opened = int(lease.decision is not None)
+            lease.process.app.ending += opened
+            self._held.pop(lease.id, None)
+            self._gate.aside.first(lease, self._end_aside, lease, how)
+
+    def _end_aside(self, lease: Lease, how: str) -> None:
+        lease.process.app.ending -= self._aside.pop(lease.id, 0)
+        if lease.state != life.ENDED:  # the gate's end was quicker
+            self._end(lease, how, None)
+
+    def _end(self, lease: Lease, how: str, closed: Callable[[], None] | None) -> None:
         gate = self._gate
         gate.unwatch(lease)
         last = self._final(lease)
@@ -91,9 +115,23 @@ class Ending:
             return
         gate = self._gate
         gate.unwatch(lease)
+        if isinstance(lease.sock, Aside):
+            if lease.id not in self._cutting:
+                self._cutting.add(lease.id)
+                gate.aside.reset(lease, self._cut, lease, how)
+            return
         gate.log_end(lease, self._final(lease), how)
         with contextlib.suppress(OSError):  # gone by itself
             cut.reset(lease.sock)
+        self._is_cut(lease)
+
+    def _cut(self, lease: Lease, how: str) -> None:
+        self._cutting.discard(lease.id)
+        if lease.state != life.ENDED:
+            self._gate.log_end(lease, self._final(lease), how)
+            self._is_cut(lease)
+
+    def _is_cut(self, lease: Lease) -> None:
         if lease.state != life.FAILED:  # its dial had failed by itself
             lease.see(life.RESET)
 
@@ -133,7 +171,7 @@ class Ending:
 
     def when_closed(self, app: App, tell: Callable[[], None]) -> None:
         """Call ``tell`` on the loop when everything of the app that waits for its close is closed."""
-        app.closer.put(partial(_call, self._gate.loop, tell), hurry=True)
+        app.closer.put(partial(call, self._gate.loop, tell), hurry=True)
 
     def tell(self, lease: Lease, closed: Callable[[], None] | None) -> None:
         """Call ``closed`` on the loop when a lease that ends by itself has ended and its socket is closed."""
@@ -146,7 +184,7 @@ class Ending:
 
     def is_let_go(self, lease: Lease) -> bool:
         """Tell whether its opener has let go of it, and somebody else is known or thought to hold it."""
-        return lease.id in self._held
+        return lease.id in self._held or lease.id in self._aside
 
     def look(self, leases: Iterable[Lease], known: Callable[[], None] | None = None) -> None:
         """End these leases unless another process holds them; then keep them until it does no more.
@@ -156,9 +194,10 @@ class Ending:
         for lease in leases:
             if lease.side is not None:  # its end is seen where its bytes are carried
                 if known is not None:
-                    _call(self._gate.loop, known)
+                    call(self._gate.loop, known)
                 continue
-            self._held.setdefault(lease.id, lease)
+            if lease.id not in self._aside:
+                self._held.setdefault(lease.id, lease)
             if known is not None:
                 self._wait(lease, known)
         self.look_now()
@@ -182,7 +221,7 @@ class Ending:
 
         def find() -> None:
             found = holders.find(inodes)
-            _call(loop, lambda: self._found(found))
+            call(loop, lambda: self._found(found))
 
         self._gate.looker.put(find, hurry=True)
 
@@ -195,6 +234,8 @@ class Ending:
         slice_ = list(itertools.islice(leases, SLICE))
         for lease in slice_:
             holding = found[lease.inode]
+            if lease.id in self._aside:  # it tells who waits itself
+                continue
             if lease.id not in self._held:  # ended, or taken back, since
                 if lease.id in self._waiting:
                     self._waiting.pop(lease.id)()
@@ -281,11 +322,6 @@ class Ending:
 def _both(one: Callable[[], None], other: Callable[[], None]) -> None:
     one()
     other()
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-        loop.call_soon_threadsafe(function)
 
 
 def milliseconds_since(begun: float) -> float:

@@ -144,6 +144,7 @@ def _row_of_tcp(gate: Gate, lease: Lease, now: float) -> dict[str, Any]:
     host, port = lease.asked
     row.update(lease=gate.lease_name(lease), transport="tcp", host=host, address=lease.address, port=port)
     row.update(path="direct" if side is None else "relay", state=lease.state, inode=lease.inode)
+    row["readable"] = gate.aside.is_readable(lease)
     return row
 
 
@@ -179,6 +180,7 @@ def _row(
         "idle": None if idle is None else round(max(0.0, idle), 3),
         "sent": sent,
         "received": received,
+        "readable": True,
         "tenure": tenure.HELD if loan is None else loan.tenure,
     }
 

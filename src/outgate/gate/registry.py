@@ -32,6 +32,7 @@ class App:
         "closer",
         "connects",
         "denied",
+        "ending",
         "held",
         "is_configured",
         "leases_ended",
@@ -60,6 +61,8 @@ class App:
         self.held = 0
         #: Those that have been dialled.
         self.open = 0
+        #: Those of them that are being ended, on the thread which closes its sockets.
+        self.ending = 0
         #: Processes that have a channel or a socket.
         self.processes = 0
         #: Counts since the gate started.

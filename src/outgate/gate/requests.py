@@ -23,7 +23,8 @@ from outgate.gate.datagram import reaching
 from outgate.gate.explain import before_lookup, explain, unknown
 from outgate.gate.fetching.fetches import fetch
 from outgate.gate.judging import is_relayed, judge, may_hold, may_open
-from outgate.gate.kernel import births, dial
+from outgate.gate.kernel import births, dial, patient
+from outgate.gate.kernel.aside import Aside
 from outgate.gate.live import reloading
 from outgate.gate.names import lookup, relearn
 from outgate.gate.names.resolver import numbers
@@ -72,7 +73,7 @@ async def new(gate: Gate, channel: Channel, process: Process, request: wire.New)
 
 
 def _make_direct(gate: Gate, process: Process, family: int, channel: Channel) -> births.Born:
-    sock, cookie = births.make(family, gate.owner(process))
+    sock, cookie = births.make(family, gate.owner(process), gate.aside.kind(process.app))
     lease = gate.registry.add(process, sock, cookie, family, channel)
     return births.Born(lease.id, cookie, sock.fileno())
 
@@ -89,6 +90,11 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     refused = may_open(gate, process)
     if refused is not None:
         return refused
+    is_aside = isinstance(lease.sock, Aside)
+    if is_aside and gate.aside.is_asked(lease):
+        refused = await gate.aside.look(lease)
+        if refused is not None:
+            return refused
     if lease.state == life.DIALLED:
         gate.settle(lease)  # the client may have harvested an end that we have not looked at yet
     if lease.state == life.OPEN:
@@ -96,7 +102,7 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     if lease.state in (life.OPEN, life.DIALLED):
         return {"errno": errno.EISCONN if lease.state == life.OPEN else errno.EALREADY}
     limit = gate.limit(app)
-    if not life.may_hold(app.open, 1, limit):
+    if not life.may_hold(app.open - app.ending, 1, limit):
         return refusal("too-many-leases", app=app.name, used=app.open, limit=limit)
     refused = gate.quotas.charge_socket(lease, "connect")
     if refused is not None:
@@ -118,13 +124,20 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
         target += (request.flow, scope or request.scope)
     gate.quotas.pace(lease)
     begun = time.monotonic()
-    if gate.fast_open:
+    if gate.fast_open and not is_aside:
         result = dial.begin(lease.sock, target)
     else:
-        # A duplicate of its own: ours may be closed, and its number be another file's, before the thread is through.
-        # Not by sock.dup(), which sets O_NONBLOCK to what it thinks it is, on the file that the program shares.
-        duplicate = socket.socket(fileno=os.dup(lease.sock.fileno()))
-        result = await gate.loop.run_in_executor(gate.dial_threads(app), dial.wait, duplicate, target)
+        if gate.fast_open:
+            refused, result = await gate.aside.dial(lease, target)
+            if refused is not None:
+                gate.log_decision(process, request.host, request.port, address, decision, lease=None)
+                return refused
+        else:
+            # A duplicate of its own: ours may be closed, and its number be another file's, before the thread is
+            # through. Not by sock.dup(), which sets O_NONBLOCK to what it thinks it is, on the file that the program
+            # shares.
+            duplicate = patient.take(os.dup(lease.sock.fileno()), lease.family, socket.socket)
+            result = await gate.loop.run_in_executor(gate.dial_threads(app), dial.wait, duplicate, target)
         if lease.state not in (life.BORN, life.FAILED):  # closed, or dialled by another thread, meanwhile
             gate.log_decision(process, request.host, request.port, address, decision, lease=None)
             return {"errno": errno.EALREADY} if lease.state != life.ENDED else refusal("unknown-descriptor")

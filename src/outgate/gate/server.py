@@ -20,6 +20,7 @@ from outgate.core import lease as life
 from outgate.core.formats import messages
 from outgate.core.policy.decide import Decision
 from outgate.gate import requests
+from outgate.gate.aside import Asides
 from outgate.gate.configuration import config, outputs
 from outgate.gate.datagram.datagrams import Datagrams
 from outgate.gate.datagram.udp import Udp
@@ -83,6 +84,7 @@ class Gate:
         self.handlers = requests.HANDLERS
         self.buffer = memoryview(bytearray(messages.MAX_PACKET + 1))
         self.looker = Closer("look")
+        self.aside = Asides(self)
         self.ending = Ending(self)
         self.fast_open = dial.fast_open_is_on()
         self.is_root = os.geteuid() == 0
@@ -227,7 +229,11 @@ class Gate:
         self._watch.add(lease)
 
     def _on_dial_ended(self, lease: Lease) -> None:
-        if lease.state == life.DIALLED:
+        self.aside.first(lease, self.settle_unless_ended, lease)
+
+    def settle_unless_ended(self, lease: Lease) -> None:
+        """Look once how it stands, if it still may be a connection."""
+        if lease.state in (life.DIALLED, life.OPEN):
             self.settle(lease)
 
     def unwatch(self, lease: Lease) -> None:
@@ -300,6 +306,7 @@ class Gate:
         for name in self.registry.apps.keys() - settings.apps.keys():
             self.registry.apps[name].dismiss(settings.number)
         self._always.follow()
+        self.aside.follow()
         keys = settings.gate
         self.log.configure(outputs.size(keys.log_rotate), keys.log_keep, keys.log_rate)
         self.quotas.adopt(settings)
@@ -342,6 +349,7 @@ class Gate:
 
     def stop(self) -> None:
         """Stop serving: programs keep their direct connections, and learn of our end by their channels'."""
+        self.aside.stop()
         self.keeping.stop()
         self.store.stop()
         self.rejudging.stop()

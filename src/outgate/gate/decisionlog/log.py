@@ -35,7 +35,16 @@ ROTATE_AGAIN: Final = 10.0
 CLOSE_LIMIT: Final = 3.0
 #: Events that programs bring about, as often as they like.
 _DRIVEN: Final = frozenset(
-    ("channel-ended", "fault", "meter-tampered", "narrowed", "narrowing-unreadable", "wrong-token")
+    (
+        "channel-ended",
+        "fault",
+        "meter-tampered",
+        "held-up",
+        "held-up-ended",
+        "narrowed",
+        "narrowing-unreadable",
+        "wrong-token",
+    )
 )
 
 

@@ -48,17 +48,20 @@ class Born(NamedTuple):
     fd: int
 
 
-def make(family: int, owner: tuple[int, int] | None = None) -> tuple[native, int]:
+def make(
+    family: int, owner: tuple[int, int] | None = None, new: Callable[[int, int], native] = native
+) -> tuple[native, int]:
     """Return a fresh, unconnected TCP socket and its cookie.
 
     :param family: 4 or 6.
     :param owner: (uid, gid) to give it to, so that firewall rules by owner see the app and not the gate; root only.
+    :param new: makes a socket of a family and type.
     :raises OSError: EMFILE or ENFILE if no fd is left.
     """
-    sock = native(_FAMILIES[family], SOCK_STREAM)
+    sock = new(_FAMILIES[family], SOCK_STREAM)
     try:
         # Cannot be set once connecting; it only lets our zero-length dial carry the MSG_FASTOPEN flag without a cookie.
-        sock.setsockopt(IPPROTO_TCP, _TCP_FASTOPEN_NO_COOKIE, 1)
+        native.setsockopt(sock, IPPROTO_TCP, _TCP_FASTOPEN_NO_COOKIE, 1)  # at once: nobody else has it yet
         if owner is not None:
             os.fchown(sock.fileno(), *owner)
         return sock, cookie_of(sock)

@@ -6,14 +6,18 @@ likes. It may hold up the other closes of that app, and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import struct
 import threading
+import time
 from _socket import SO_LINGER, SOL_SOCKET
 from _socket import socket as native
 from collections.abc import Callable
 from typing import Union
+
+from outgate.gate.kernel import patient
 
 _OFF = struct.pack("ii", 0, 0)
 #: Seconds in which closes are gathered after one. Under load that spares a wake-up of the thread each, and the loop the
@@ -34,6 +38,8 @@ class Closer:
         self._calm = threading.Lock()
         self._calm.acquire()
         self._thread: threading.Thread | None = None
+        #: When it began with what it does (monotonic seconds); 0 while there is nothing to do.
+        self._began = 0.0
 
     def put(self, item: Closable | Callable[[], None], hurry: bool = False) -> None:
         """Close the socket or fd, or run the function, soon; at once if somebody waits for it."""
@@ -49,6 +55,12 @@ class Closer:
         """How many things are still to be closed; more than a few where one of them blocks."""
         return self._queue.qsize()
 
+    @property
+    def held_for(self) -> float:
+        """For how many seconds the thread has been about one thing: long where a program keeps it from coming back."""
+        began = self._began
+        return time.monotonic() - began if began else 0.0
+
     def stop(self, limit: float = 2.0) -> None:
         """Close what is queued and end the thread, waiting at most ``limit`` seconds for it."""
         if self._thread is not None:
@@ -58,7 +70,9 @@ class Closer:
 
     def _run(self) -> None:
         while (item := self._queue.get()) is not None:
+            self._began = time.monotonic()
             close_now(item) if isinstance(item, (native, int)) else item()
+            self._began = 0.0
             if self._queue.empty():
                 self._calm.acquire(timeout=GATHER)
 
@@ -75,17 +89,24 @@ def close_now(item: Closable) -> None:
 
     Linger zero stays: it means a reset, which the program asked for.
     """
+    if isinstance(item, int):
+        _close_fd(item)
+        return
     try:
-        if isinstance(item, int):
-            fd = item
-            try:
-                item = native(fileno=fd)
-            except OSError:  # no socket
-                os.close(fd)
-                return
+        # For this the kernel takes no lock of the socket's, so it is at once there, and C's own method is quicker.
         on, seconds = struct.unpack("ii", item.getsockopt(SOL_SOCKET, SO_LINGER, 8))
         if on and seconds:
-            item.setsockopt(SOL_SOCKET, SO_LINGER, _OFF)
-        item.close()
+            patient.set_option(item.fileno(), SOL_SOCKET, SO_LINGER, _OFF)
+        native.close(item)
     except OSError:
         pass  # ECONNRESET from a socket that is gone: closed all the same
+
+
+def _close_fd(fd: int) -> None:
+    """Close what came as an fd, of which nothing is known: a socket's own address is a question that may wait."""
+    with contextlib.suppress(OSError):
+        on, seconds = struct.unpack("ii", patient.option(fd, SOL_SOCKET, SO_LINGER, 8))
+        if on and seconds:
+            patient.set_option(fd, SOL_SOCKET, SO_LINGER, _OFF)
+    with contextlib.suppress(OSError):
+        os.close(fd)

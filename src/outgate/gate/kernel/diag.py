@@ -78,24 +78,29 @@ class Diag:
         """Give the socket back."""
         self._sock.close()
 
-    def all(self) -> Iterator[Seen]:
-        """Give every TCP socket of this network namespace that is connected, connecting or closing.
+    def listed(self) -> Iterator[tuple[int, tuple[int, bytes]]]:
+        """Give cookie and :attr:`Seen.key` of every TCP socket of this network namespace that is in use.
+
+        Nobody's meter is asked for: the kernel would wait for the lock of each, and its holder can keep it.
 
         :raises OSError: the kernel refuses, or answers nothing.
         """
         for family in (AF_INET, AF_INET6):
-            self._send([_question(family, bytes(_ID_SIZE))], _REQUEST | _DUMP)
-            yield from (seen for seen in self._answers(None) if seen is not None)
+            self._send([_question(family, bytes(_ID_SIZE), 0)], _REQUEST | _DUMP)
+            for body in self._answers(None):
+                if body is not None and len(body) >= _MESSAGE_SIZE:
+                    id = body[4 : 4 + _ID_SIZE]
+                    yield _COOKIE.unpack_from(id, 40)[0], (body[0], id)
 
     def look(self, keys: Iterable[tuple[int, bytes]]) -> list[Seen | None]:
-        """Return these sockets as they stand, ``None`` for each that is no more.
+        """Return these sockets as they stand, ``None`` for each that is no more. Waits for who keeps the lock of one.
 
         :param keys: at most :data:`BATCH`, of :attr:`Seen.key`.
         :raises OSError: the kernel refuses, or answers nothing.
         """
-        asked = [_question(family, id) for family, id in keys]
+        asked = [_question(family, id, 1 << (_INFO - 1)) for family, id in keys]
         self._send(asked, _REQUEST)
-        return list(self._answers(len(asked)))
+        return [None if body is None else parse(body) for body in self._answers(len(asked))]
 
     def _send(self, questions: list[bytes], flags: int) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -107,7 +112,7 @@ class Diag:
         )
         self._sock.send(packet)
 
-    def _answers(self, count: int | None) -> Iterator[Seen | None]:
+    def _answers(self, count: int | None) -> Iterator[bytes | None]:
         """Give the answers to the last question: so many, or all up to the end of a list."""
         while count is None or count:
             packet = self._sock.recv(_ROOM)
@@ -123,15 +128,15 @@ class Diag:
                 if count is not None:
                     count -= 1
                 if kind == _BY_FAMILY:
-                    yield parse(body)
+                    yield body
                 elif kind == _ERROR and count is None:
                     raise OSError(-_INODE.unpack_from(body)[0] & 0xFFFFFFFF, "the kernel lists no sockets")
                 else:
                     yield None
 
 
-def _question(family: int, id: bytes) -> bytes:
-    return _ASK.pack(family, _IPPROTO_TCP, 1 << (_INFO - 1), _ALL_STATES) + id
+def _question(family: int, id: bytes, extensions: int) -> bytes:
+    return _ASK.pack(family, _IPPROTO_TCP, extensions, _ALL_STATES) + id
 
 
 def parse(body: bytes) -> Seen | None:

@@ -11,8 +11,8 @@ from _socket import IPPROTO_TCP
 from _socket import socket as native
 from typing import NamedTuple
 
-_TCP_INFO = 11
-_SIZE = 216
+TCP_INFO = 11
+SIZE = 216
 #: The fields at 0 (state), 120 (bytes acked), 128 (received), 144 (not sent), 200 (sent) and 208 (retransmitted).
 _FIELDS = struct.Struct("=B119xQQ8xI52xQQ")
 #: The same but for the bytes acked, which those of an established connection do not hang on.
@@ -42,7 +42,7 @@ class Reading(NamedTuple):
 
 def state(sock: native) -> int:
     """Return the TCP state of a socket alone, without taking its error from the program (SO_ERROR would)."""
-    return sock.getsockopt(IPPROTO_TCP, _TCP_INFO, 1)[0]
+    return sock.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0]
 
 
 def was_connected(sock: native) -> bool:
@@ -50,13 +50,13 @@ def was_connected(sock: native) -> bool:
 
     Not of one whose failure a program has heard from connect(2), which takes the connection apart.
     """
-    acknowledged: int = _FIELDS.unpack_from(sock.getsockopt(IPPROTO_TCP, _TCP_INFO, _SIZE))[1]
+    acknowledged: int = _FIELDS.unpack_from(sock.getsockopt(IPPROTO_TCP, TCP_INFO, SIZE))[1]
     return acknowledged > 0
 
 
 def idle(sock: native) -> float:
     """Return for how many seconds no data have come or gone, by the kernel's clocks (tcpi_last_data_sent, _recv)."""
-    return _idle(sock.getsockopt(IPPROTO_TCP, _TCP_INFO, _CLOCKS.size))
+    return _idle(sock.getsockopt(IPPROTO_TCP, TCP_INFO, _CLOCKS.size))
 
 
 def _idle(info: bytes) -> float:
@@ -67,12 +67,12 @@ def _idle(info: bytes) -> float:
 
 def read(sock: native) -> Reading:
     """Return the counters of a socket."""
-    return parse(sock.getsockopt(IPPROTO_TCP, _TCP_INFO, _SIZE))
+    return parse(sock.getsockopt(IPPROTO_TCP, TCP_INFO, SIZE))
 
 
 def look(sock: native) -> tuple[Reading, float]:
     """Return what :func:`read` and :func:`idle` do, of one instant."""
-    info = sock.getsockopt(IPPROTO_TCP, _TCP_INFO, _SIZE)
+    info = sock.getsockopt(IPPROTO_TCP, TCP_INFO, SIZE)
     return parse(info), _idle(info)
 
 
@@ -81,12 +81,20 @@ def passing(sock: native) -> tuple[int, int] | None:
 
     As :func:`read`, for who reads thousands of them again and again: most are established, and that is quick to tell.
     """
-    info = sock.getsockopt(IPPROTO_TCP, _TCP_INFO, _SIZE)
+    info = sock.getsockopt(IPPROTO_TCP, TCP_INFO, SIZE)
     state, received, notsent, sent, retransmitted = _PASSING.unpack(info)
     if state == ESTABLISHED:
         return sent - retransmitted + notsent, received
     reading = parse(info)
     return None if reading.state == CLOSE else (reading.sent, reading.received)
+
+
+def pack(state: int, sent: int, received: int) -> bytes:
+    """Return a ``struct tcp_info`` that :func:`parse` reads so. Pure.
+
+    :param state: of a connection that was answered, or CLOSE of a socket that never was connected.
+    """
+    return _FIELDS.pack(state, int(state != CLOSE), received, 0, sent, 0)
 
 
 def parse(info: bytes) -> Reading:

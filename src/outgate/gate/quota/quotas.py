@@ -124,6 +124,11 @@ class Quotas:
         item.is_charged = True
         return None
 
+    def has_binds(self, app: App) -> bool:
+        """Tell whether an app has a quota of binds."""
+        found = self._apps.get(app.name)
+        return found is not None and bool(found.has_binds)
+
     def spent(self, app: App) -> Reply | None:
         """Return the refusal of an app that is cut because its bytes are used up, or ``None``."""
         found, now = self._apps.get(app.name), self.clock()

@@ -114,20 +114,23 @@ class Always:
     def _reclaim(self, due: Iterator[Idling], awaited: set[int], hidden: set[int]) -> None:
         gate = self._gate
         slice_ = tuple(islice(due, RECLAIMED))
-        now = time.monotonic()
         for item in slice_:
-            if not self._is_due(item, now):  # any more
-                continue
-            if item.inode in awaited or gate.waits.has(item.id) or clocks.is_sending(item):
-                item.renewed = now
-            elif item.process.pid in hidden and item.process.channels:
-                item.renewed = now  # it may wait, where we cannot see
-            else:
-                gate.ending.reclaim(item, clocks.idle_for(item))
+            gate.aside.first(item, self._take, item, awaited, hidden)
         if slice_:
             self._timer = gate.loop.call_soon(self._reclaim, due, awaited, hidden)
         else:
             self._rest()
+
+    def _take(self, item: Idling, awaited: set[int], hidden: set[int]) -> None:
+        gate, now = self._gate, time.monotonic()
+        if not self._is_due(item, now):  # any more
+            return
+        if item.inode in awaited or gate.waits.has(item.id) or clocks.is_sending(item):
+            item.renewed = now
+        elif item.process.pid in hidden and item.process.channels:
+            item.renewed = now  # it may wait, where we cannot see
+        else:
+            gate.ending.reclaim(item, clocks.idle_for(item))
 
     def _rest(self) -> None:
         self.stop()  # a look that was under way when the configuration was read again ends here too

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Union
 
 from outgate.core import lease as life
 from outgate.gate.kernel import meter, queues
+from outgate.gate.kernel.aside import Aside
 from outgate.gate.registry import Lease
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def has_unread(item: Idling) -> bool:
         outside = item.outside
         return queues.unsent(item.inside.fileno()) > 0 or (outside is not None and queues.unread(outside.fileno()) > 0)
     if item.side is None:
-        return queues.unread(item.sock.fileno()) > 0
+        return (item.sock.unread if isinstance(item.sock, Aside) else queues.unread(item.sock.fileno())) > 0
     relayed = item.side.relayed
     if relayed.is_over:
         return False

@@ -57,10 +57,14 @@ class Idle:
     def _reclaim(self, due: Iterator[Idling], apps: Iterator[App]) -> None:
         slice_ = list(islice(due, RECLAIMED))
         for item in slice_:
-            if _may_go(item):  # once more, for bytes that have come since the look
-                self._gate.ending.reclaim(item, clocks.idle_for(item))
+            self._gate.aside.first(item, self._take, item)
         loop = self._gate.loop
         self._timer = loop.call_soon(self._reclaim, due, apps) if slice_ else loop.call_soon(self._next, apps)
+
+    def _take(self, item: Idling) -> None:
+        """Reclaim one, unless bytes have come since the look."""
+        if _may_go(item) and (seconds := clocks.idle_for(item)) >= item.process.app.settings.idle_timeout:
+            self._gate.ending.reclaim(item, seconds)
 
     def stop(self) -> None:
         """Look no more."""

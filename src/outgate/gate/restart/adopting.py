@@ -3,52 +3,33 @@
 from __future__ import annotations
 
 import time
-from _socket import AF_INET, AF_INET6, SO_TYPE, SOCK_STREAM, SOL_SOCKET
-from _socket import socket as native
 from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
 from outgate.core import tenure
-from outgate.gate.kernel import births, meter
+from outgate.gate.kernel import meter, patient
 from outgate.gate.registry import Lease, Process
 
 if TYPE_CHECKING:
     from outgate.gate.restart.orphans import Orphan
     from outgate.gate.server import Gate
 
-_SO_DOMAIN = 39
-FAMILIES = {4: AF_INET, 6: AF_INET6}
 
+def is_verified(fd: int, orphan: Orphan) -> bool:
+    """Tell whether an fd is the socket of an orphan.
 
-def verified(fd: int, orphan: Orphan) -> native | None:
-    """Return an fd as the socket of an orphan, or ``None`` if it is anything else; it is the caller's still then.
-
-    Nothing is asked that a file of somebody else's making could answer slowly: sockets answer in the kernel.
+    Nothing is asked that a file of somebody else's making, or who holds the socket, could answer slowly.
     """
-    family = FAMILIES[orphan.family]
-    try:
-        sock = native(family, SOCK_STREAM, 0, fd)
-    except OSError:
-        return None
-    try:
-        is_it = (
-            births.cookie_of(sock) == orphan.cookie
-            and sock.getsockopt(SOL_SOCKET, _SO_DOMAIN) == family
-            and sock.getsockopt(SOL_SOCKET, SO_TYPE) == SOCK_STREAM
-        )
-    except OSError:
-        is_it = False
-    if is_it:
-        return sock
-    sock.detach()
-    return None
+    return patient.cookie(fd) == orphan.cookie and patient.is_tcp(fd, orphan.family)
 
 
-def adopt(gate: Gate, orphan: Orphan, sock: native, process: Process) -> Lease:
+def adopt(gate: Gate, orphan: Orphan, fd: int, process: Process) -> Lease:
     """Make a lease of an orphan: we have a duplicate again.
 
-    :param sock: which :func:`verified` has seen, or which was stored under its cookie.
+    :param fd: of which :func:`is_verified` is true, or which was stored under its cookie; the lease's from now on.
     """
+    state = meter.ESTABLISHED if orphan.connect_ms is not None else meter.SYN_SENT
+    sock = gate.aside.take(fd, orphan.family, process.app, state, (orphan.noted_sent, orphan.noted_received))
     lease = Lease(orphan.id, process, sock, orphan.cookie, orphan.family)
     lease.number, lease.begun, lease.connect_ms = orphan.number, orphan.begun, orphan.connect_ms
     lease.asked, lease.address, lease.decision = orphan.asked, orphan.address, orphan.decision
@@ -63,7 +44,7 @@ def adopt(gate: Gate, orphan: Orphan, sock: native, process: Process) -> Lease:
     if lease.state == life.DIALLED:
         gate.settle_later(lease)
     else:
-        gate.settle(lease)  # reset meanwhile, perhaps
+        gate.aside.first(lease, gate.settle_unless_ended, lease)  # reset meanwhile, perhaps
     lent = orphan.lent
     if lent is not None and lease.state != life.FAILED and lent.tenure in (tenure.HELD, tenure.LENT, tenure.PARKED):
         made, owed, generation = lent.made, lent.owed, lent.generation

@@ -5,16 +5,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from _socket import AF_INET, SOCK_STREAM
-from _socket import socket as native
 from typing import TYPE_CHECKING
 
 from outgate.gate import wire
-from outgate.gate.kernel import births
+from outgate.gate.kernel import patient
 from outgate.gate.registry import Lease, Process
 from outgate.gate.replies import Reply
-from outgate.gate.restart.adopting import adopt, verified
+from outgate.gate.restart.adopting import adopt, is_verified
 from outgate.gate.restart.orphans import Orphan
 
 if TYPE_CHECKING:
@@ -42,13 +39,12 @@ async def give(gate: Gate, channel: Channel, process: Process, request: wire.Giv
     """Make leases of the sockets that have come, and close what is none that was wanted."""
     taken = []
     for fd in channel.take_handed():
-        cookie = _cookie_of(fd)
+        cookie = patient.cookie(fd)
         orphan = _orphan(gate, process, cookie) if cookie else None
-        sock = verified(fd, orphan) if orphan is not None else None
-        if orphan is None or sock is None:
+        if orphan is None or not is_verified(fd, orphan):
             process.app.closer.put(fd)  # some other file: it may be slow to close
             continue
-        adopt(gate, orphan, sock, process)
+        adopt(gate, orphan, fd, process)
         taken.append(cookie)
     return {"taken": taken}
 
@@ -61,16 +57,3 @@ def _orphan(gate: Gate, process: Process, cookie: int) -> Orphan | None:
 def _may_have(process: Process, lease: Lease) -> bool:
     """Tell whether a lease is of the app and user of a process, which may then say that it has it."""
     return lease.process.app is process.app and lease.process.uid == process.uid
-
-
-def _cookie_of(fd: int) -> int:
-    """Return the cookie of an fd, 0 of what is no socket: a file of a program's own making is asked nothing."""
-    try:
-        sock = native(AF_INET, SOCK_STREAM, 0, fd)
-    except OSError:
-        return 0
-    cookie = 0
-    with contextlib.suppress(OSError):
-        cookie = births.cookie_of(sock)
-    sock.detach()
-    return cookie

@@ -7,23 +7,29 @@ inet_diag tells each second how they stand. A program that comes back gives us a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from _socket import AF_UNIX, SOCK_STREAM
 from _socket import socket as native
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
+from outgate.gate.aside import call
 from outgate.gate.kernel import diag, meter
 from outgate.gate.registry import Lease, Process
 
 if TYPE_CHECKING:
+    from outgate.gate.registry import App
     from outgate.gate.restart.records import Left
     from outgate.gate.server import Gate
 
 #: Seconds from the end of a round to the beginning of the next.
 INTERVAL = 1.0
+#: Seconds after which a thread that has not come back is asked nothing more.
+HELD_UP = 0.5
 
 
 class Orphan(Lease):
@@ -90,13 +96,15 @@ class Orphans:
             return []
         try:
             self._diag = self._diag or diag.Diag()
-            for seen in self._diag.all():
-                orphan = missing.pop(seen.cookie, None)
+            for cookie, key in self._diag.listed():
+                orphan = missing.pop(cookie, None)
                 if orphan is None:
                     continue
-                orphan.key = seen.key
+                orphan.key = key
                 self.known[orphan.cookie] = orphan
-                self._note(orphan, seen.reading)
+            known = iter(tuple(self.known.values()))
+            while batch := tuple(islice(known, diag.BATCH)):
+                self._look(batch)
         except OSError as e:
             # Without sock_diag nothing is known but whether its process lives; what comes back is metered exactly.
             self._gate.log.event("diag-failed", reason=e.strerror or str(e))
@@ -137,19 +145,39 @@ class Orphans:
         else:
             self._timer = None
 
-    def _look(self, orphans: list[Orphan]) -> None:
-        keyed = [(orphan, orphan.key) for orphan in orphans if orphan.key is not None]
+    def _look(self, orphans: Sequence[Orphan]) -> None:
+        asked: list[Orphan] = []
+        aside: dict[App, list[Orphan]] = {}
         for orphan in orphans:
-            if orphan.key is None and not _lives(orphan):
-                self.end(orphan, "process-ended")
-        if self._diag is None or not keyed:
-            return
+            app = orphan.process.app
+            if orphan.key is None:
+                if not _lives(orphan):
+                    self.end(orphan, "process-ended")
+            elif app.settings.trusted:
+                asked.append(orphan)
+            elif app.closer.held_for < HELD_UP:  # by one that it was asked about before
+                aside.setdefault(app, []).append(orphan)
+        if self._diag is not None:
+            self._seen(asked, _ask(self._diag, asked))
+            for app, some in aside.items():
+                app.closer.put(partial(self._look_aside, some))
+
+    def _look_aside(self, orphans: Sequence[Orphan]) -> None:
+        """Look on a thread: who holds a socket can keep the kernel from saying how it stands."""
         try:
-            answers = self._diag.look([key for _, key in keyed])
+            with contextlib.closing(diag.Diag()) as asks:
+                answers = _ask(asks, orphans)
         except OSError as e:
-            self._gate.log.event("diag-failed", reason=e.strerror or str(e))
+            answers = e
+        call(self._gate.loop, partial(self._seen, orphans, answers))
+
+    def _seen(self, orphans: Sequence[Orphan], answers: list[diag.Seen | None] | OSError) -> None:
+        if isinstance(answers, OSError):
+            self._gate.log.event("diag-failed", reason=answers.strerror or str(answers))
             return
-        for (orphan, _), seen in zip(keyed, answers, strict=True):
+        for orphan, seen in zip(orphans, answers, strict=True):
+            if orphan.cookie not in self.known:
+                continue  # it has come back meanwhile
             if seen is None or seen.cookie != orphan.cookie:
                 self.end(orphan, "closed")
                 continue
@@ -170,6 +198,15 @@ class Orphans:
         if self._stand_in is not None:
             self._stand_in.close()
         self.known.clear()
+
+
+def _ask(asks: diag.Diag, orphans: Sequence[Orphan]) -> list[diag.Seen | None] | OSError:
+    if not orphans:
+        return []
+    try:
+        return asks.look([orphan.key for orphan in orphans if orphan.key is not None])
+    except OSError as e:
+        return e
 
 
 def _lives(orphan: Orphan) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-from _socket import SOCK_STREAM
 from _socket import socket as native
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 from outgate.gate.kernel import fetch, meter
 from outgate.gate.registry import Process
 from outgate.gate.restart import keeping
-from outgate.gate.restart.adopting import FAMILIES, adopt, verified
+from outgate.gate.restart.adopting import adopt, is_verified
 from outgate.gate.restart.orphans import Orphan
 from outgate.gate.restart.records import Past
 from outgate.gate.takeover.taking import app_of
@@ -62,8 +61,7 @@ def go_on(gate: Gate, past: Past, stored: Mapping[int, native], log_path: str) -
         if left.opened.transport != "tcp" or left.opened.path != "direct" or not is_same_boot:
             gate.log_end(orphan, _last(orphan), "gate-died", incomplete=True, transport=left.opened.transport)
         elif (kept := stored.get(orphan.cookie)) is not None:
-            kept = native(FAMILIES[orphan.family], SOCK_STREAM, 0, os.dup(kept.fileno()))
-            adopt(gate, orphan, kept, orphan.process)
+            adopt(gate, orphan, os.dup(kept.fileno()), orphan.process)
         else:
             orphans.append(orphan)
     taken = _fetch(gate, orphans)
@@ -136,11 +134,10 @@ def _fetch(gate: Gate, orphans: Iterable[Orphan]) -> set[int]:
                 fd = fetcher.take(pid, number)
             except OSError:
                 continue
-            sock = verified(fd, orphan)
-            if sock is None:
+            if not is_verified(fd, orphan):
                 orphan.process.app.closer.put(fd)  # the number is another file's by now: it may be slow to close
                 continue
-            adopt(gate, orphan, sock, orphan.process)
+            adopt(gate, orphan, fd, orphan.process)
             taken.add(orphan.cookie)
     finally:
         fetcher.close()

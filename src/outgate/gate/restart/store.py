@@ -6,20 +6,16 @@ A parked lease is one whose descriptor is out and that nobody holds but the gate
 
 from __future__ import annotations
 
-import contextlib
 import os
-from _socket import AF_INET, AF_INET6, SO_TYPE, SOCK_STREAM, SOL_SOCKET
 from _socket import socket as native
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from outgate.gate.kernel import births, notify
+from outgate.gate.kernel import births, notify, patient
 from outgate.gate.registry import Lease
 
 if TYPE_CHECKING:
     from outgate.gate.travel.sharing import Loan
-
-_SO_DOMAIN: Final = 39
 
 
 class Store:
@@ -97,12 +93,7 @@ def _name(cookie: int) -> str:
 
 def _socket(fd: int) -> native | None:
     """Return an fd as the TCP socket it is, ``None`` if it is none."""
-    for family in (AF_INET, AF_INET6):
-        with contextlib.suppress(OSError):
-            sock = native(family, SOCK_STREAM, 0, fd)
-            if sock.getsockopt(SOL_SOCKET, _SO_DOMAIN) == family and (
-                sock.getsockopt(SOL_SOCKET, SO_TYPE) == SOCK_STREAM
-            ):
-                return sock
-            sock.detach()
+    for family in patient.FAMILIES:
+        if patient.is_tcp(fd, family):
+            return patient.take(fd, family, native)
     return None

@@ -18,7 +18,7 @@ from outgate.core.policy.decide import Policy
 from outgate.errors import ConfigError
 from outgate.gate.channel import Peer
 from outgate.gate.configuration.settings import AppSettings
-from outgate.gate.kernel import notify
+from outgate.gate.kernel import meter, notify, patient
 from outgate.gate.kernel.closer import Closer
 from outgate.gate.names.resolver import Resolver
 from outgate.gate.narrowing import narrowing
@@ -167,8 +167,12 @@ def app_of(gate: Gate, name: str) -> App:
 
 
 def _restore_lease(gate: Gate, saved: LeaseState, process: Process, fds: list[int]) -> None:
-    family = socket.AF_INET if saved.family == 4 else socket.AF_INET6
-    lease = Lease(saved.id, process, native(family, SOCK_STREAM, 0, fds[saved.fd]), saved.cookie, saved.family)
+    if saved.relayed is not None:
+        sock = patient.take(fds[saved.fd], saved.family, native)
+    else:
+        state = meter.SYN_SENT if saved.state == life.DIALLED else meter.ESTABLISHED
+        sock = gate.aside.take(fds[saved.fd], saved.family, process.app, state, saved.noted)
+    lease = Lease(saved.id, process, sock, saved.cookie, saved.family)
     lease.state, lease.inode, lease.number = saved.state, saved.inode, saved.number
     lease.begun, lease.connect_ms = saved.begun, saved.connect_ms
     lease.asked, lease.address = saved.asked, saved.address

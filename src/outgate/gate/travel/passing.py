@@ -18,7 +18,7 @@ from outgate.core.policy.narrow import refusal as refusal_of
 from outgate.gate import wire
 from outgate.gate.datagram.datagrams import Datagrams
 from outgate.gate.judging import may_have_sockets
-from outgate.gate.kernel import births
+from outgate.gate.kernel import patient
 from outgate.gate.names.resolver import is_numeric
 from outgate.gate.registry import Lease, Process
 from outgate.gate.replies import Reply, denied, refusal
@@ -43,7 +43,8 @@ async def share(gate: Gate, channel: Channel, process: Process, request: wire.Sh
     if item is None:
         return gate.ending.missing(process, request.sock)
     if isinstance(item, Lease) and item.side is None:
-        return {"descriptor": gate.sharing.lend(item, process)}
+        refused = await gate.aside.look(item)
+        return refused or {"descriptor": gate.sharing.lend(item, process)}
     loan = gate.sharing.loans.get(item.id)
     if loan is not None and loan.handed is not None:
         return {"descriptor": gate.sharing.lend(item, process)}
@@ -58,7 +59,7 @@ async def hand(gate: Gate, channel: Channel, process: Process, request: wire.Han
     if not handed:
         return refusal("unknown-descriptor")
     (fd,) = handed  # one was asked for
-    if item is None or (isinstance(item, Lease) and item.side is None) or _cookie(fd) != item.cookie:
+    if item is None or (isinstance(item, Lease) and item.side is None) or patient.cookie(fd) != item.cookie:
         process.app.closer.put(fd)  # some other file: it may be slow to close
         return refusal("unknown-descriptor")
     end = native(AF_UNIX, SOCK_STREAM, 0, fd)
@@ -69,20 +70,6 @@ async def hand(gate: Gate, channel: Channel, process: Process, request: wire.Han
     else:
         process.app.closer.put(end)  # by another thread at the same time
     return {"descriptor": text}
-
-
-def _cookie(fd: int) -> int:
-    """Return the cookie of a socket, and 0 of any other file."""
-    try:
-        sock = native(AF_UNIX, SOCK_STREAM, 0, fd)
-    except OSError:
-        return 0
-    try:
-        return births.cookie_of(sock)
-    except OSError:
-        return 0
-    finally:
-        sock.detach()
 
 
 async def redeem(gate: Gate, channel: Channel, process: Process, request: wire.Redeem) -> tuple[Reply, list[int]]:
@@ -105,6 +92,9 @@ async def redeem(gate: Gate, channel: Channel, process: Process, request: wire.R
     if isinstance(item, Datagrams):
         reply["kind"] = "udp"
     else:
+        refused = await gate.aside.look(item)
+        if refused is not None:
+            return refused, []
         if item.state == life.DIALLED:
             gate.settle(item)
         reply["kind"] = "tcp" if item.side is None else "relay"
