@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
 from pathlib import Path
 
 import pytest
 
+from outgate.console.beside import Beside
 from outgate.console.listening import bind, where
 from outgate.errors import ConfigError
 
@@ -52,6 +54,17 @@ def test_a_port_that_is_taken() -> None:
         text = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(ConfigError, match=f"{text}: cannot listen"):
             bind(text)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_console_that_cannot_listen_leaves_nothing_open() -> None:
+    """Where its port is taken a console beside a gate is refused, and no socket of it is left."""
+    pytest.importorskip("uvicorn")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        before = len(os.listdir("/proc/self/fd"))
+        with pytest.raises(ConfigError) as refused:
+            Beside(f"127.0.0.1:{taken.getsockname()[1]}")
+        assert len(os.listdir("/proc/self/fd")) == before, refused.value
 
 
 def test_a_unix_socket_is_the_users_own(tmp_path: Path) -> None:

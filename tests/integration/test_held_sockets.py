@@ -40,6 +40,8 @@ def host(world: World) -> Iterator[Host]:
 @pytest.fixture
 def pages() -> Iterator[fuse.Pages]:
     """Have a folder of files whose pages do not come."""
+    if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("needs root, and /dev/fuse")
     with fuse.pages() as made:
         yield made
 
@@ -204,6 +206,26 @@ def test_a_gate_that_comes_after_a_killed_one_does_not_wait(
             assert keeper.does("use 0") == "ok"
             keeper.end(), other.end()
             lines.wait_for(event="end", app="guest", sent=26)
+    assert events(host.log, "fault") == []
+
+
+def test_an_app_that_is_trusted_no_more(host: Host, pages: fuse.Pages, port: int, lines: LogLines) -> None:
+    """What it has opened while it was trusted holds up nobody from the reload on."""
+    host.configure(trusted=True)
+    with host.serving(), pages:
+        keeper = Program(host, pages, port, USER)
+        other = Program(host, pages, port, OTHER)
+        assert keeper.does("open") == "opened"
+        host.configure()
+        done = host.world.run(sys.executable, "-m", "outgate", "reload", environ=host.environ)
+        assert done.returncode == 0, done.stderr
+        assert keeper.does("send_on 0") == "held"
+        assert pages.wait_for(1, PATIENCE)
+        lines.wait_for(event="held-up", app="guest")
+        assert [other.does("exchange") for _ in range(5)] == ["True"] * 5
+        pages.let_come()
+        keeper.end(), other.end()
+        lines.wait_for(event="end", app="guest", sent=21)
     assert events(host.log, "fault") == []
 
 

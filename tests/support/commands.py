@@ -13,12 +13,12 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from outgate.gate.seal import cgroup
+from outgate.testing.running import wait_for_counts
 
 #: Seconds after which a wait is taken for a hang, in line with the suite's own limit. Nothing is asserted on it.
 PATIENCE = 30.0
@@ -206,12 +206,11 @@ class Served:
 
     def wait_for_counts(self, app: str, **counts: int) -> None:
         """Ask until the app has these counts: that a program has ended comes to the gate after its parent knows."""
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            seen = json.loads(outgate("stats", "--json", "--socket", self.socket).stdout)["apps"][app]
-            if all(seen[name] == count for name, count in counts.items()):
-                return
-            assert time.monotonic() < deadline, f"app {app} has {seen}, not {counts}"
+
+        def ask() -> dict[str, int]:
+            return dict(json.loads(outgate("stats", "--json", "--socket", self.socket).stdout)["apps"][app])
+
+        wait_for_counts(ask, counts, PATIENCE)
 
     def log(self) -> list[dict[str, Any]]:
         """Return the lines of its decision log, complete once it has ended."""

@@ -9,8 +9,6 @@ Sources: namespaces(7), user_namespaces(7), network_namespaces(7), netdevice(7).
 import os
 import sys
 
-from outgate.guard.libc import call
-
 __all__ = [
     "NEW_NETWORK",
     "NEW_USER",
@@ -49,7 +47,12 @@ def unshare(flags: int) -> None:
     if native is not None:
         native(flags)
         return
-    call("unshare", flags)
+    import ctypes
+
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.unshare(ctypes.c_int(flags)) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def write_identity_map(uid: int, gid: int) -> None:

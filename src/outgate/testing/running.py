@@ -46,6 +46,16 @@ _AUTOLOAD = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file_
 _T = TypeVar("_T")
 
 
+def wait_for_counts(ask: Callable[[], dict[str, int]], counts: Mapping[str, int], limit: float) -> dict[str, int]:
+    """Ask for an app's counts until they are these, and return all. Raises ``TimeoutError`` with the last answer."""
+    deadline = time.monotonic() + limit
+    while not has(seen := ask(), counts):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the app has {seen}, not {counts}")
+        time.sleep(0.005)  # nobody tells of a count
+    return seen
+
+
 class _Served:
     """What both kinds of gate have: a socket's path, a log to wait on, counts to ask for."""
 
@@ -71,12 +81,7 @@ class _Served:
 
     def wait_for_counts(self, app: str = "default", limit: float = PATIENCE, **counts: int) -> dict[str, int]:
         """Ask until the app has these counts. Raises ``TimeoutError`` with the last answer."""
-        deadline = time.monotonic() + limit
-        while not has(seen := self.app(app), counts):
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"app {app} has {seen}, not {counts}")
-            time.sleep(0.005)  # nobody tells of a count
-        return seen
+        return wait_for_counts(lambda: self.app(app), counts, limit)
 
     def environ(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return an environment in which Python programs load the client and find this gate."""

@@ -15,6 +15,7 @@ Sources: seccomp(2); ``struct seccomp_data`` of ``include/uapi/linux/seccomp.h``
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable, Mapping
 
 from outgate.core import options
 from outgate.core.guard.assembler import ANY_BIT, AT_LEAST, EQUAL, GREATER, Program
@@ -119,6 +120,13 @@ def _argument(program: Program, number: int) -> None:
     program.load(_ARGUMENT + number * _ARGUMENT_SIZE)
 
 
+def _go_by(program: Program, places: Mapping[int, str], error: int) -> None:
+    """Go on at the label of what is loaded, and refuse what has none."""
+    for value, label in places.items():
+        program.test(EQUAL, value, label)
+    program.give(refuse(error))
+
+
 def _judge_socket(program: Program, name: str) -> None:
     """Have the guard answer for TCP; leave UDP, and Unix sockets that no name can re-aim; refuse all else.
 
@@ -126,28 +134,19 @@ def _judge_socket(program: Program, name: str) -> None:
     it (``unix_create``).
     """
     _argument(program, 0)
-    program.test(EQUAL, UNIX, "unix")
-    program.test(EQUAL, INET, "inet")
-    program.test(EQUAL, INET6, "inet")
-    program.give(refuse(errno.EAFNOSUPPORT))
+    _go_by(program, {UNIX: "unix", INET: "inet", INET6: "inet"}, errno.EAFNOSUPPORT)
     program.label("inet")
     _argument(program, 1)
     program.mask(_TYPE)
-    program.test(EQUAL, STREAM, "stream")
-    program.test(EQUAL, DGRAM, "datagram")
-    program.give(refuse(errno.EPROTONOSUPPORT))
+    _go_by(program, {STREAM: "stream", DGRAM: "datagram"}, errno.EPROTONOSUPPORT)
     program.label("stream")
     _argument(program, 2)
-    program.test(EQUAL, 0, "tcp")
-    program.test(EQUAL, _TCP, "tcp")
-    program.give(refuse(errno.EPROTONOSUPPORT))
+    _go_by(program, {0: "tcp", _TCP: "tcp"}, errno.EPROTONOSUPPORT)
     program.label("tcp")
     program.give(NOTIFY)
     program.label("datagram")
     _argument(program, 2)
-    program.test(EQUAL, 0, "udp")
-    program.test(EQUAL, _UDP, "udp")
-    program.give(refuse(errno.EPROTONOSUPPORT))
+    _go_by(program, {0: "udp", _UDP: "udp"}, errno.EPROTONOSUPPORT)
     program.label("udp")
     program.give(ALLOW)
     program.label("unix")
@@ -156,8 +155,7 @@ def _judge_socket(program: Program, name: str) -> None:
 
 def _judge_pair(program: Program, name: str) -> None:
     _argument(program, 0)
-    program.test(EQUAL, UNIX, "unix pair")
-    program.give(refuse(errno.EOPNOTSUPP))
+    _go_by(program, {UNIX: "unix pair"}, errno.EOPNOTSUPP)
     program.label("unix pair")
     _only_streams(program, name)
 
@@ -165,9 +163,7 @@ def _judge_pair(program: Program, name: str) -> None:
 def _only_streams(program: Program, name: str) -> None:
     _argument(program, 1)
     program.mask(_TYPE)
-    program.test(EQUAL, STREAM, f"{name} unix stream")
-    program.test(EQUAL, SEQPACKET, f"{name} unix stream")
-    program.give(refuse(errno.EPROTONOSUPPORT))
+    _go_by(program, dict.fromkeys((STREAM, SEQPACKET), f"{name} unix stream"), errno.EPROTONOSUPPORT)
     program.label(f"{name} unix stream")
     program.give(ALLOW)
 
@@ -185,15 +181,12 @@ def _judge_option(program: Program, name: str) -> None:
     """Let the options of the table pass, by level and number."""
     _argument(program, 1)
     levels = sorted({level for level, _ in SETTABLE})
-    for level in levels:
-        program.test(EQUAL, level, f"level {level}")
-    program.give(refuse(errno.ENOPROTOOPT))
+    _go_by(program, {level: f"level {level}" for level in levels}, errno.ENOPROTOOPT)
     for level in levels:
         program.label(f"level {level}")
         _argument(program, 2)
-        for number in sorted(number for other, number in SETTABLE if other == level):
-            program.test(EQUAL, number, f"may set on {level}")
-        program.give(refuse(errno.ENOPROTOOPT))
+        numbers = sorted(number for other, number in SETTABLE if other == level)
+        _go_by(program, dict.fromkeys(numbers, f"may set on {level}"), errno.ENOPROTOOPT)
         program.label(f"may set on {level}")
         program.give(ALLOW)
 

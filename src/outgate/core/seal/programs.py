@@ -147,22 +147,21 @@ def _unless_gate(cgroup: int, other: str) -> Program:
     )
 
 
+#: Without a port; and then an IPv4 address in R1, 0.0.0.0 or below 127/8.
+_WITHOUT_A_PORT: Final[Program] = (load(R1, R6, _PORT, 4), jump_unless(R1, 0, "no"))
+_ANY_OR_LOOPBACK: Final[Program] = (jump_if(R1, 0, "yes"), mask(R1, 0xFF), jump_if(R1, 127, "yes"))
 #: Whoever holds a socket may bind it to what :func:`outgate.client.outbound.bind` lets it: port 0 of the wildcard or of
 #: loopback, which say nothing about where it leads. Addresses are in network order.
 _BIND4: Final[Program] = (
     Label("other"),
-    load(R1, R6, _PORT, 4),
-    jump_unless(R1, 0, "no"),
+    *_WITHOUT_A_PORT,
     load(R1, R6, _IP4, 4),
-    jump_if(R1, 0, "yes"),
-    mask(R1, 0xFF),
-    jump_if(R1, 127, "yes"),
+    *_ANY_OR_LOOPBACK,
 )
 #: The same for ``::``, ``::1``, ``::ffff:0.0.0.0`` and ``::ffff:127.0.0.0/104``.
 _BIND6: Final[Program] = (
     Label("other"),
-    load(R1, R6, _PORT, 4),
-    jump_unless(R1, 0, "no"),
+    *_WITHOUT_A_PORT,
     load(R1, R6, _IP6, 4),
     jump_unless(R1, 0, "no"),
     load(R1, R6, _IP6 + 4, 4),
@@ -176,9 +175,7 @@ _BIND6: Final[Program] = (
     Label("mapped"),
     put_wide(R3, 0xFFFF0000),
     jump_unless_same(R2, R3, "no"),
-    jump_if(R1, 0, "yes"),
-    mask(R1, 0xFF),
-    jump_if(R1, 127, "yes"),
+    *_ANY_OR_LOOPBACK,
 )
 #: A socket that listens takes nothing in, not even the opening of a connection.
 _INCOMING: Final[Program] = (

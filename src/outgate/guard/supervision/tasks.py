@@ -15,8 +15,6 @@ import os
 from _signal import pidfd_send_signal  # type: ignore[import-not-found]  # what signal adds is enums, 3 ms of them
 from _socket import socket as native
 
-from outgate.guard.libc import call
-
 _PIDFD_OPEN, _PIDFD_GETFD = 434, 438
 _PIDFD_THREAD = os.O_EXCL
 #: Threads whose pidfd is kept.
@@ -31,15 +29,24 @@ class _Vector(ctypes.Structure):
 
 
 _library = ctypes.CDLL(None, use_errno=True)
+_syscall = _library.syscall
 _read_memory = _library.process_vm_readv
 _read_memory.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_void_p, ctypes.c_ulong, ctypes.c_ulong)
 _read_memory.restype = ctypes.c_ssize_t
 
 
+def _call(number: int, *arguments: int) -> int:
+    result = int(_syscall(ctypes.c_long(number), *map(ctypes.c_long, arguments)))
+    if result < 0:
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error))
+    return result
+
+
 def open_pidfd(thread: int) -> int:
     """Return a pidfd of a thread, or of its process where the kernel has none for threads. Raises ``OSError``."""
     try:
-        return call("syscall", _PIDFD_OPEN, thread, _PIDFD_THREAD)
+        return _call(_PIDFD_OPEN, thread, _PIDFD_THREAD)
     except OSError as e:
         if e.errno != errno.EINVAL:
             raise
@@ -48,7 +55,7 @@ def open_pidfd(thread: int) -> int:
 
 def take_fd(pidfd: int, number: int) -> int:
     """Return a duplicate of a file that another process has open. Raises ``OSError``: EBADF, ESRCH, EPERM."""
-    return call("syscall", _PIDFD_GETFD, pidfd, number, 0)
+    return _call(_PIDFD_GETFD, pidfd, number, 0)
 
 
 def connect(fd: int, address: bytes) -> int:

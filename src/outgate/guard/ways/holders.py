@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import socket
 
-from outgate.guard.libc import call
 from outgate.guard.ways.children import in_fork, in_python
-from outgate.guard.ways.libc import NativeSocket
+from outgate.guard.ways.libc import NativeSocket, call
 from outgate.guard.ways.target import SEAL, USER, V4, Target, Untried, Way
 
 __all__ = ["INHERITED", "WAYS"]

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import socket
 import struct
 import sys
 from typing import TYPE_CHECKING
 
-from outgate.guard.libc import call
-
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["NativeSocket", "address"]
+__all__ = ["NativeSocket", "address", "call"]
 
 _MSG_FASTOPEN = 0x20000000
+_library = ctypes.CDLL(None, use_errno=True)
+
+
+def call(name: str, *args: object) -> int:
+    """Call a function of the C library that returns a number; numbers are passed as C's ``long``.
+
+    :raises OSError: it returned -1.
+    """
+    words = [ctypes.c_long(each) if isinstance(each, int) else each for each in args]
+    result = int(getattr(_library, name)(*words))
+    if result == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
 
 
 def address(family: int, host: str, port: int) -> bytes:

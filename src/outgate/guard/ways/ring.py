@@ -8,8 +8,7 @@ import os
 import socket
 import struct
 
-from outgate.guard.libc import call
-from outgate.guard.ways.libc import NativeSocket, address
+from outgate.guard.ways.libc import NativeSocket, address, call
 from outgate.guard.ways.target import FENCE, V4, Target, Untried, Way
 
 __all__ = ["WAYS"]
