@@ -164,10 +164,12 @@ TESTS = {
         "test_nothing_that_a_hostile_program_holds_can_be_turned": (
             "without a guard: 40 ways to turn a socket of the gate's elsewhere", "seal",
         ),
+        "test_the_seal_outlives_the_gate": ("without a guard: the same when the gate was killed", "seal"),
+    },
+    "test_seal_kernel.py": {
         "test_a_socket_that_listens_hears_nothing": ("without a guard: `connect(AF_UNSPEC)`, then listen", "seal"),
         "test_packets_that_say_their_own_way": ("without a guard, as root: source routes", "seal"),
         "test_datagrams_go_where_the_gate_connected_them": ("without a guard: datagrams to another name", "seal"),
-        "test_the_seal_outlives_the_gate": ("without a guard: the same when the gate was killed", "seal"),
     },
     "test_sandboxes.py": {
         "test_nothing_leads_out_but_the_gate": (
