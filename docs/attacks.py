@@ -49,7 +49,10 @@ def page(table: Callable[[Sequence[str], Sequence[Sequence[str]]], str]) -> str:
         (each["name"], each["what"], each["by"], *(f"`{each[level]}`" if level in each else "" for level in _LEVELS))
         for each in data["attack"]
     ]
-    tests = [(each["what"], each["by"], each["came"], f"`{each['name']}`") for each in data.get("test", ())]
+    tests = [
+        (each["what"], each["by"], each["came"] or "not in that run", f"`{each['name']}`")
+        for each in data.get("test", ())
+    ]
     return _PAGE.format(
         linux=data["linux"],
         attacks=table(("attack", "what is tried", "what stops it", *_LEVELS), attacks),
