@@ -55,7 +55,7 @@ integration: $(LIBRARIES) ## real servers in namespaces (root, Debian packages)
 .PHONY: attacks
 attacks: $(LIBRARIES) ## try every attack on a guard, and write what came of it into docs (root, Debian packages)
 	OUTGATE_REQUIRE_INTEGRATION=1 OUTGATE_RECORD_ATTACKS=1 $(PYTEST) $(wildcard $(addprefix tests/integration/test_,\
-		guard_attacks.py guard_races.py guard.py guard_names.py seal.py sandboxes.py))
+		guard_attacks.py guard_races.py guard.py guard_names.py seal.py seal_kernel.py sandboxes.py))
 	$(BIN)/python docs/generate.py --write
 
 .PHONY: cpython

@@ -17,11 +17,11 @@ _PAGE = """\
 
 <!-- Made by docs/generate.py; do not edit. -->
 
-What was tried against [a guard](guard.md), and what came of it in the last run that was written down, on Linux {linux}. An
-ordinary user's program tries each twice: with a gate of its own user, and with one of root's that
-[seals](containment.md#the-seal) its sockets. Listeners that are no part of outgate stand where the attacks aim, on private
-addresses, on a path and on an abstract name of the host, and a sniffer sees every packet: a test fails if any of them
-hears anything, whatever the program was told.
+What was tried against [a guard](guard.md), and what came of it in the last run that was written down, on Linux
+{linux}. An ordinary user's program tries each twice: with a gate of its own user, and with one of root's that
+[seals](containment.md#the-seal) its sockets. Listeners that are no part of outgate stand where the attacks aim, on
+private addresses, on a path and on an abstract name of the host, and a sniffer sees every packet: a test fails if any
+of them hears anything, whatever the program was told.
 
 {attacks}
 
@@ -49,7 +49,10 @@ def page(table: Callable[[Sequence[str], Sequence[Sequence[str]]], str]) -> str:
         (each["name"], each["what"], each["by"], *(f"`{each[level]}`" if level in each else "" for level in _LEVELS))
         for each in data["attack"]
     ]
-    tests = [(each["what"], each["by"], each["came"], f"`{each['name']}`") for each in data.get("test", ())]
+    tests = [
+        (each["what"], each["by"], each["came"] or "not in that run", f"`{each['name']}`")
+        for each in data.get("test", ())
+    ]
     return _PAGE.format(
         linux=data["linux"],
         attacks=table(("attack", "what is tried", "what stops it", *_LEVELS), attacks),

@@ -32,7 +32,7 @@ def test_every_attack_is_in_the_table() -> None:
 
 @pytest.mark.parametrize("file", attacks.TESTS)
 def test_every_test_that_is_an_attack_is_in_the_table(file: str) -> None:
-    """Each that is there was run, and nothing was reached."""
+    """Each is there, and where it was run nothing was reached."""
     if not (_INTEGRATION / file).exists():
         pytest.skip(f"no {file} here")
     stated = attacks.TESTS[file]
@@ -41,8 +41,9 @@ def test_every_test_that_is_an_attack_is_in_the_table(file: str) -> None:
         assert set(stated) == _functions(file)
     found = {each["name"]: each for each in attacks.load()["test"]}
     for name, (what, by) in stated.items():
-        expected = {"name": name, "file": file, "what": what, "by": by, "came": attacks.HELD}
-        assert found.get(name) == expected, "run: make attacks"
+        came = found[name].pop("came")
+        assert found[name] == {"name": name, "file": file, "what": what, "by": by}, "run: make attacks"
+        assert came in (attacks.HELD, ""), "run: make attacks"
 
 
 def test_what_is_recorded_is_read_again(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
@@ -59,6 +60,5 @@ def test_what_is_recorded_is_read_again(monkeypatch: pytest.MonkeyPatch, tmp_pat
     found = attacks.load()
     (first, *_) = found["attack"]
     assert (first[attacks.WITH], first[attacks.WITHOUT]) == ("done", "ENOSYS")
-    assert [(each["name"], each["came"]) for each in found["test"]] == [
-        ("test_only_listed_unix_sockets", attacks.FAILED)
-    ]
+    came = [(each["name"], each["came"]) for each in found["test"] if each["came"]]
+    assert came == [("test_only_listed_unix_sockets", attacks.FAILED)]

@@ -28,7 +28,7 @@ from support.world import NEAR4, PRIVATE4, PRIVATE6, TRAP_PORT, WWW, World
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.timeout(120),  # the first test of a level tries all of them
+    pytest.mark.timeout(300),  # the first test of a level tries all of them
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the attacks know the calls of x86_64"),
 ]
 

@@ -142,14 +142,19 @@ def main(argv: list[str]) -> int:
 def _find(options: Namespace) -> Findings:
     progress = _Progress()
     progress("looking at this host")
-    verdict = fence.probe()
-    autoload = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "client", "autoload")
-    unsealed = seal.trial()
-    checks = list(probes.checks(verdict, unsealed, autoload, os.environ))
+    checks, unsealed = look()
     gate = proving.look_for_gate(options.socket)
     checks.append(gate.check)
     proof = proving.prove(gate, options.unconfined, progress, options.relay, not unsealed)
-    return Findings(checks, _levels(checks), proof, options.unconfined, options.relay)
+    return Findings(checks, levels(checks), proof, options.unconfined, options.relay)
+
+
+def look() -> tuple[list[Check], str]:
+    """Return what is said of this host, for who asks, and why a gate of theirs could not seal, ``""`` if it could."""
+    verdict = fence.probe()
+    autoload = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "client", "autoload")
+    unsealed = seal.trial()
+    return list(probes.checks(verdict, unsealed, autoload, os.environ)), unsealed
 
 
 class _Progress:
@@ -163,17 +168,18 @@ class _Progress:
             output.say(f"outgate doctor: {what} ...", sys.stderr)
 
 
-def _levels(checks: Sequence[Check]) -> list[Level]:
+def levels(checks: Sequence[Check]) -> list[Level]:
+    """Return the levels of containment, each with whether the host has it."""
     by_name = {each.name: each for each in checks}
     fenced = by_name["fence"]
-    levels = [Level("client", True, _STOPS["client"], "needs nothing of a host")]
-    levels += [
+    found = [Level("client", True, _STOPS["client"], "needs nothing of a host")]
+    found += [
         Level(each.name, each.state == features.OK, _STOPS[each.name], each.found, each.change)
         for each in (fenced, by_name["seal"], by_name["guard"])
     ]
     if fenced.state != features.OK:  # the guard's programs live in a fence
-        levels[-1] = levels[-1]._replace(host=False, found="needs the fence", change=fenced.change)
-    return levels
+        found[-1] = found[-1]._replace(host=False, found="needs the fence", change=fenced.change)
+    return found
 
 
 def _plain(findings: Findings) -> dict[str, Any]:

@@ -147,6 +147,7 @@ def _enter() -> Fence:
     from outgate.guard import obstacles
 
     uid, gid = os.geteuid(), os.getegid()
+    altered = False
     if uid == 0:
         try:
             namespaces.unshare(namespaces.NEW_NETWORK)
@@ -155,18 +156,25 @@ def _enter() -> Fence:
         except OSError as error:
             raise FenceUnavailable(*obstacles.explain(obstacles.NETWORK, error.errno or 0)) from error
         else:
-            _raise_loopback()
-            return Fence(user=False)
+            altered = True
+            try:
+                namespaces.raise_loopback()
+                return Fence(user=False)
+            except PermissionError:
+                pass  # without CAP_NET_ADMIN: in a user namespace of its own it has it
+            except OSError as error:
+                raise FenceUnavailable(*obstacles.explain(obstacles.RAISE_LOOPBACK, error.errno or 0), True) from error
     if not namespaces.can_write_identity_map():
-        raise FenceUnavailable(*obstacles.explain(obstacles.NOT_DUMPABLE, errno.EACCES))
+        raise FenceUnavailable(*obstacles.explain(obstacles.NOT_DUMPABLE, errno.EACCES), altered)
     try:
         namespaces.unshare(namespaces.NEW_USER | namespaces.NEW_NETWORK)
     except OSError as error:
-        raise FenceUnavailable(*obstacles.explain(obstacles.USER_AND_NETWORK, error.errno or 0)) from error
+        raise FenceUnavailable(*obstacles.explain(obstacles.USER_AND_NETWORK, error.errno or 0), altered) from error
     try:
         namespaces.write_identity_map(uid, gid)
     except OSError as error:
-        raise FenceUnavailable(*obstacles.explain(obstacles.MAP, error.errno or 0), altered=True) from error
+        step = obstacles.MAP if uid else obstacles.MAP_ROOT
+        raise FenceUnavailable(*obstacles.explain(step, error.errno or 0), altered=True) from error
     _raise_loopback()
     return Fence(user=True)
 

@@ -14,7 +14,17 @@ TYPE_CHECKING = False  # typing costs more than the rest of this package togethe
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["MAP", "NETWORK", "NOT_DUMPABLE", "RAISE_LOOPBACK", "THREADS", "USER_AND_NETWORK", "explain", "read_setting"]
+__all__ = [
+    "MAP",
+    "MAP_ROOT",
+    "NETWORK",
+    "NOT_DUMPABLE",
+    "RAISE_LOOPBACK",
+    "THREADS",
+    "USER_AND_NETWORK",
+    "explain",
+    "read_setting",
+]
 
 # The step at which it went wrong.
 THREADS = "threads"
@@ -22,6 +32,7 @@ NOT_DUMPABLE = "not-dumpable"
 NETWORK = "network"
 USER_AND_NETWORK = "user-and-network"
 MAP = "map"
+MAP_ROOT = "map-root"
 RAISE_LOOPBACK = "loopback"
 
 _CLONE = "/proc/sys/kernel/unprivileged_userns_clone"
@@ -115,6 +126,11 @@ def _not_permitted(step: str, number: int, read: "Callable[[str], str | None]") 
             "is 1",
             "load an AppArmor profile with the rule 'userns,' for this Python, or sysctl -w "
             "kernel.apparmor_restrict_unprivileged_userns=0",
+        )
+    if step == MAP_ROOT:
+        return (
+            "root without CAP_SETFCAP may not map root into a user namespace (Linux 5.12)",
+            "leave root CAP_SETFCAP, or run as another user",
         )
     if step in (MAP, RAISE_LOOPBACK):
         return (
