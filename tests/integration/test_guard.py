@@ -291,7 +291,7 @@ def test_without_its_guard_a_program_opens_nothing(world: World, log: Path) -> N
     """A guard that is killed leaves what is open, and nothing else comes: the network around is empty."""
     with guarded.started(world, log, guarded.python(), "-IS", "-c", _WAITS, WWW[0]) as process:
         assert process.stdout.readline() == "ready\n"
-        guard = guarded.guard_of(process)
+        guard = guarded.guard_of(world)
         pidfd = os.pidfd_open(guard)
         os.kill(guard, signal.SIGKILL)
         select.select([pidfd], [], [])

@@ -163,7 +163,7 @@ for line in sys.stdin:
                 return json.loads(process.stdout.readline())
 
             assert tell("try") == ["HTTP/1.1", 13]
-            guard = guarded.guard_of(process)
+            guard = guarded.guard_of(world)
             before = _files_of(guard)
             found = tell("throw")
             assert tell("try") == ["HTTP/1.1", 13]
@@ -235,7 +235,7 @@ def test_a_guard_that_is_killed_amid_connects(world: World, log: Path) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        _kill(guarded.guard_of(process))
+        _kill(guarded.guard_of(world))
         process.stdin.write("\n")
         process.stdin.flush()
         assert json.loads(process.stdout.readline()).keys() == {"open ENOSYS", "private ENOSYS"}

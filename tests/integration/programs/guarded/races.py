@@ -42,10 +42,10 @@ def word(result):
     return "done" if result >= 0 else errno.errorcode.get(ctypes.get_errno(), str(ctypes.get_errno()))
 
 
-def until_then(function):
-    """Call a function until the time is over, and count what it returns."""
+def until_then(function, least=25):
+    """Call a function until the time is over, but so many times at least, and count what it returns."""
     found, end = Counter(), time.monotonic() + SECONDS
-    while time.monotonic() < end:
+    while time.monotonic() < end or found.total() < least:
         found[function()] += 1
     return found
 
