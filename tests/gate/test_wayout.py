@@ -341,6 +341,28 @@ def test_what_the_gate_fetches_leaves_by_the_proxy(gate: RunningGate, program: D
         assert "403 No" in str(error)
 
 
+def test_a_program_that_is_killed_in_the_middle(gate: RunningGate) -> None:
+    """Of a socket that it holds itself the handshake ends as well, and is neither a connection nor anybody's bytes."""
+    asked = threading.Event()
+
+    def script(client: Client) -> None:
+        client.hear_greeting()
+        client.say(GREETED)
+        client.hear_request()
+        asked.set()
+        client.wait_for_end()
+
+    with Proxy(script) as proxy:
+        use(gate, proxy.url("socks5"), 'path = "direct"')
+        code = f"import socket; socket.create_connection({FAR})"
+        with gate.program("-c", code) as process:
+            assert asked.wait(peers.PATIENCE)
+            process.kill()
+            process.communicate()
+        line = gate.log.wait_for(event="end", via=proxy.url("socks5"))
+        assert (line["connected"], line["sent"], line["received"]) == (False, 0, 0)
+
+
 # --- the policy -------------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from support import guarded
 from support import island as places
 from support.fenced import PROGRAMS, events
 from support.island import CLOSED, FAR6, NAME, PORT, PORTS, PROXY, SECOND, SEEN_BY_PROXIES, SEEN_NEAR, Island
@@ -176,14 +177,16 @@ def test_sealed(island: Island, tmp_path: Path) -> None:
 
 def test_under_a_guard(island: Island, tmp_path: Path) -> None:
     """A program without a client goes out by the proxy too, on a socket of the kernel's."""
-    line = f'via = "socks5://{PROXY}:{PORTS["microsocks"]}"'
-    config = configured(tmp_path, line, 'trusted = true\npath = "direct"\nguard = true')
+    via = f'via = "socks5://{PROXY}:{PORTS["microsocks"]}"'
     talk = "read -r first <&3; echo hello >&3; read -r second <&3; echo $first $second"
     ask = f"exec 3<>/dev/tcp/{SEEN_NEAR}/{PORT}; {talk}"
-    done = island.run(config, tmp_path / "log", "bash", "-c", ask)
-    assert (done.returncode, done.stdout) == (0, f"{SEEN_NEAR} hello\n"), done.stderr
-    (line,) = [json.dumps(each) for each in events(tmp_path / "log", "end")]
-    assert (json.loads(line)["sent"], json.loads(line)["received"]) == (6, len(SEEN_NEAR) + 7)
+    with guarded.log_of(island) as log:  # type: ignore[arg-type]
+        config = configured(log.parent, via, 'trusted = true\npath = "direct"\nguard = true')
+        options = ("-q", "--guard", "--config", str(config))
+        done = island.execute(*guarded.command(log, "bash", "-c", ask, options=options), **guarded.environ())
+        assert (done.returncode, done.stdout) == (0, f"{SEEN_NEAR} hello\n"), done.stderr
+        (end,) = events(log, "end")
+        assert (end["sent"], end["received"]) == (6, len(SEEN_NEAR) + 7)
 
 
 def test_without_a_proxy_there_is_no_way(island: Island, tmp_path: Path) -> None:

@@ -129,27 +129,22 @@ class Island:
 
     def run(self, config: Path, log: Path, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a program in ``near`` under ``outgate run`` with this configuration, to its end."""
-        command = (
-            sys.executable,
-            "-m",
-            "outgate",
-            "run",
-            "-q",
-            "--config",
-            str(config),
-            "--log",
-            str(log),
-            "--",
-            *words,
-        )
+        options = ("-q", "--config", str(config), "--log", str(log))
+        return self.execute(sys.executable, "-m", "outgate", "run", *options, "--", *words)
+
+    def execute(self, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in ``near`` to its end, and wait for what it has started there.
+
+        :param more: of its environment, over :meth:`environ`.
+        """
         done = subprocess.run(
-            self.near.command(*command),
+            self.near.command(*words),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=50,
             cwd=self.folder,
-            env=self.environ(),  # type: ignore[arg-type]
+            env={**self.environ(), **more},  # type: ignore[arg-type]
         )
         self.near.wait_empty()
         return done

@@ -330,7 +330,7 @@ class Ending:
         if lease.side is not None:
             return reading(lease.side)
         try:
-            if lease.state == life.DIALLED:
+            if lease.state == life.DIALLED and not lease.via:  # by a proxy it is not where it was to go
                 self._gate.settle(lease)  # how its dial has ended may not have been seen yet
             return lease.own(meter.read(lease.sock))
         except OSError:

@@ -117,7 +117,9 @@ class Passages:
             return passage.failure
         if lease.side is not None:
             return answer
-        return {**answer, "via": True} if lease.state == life.OPEN else refusal("unknown-descriptor")
+        if lease.state == life.OPEN:
+            return {**answer, "via": True}
+        return self._gate.ending.was_cut(lease) or refusal("unknown-descriptor")
 
     def reached(self, lease: Lease, connected: bool) -> None:
         """Shake hands, now that the proxy has been reached, or say that it was not; more than once is as good."""
@@ -145,6 +147,7 @@ class Passages:
             self._epoll.unregister(passage.fd)
         passage.fd = -1
         lease.passage = None
+        lease.before = (passage.sent, passage.received)
         if passage.over is not None and not passage.over.done():
             passage.over.set_result(None)
 
@@ -238,7 +241,6 @@ class Passages:
     # --- how it ends --------------------------------------------------------------------------------------------------
 
     def _through(self, lease: Lease, passage: Passage) -> None:
-        lease.before = (passage.sent, passage.received)
         self.discard(lease)
         self._gate.joined(lease, True)
         self._gate.keeping.opened(lease)
