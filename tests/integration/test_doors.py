@@ -36,15 +36,19 @@ class Doors:
         self.world = world
         self.folder = folder
         self.log = folder / "decisions.jsonl"
+        self._known: dict[tuple[str, ...], dict[str, str]] = {}
 
     def variables(self, *options: str) -> dict[str, str]:
-        """Return what ``outgate env`` prints."""
+        """Return what ``outgate env`` prints, which is asked once."""
+        if options in self._known:
+            return self._known[options]
         socket = str(self.folder / "gate.sock")
         done = self.world.run(
             *(sys.executable, "-m", "outgate", "env", "--app", "blog", "--socket", socket, "--json", *options)
         )
         assert done.returncode == 0, done.stdout + done.stderr
         found: dict[str, str] = json.loads(done.stdout)["variables"]
+        self._known[options] = found
         return found
 
     def run(self, *words: str, only: str = "") -> subprocess.CompletedProcess[str]:
