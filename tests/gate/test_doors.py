@@ -61,6 +61,7 @@ def test_a_connection_is_opened_metered_and_logged(door: Doors, host: str, kind:
             assert read(sock, 100_000) == b"x" * 100_000
             rows = [row for row in sockets(door) if row["port"] == peer.port]
             assert [(row["app"], row["path"], row["host"]) for row in rows] == [("blog", "relay", host)]
+            assert [(row["pid"], row["holders"], row["sent"]) for row in rows] == [(0, [], 100_000)]
         line = door.gate.wait_for(event="end", port=peer.port, sent=100_000, received=100_000)
         assert (line["app"], line["pid"], line["host"], line["how"]) == ("blog", 0, host, "closed")
         assert line["program"] == f"{kind} door from 127.0.0.1"

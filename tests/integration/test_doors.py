@@ -32,19 +32,24 @@ billing = true
 class Doors:
     """A gate in ``near``, and programs that go out by its doors."""
 
-    def __init__(self, world: World, folder: Path) -> None:
+    def __init__(self, world: World, folder: Path, gate: subprocess.Popen[str]) -> None:
         self.world = world
+        self.gate = gate
         self.folder = folder
         self.log = folder / "decisions.jsonl"
+        self._known: dict[tuple[str, ...], dict[str, str]] = {}
 
     def variables(self, *options: str) -> dict[str, str]:
-        """Return what ``outgate env`` prints."""
+        """Return what ``outgate env`` prints, which is asked once."""
+        if options in self._known:
+            return self._known[options]
         socket = str(self.folder / "gate.sock")
         done = self.world.run(
             *(sys.executable, "-m", "outgate", "env", "--app", "blog", "--socket", socket, "--json", *options)
         )
         assert done.returncode == 0, done.stdout + done.stderr
         found: dict[str, str] = json.loads(done.stdout)["variables"]
+        self._known[options] = found
         return found
 
     def run(self, *words: str, only: str = "") -> subprocess.CompletedProcess[str]:
@@ -52,7 +57,9 @@ class Doors:
         return self.world.run(*words, environ=self.variables(*(("--only", only) if only else ())))
 
     def hosts(self) -> set[tuple[str, str, str]]:
-        """Return (program, host, verdict) of the decisions so far."""
+        """Stop the gate, so that its log is whole, and return (program, host, verdict) of the decisions in it."""
+        self.gate.terminate()
+        self.gate.wait(20)
         return {(line["program"], line["host"], line["verdict"]) for line in events(self.log, "decision")}
 
 
@@ -67,7 +74,7 @@ def door(world: World, tmp_path: Path) -> Iterator[Doors]:
         try:
             assert gate.stderr is not None
             assert any("ready at" in line for line in gate.stderr), "it did not start"
-            yield Doors(world, tmp_path)
+            yield Doors(world, tmp_path, gate)
         finally:
             gate.terminate()
     assert events(tmp_path / "decisions.jsonl", "fault") == []

@@ -244,7 +244,7 @@ class Handshake:
         else:
             reply = await ask(gate, process, wire.Resolve("getaddrinfo", [host, port, 0, int(socket.SOCK_STREAM)]))
             if "answer" not in reply:
-                return failure_of(reply, host)
+                return self._refused(wire.Resolve, reply, host)
             targets = [
                 (6 if family == socket.AF_INET6 else 4, address[0], *(address[2:4] or (0, 0)))
                 for family, _, _, _, address in reply["answer"]
@@ -274,7 +274,7 @@ class Handshake:
             self._end_lease()
             refused = may_hold(gate, process, 1)
             if refused is not None:
-                return failure_of(refused, request.host), True
+                return self._refused(wire.Connect, refused, request.host), True
             try:
                 lease = self._lease = gate.relaying.make_bridge(process, family, self.sock, self._take)
             except OSError as e:
@@ -286,7 +286,7 @@ class Handshake:
         reply = await ask(gate, process, wire.Connect(lease.id, *_address(request)), name)
         where = f"{name or request.host}:{request.port}"
         if "error" in reply:
-            return failure_of(reply, where), not issubclass(type(_built(reply)), PolicyDenied)
+            return self._refused(wire.Connect, reply, where), not issubclass(type(_built(reply)), PolicyDenied)
         if "errno" in reply:
             return failures.of_network(reply["errno"], f"{where}: {os.strerror(reply['errno'])}"), False
         how = await self._dial_ended()
@@ -299,6 +299,12 @@ class Handshake:
             return failure_of(refusal("cut", by="the gate", why=how), where), True
         number = side.errno or errno.ECONNREFUSED
         return failures.of_network(number, f"{where}: {os.strerror(number)}"), False
+
+    def _refused(self, request: type, reply: Reply, host: str) -> Failure:
+        """Count a refusal by the gate, and return it in the words of the doors (:func:`failure_of`)."""
+        if "error" in reply and self._app is not None:
+            self._gate.counts.refused(self._app.name, request, reply["error"]["code"])
+        return failure_of(reply, host)
 
     async def _dial_ended(self) -> str:
         """Return how a dial has ended, as :meth:`_wake` was told."""
