@@ -24,7 +24,7 @@ import yaml
 from support import containers, stage
 from support.containers import DEPLOY, IMAGE, Containers, as_arguments
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(1200)
 
 HOST = "www.example.com"
 
@@ -87,7 +87,7 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def _wait(look: Callable[[], bool], what: str, patience: float = 60) -> None:
+def _wait(look: Callable[[], bool], what: str, patience: float = 120) -> None:
     end = time.monotonic() + patience
     while not look():
         assert time.monotonic() < end, what
