@@ -94,6 +94,8 @@ def load(path: str) -> Spooled | None:
         if version != _VERSION:
             raise ValueError("of another version")
         return Spooled(**{**plain, "batches": [_batch(each) for each in plain["batches"]]})
+    except ConfigError:  # a ValueError as well
+        raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error})") from None
 
