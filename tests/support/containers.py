@@ -37,9 +37,20 @@ _LIBRARIES = (
     *("libnss_files.so.2", "libnss_dns.so.2", "libgcc_s.so.1", "libstdc++.so.6"),
 )
 _LEFT_OUT = frozenset(
-    ("__pycache__", "test", "tests", "idlelib", "tkinter", "site-packages", "dist-packages", "EXTERNALLY-MANAGED")
+    (
+        "__pycache__",
+        "test",
+        "tests",
+        "idlelib",
+        "tkinter",
+        "lib2to3",
+        "ensurepip",
+        "site-packages",
+        "dist-packages",
+        "EXTERNALLY-MANAGED",
+    )
 )
-_PATIENCE = 120
+_PATIENCE = 240
 
 
 def missing() -> str | None:
@@ -96,7 +107,7 @@ class Containers:
     def _build(self) -> None:
         base = self.folder / "base.tar"
         _write_base(base)
-        self.podman("import", str(base), base_image())
+        self.podman("import", str(base), base_image(), patience=600)
         base.unlink()
         wheels = self.folder / "wheels"
         _fetch_wheels(wheels)
@@ -105,7 +116,7 @@ class Containers:
         self.podman(
             *("build", "--network", "none", "--pull=never", "--tag", IMAGE, "--file", str(DEPLOY / "Containerfile")),
             *("--volume", f"{wheels}:/wheelhouse:ro", "--volume", f"{pip}:/etc/pip.conf:ro", "."),
-            patience=300,
+            patience=900,
         )
 
 
@@ -143,7 +154,8 @@ def _write_base(path: Path) -> None:
 
 
 def _without_extras(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    return None if member.name.rpartition("/")[2] in _LEFT_OUT else member
+    name = member.name.rpartition("/")[2]
+    return None if name in _LEFT_OUT or name.startswith("config-") else member
 
 
 def _add(tar: tarfile.TarFile, name: str, kind: bytes, mode: int, target: str = "") -> None:
@@ -155,10 +167,9 @@ def _add(tar: tarfile.TarFile, name: str, kind: bytes, mode: int, target: str = 
 def _libraries_of(programs: list[Path]) -> dict[str, str]:
     """Return path → real file of the shared libraries that programs are linked to, and of :data:`_LIBRARIES`."""
     found: dict[str, str] = {}
-    for program in programs:
-        said = subprocess.run(["ldd", program], capture_output=True, text=True).stdout
-        for path in re.findall(r"(/\S+) \(0x", said):
-            found[path] = os.path.realpath(path)
+    said = subprocess.run(["ldd", *programs], capture_output=True, text=True).stdout
+    for path in re.findall(r"(/\S+) \(0x", said):
+        found[path] = os.path.realpath(path)
     beside = {os.path.dirname(path) for path in found if os.path.basename(path).startswith("libc.so")}
     for name in _LIBRARIES:
         for folder in beside:

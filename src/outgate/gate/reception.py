@@ -155,7 +155,7 @@ class Reception:
         :raises outgate.errors.GateError: no app is configured for its user, or no protocol version in common.
         """
         oldest, newest = hello.v
-        if newest < messages.OLDEST or oldest > messages.VERSION:
+        if not messages.agreed(oldest, newest):
             raise build("version", {"client": newest, "gate": messages.VERSION})
         gate, peer = self._gate, channel.peer
         self._ungreeted.discard(channel)

@@ -59,6 +59,16 @@ reload                                                        policy (number), w
 VERSION = 1
 OLDEST = 1
 
+
+def agreed(oldest: int, newest: int) -> int:
+    """Return the newest version that this side and one that speaks from ``oldest`` to ``newest`` have in common.
+
+    Both sides count on it: a gate answers in it, and asks nothing of a client that came later. 0 is none.
+    """
+    version = min(newest, VERSION)
+    return version if version >= oldest and version >= OLDEST else 0
+
+
 #: Bytes of one packet. A getaddrinfo answer of 60 records with names is below 10 KiB.
 MAX_PACKET = 65536
 #: Characters of a descriptor.

@@ -10,6 +10,7 @@ import os
 from typing import Any, NamedTuple
 
 from outgate.core.bill.tally import Destination, Rows
+from outgate.errors import ConfigError
 from outgate.gate.ledger.batch import Batch, Key, Totals
 
 __all__ = ["Spooled", "leftovers", "load", "path_of", "put_aside", "remove", "save"]
@@ -75,6 +76,7 @@ def load(path: str) -> Spooled | None:
     """Return what a gate has left, ``None`` where none has.
 
     :raises ValueError: the file is damaged; the text says how.
+    :raises ConfigError: a newer outgate has left it. It stays.
     """
     try:
         with open(path, encoding="ascii") as file:
@@ -83,9 +85,17 @@ def load(path: str) -> Spooled | None:
         return None
     try:
         plain = json.loads(text)
-        if plain.pop("version") != _VERSION:
+        version = plain.pop("version")
+        if isinstance(version, int) and version > _VERSION:
+            raise ConfigError(
+                f"{path} is of version {version}, newer than this outgate reads, which is {_VERSION}; upgrade outgate: "
+                "it has bytes that no ledger has"
+            )
+        if version != _VERSION:
             raise ValueError("of another version")
         return Spooled(**{**plain, "batches": [_batch(each) for each in plain["batches"]]})
+    except ConfigError:  # a ValueError as well
+        raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error})") from None
 

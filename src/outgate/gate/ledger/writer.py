@@ -199,6 +199,8 @@ class Writer:
     def _take_in(self, path: str, store: Any, engine: Engine) -> None:
         try:
             left = spool.load(path)
+        except ConfigError:  # a ValueError as well, and no damage: a newer outgate has left it
+            raise
         except ValueError as error:
             self._tell("ledger-spool-damaged", reason=str(error))
             spool.put_aside(path, "damaged")

@@ -15,7 +15,8 @@ import msgspec
 
 from outgate.core.policy.decision import Decision
 
-#: Goes up whenever a record changes: a gate believes no file of another number.
+#: Goes up whenever a record changes: a gate believes no file of another number. That of a newer gate it does not touch
+#: either; for what :data:`VERSION` was at the last release there must be a reader (CONTRIBUTING.md).
 VERSION: Final = 1
 
 
@@ -190,6 +191,8 @@ class Past:
     :ivar unlogged: ends whose lines may be missing from the log, with the lease and its last reading.
     :ivar damaged: lines that could not be read, a last one that was cut short not among them.
     :ivar problem: why the file cannot be used, "" where it can.
+    :ivar newer: its version, where that is one that this gate is too old for; else 0. Whoever writes it anew then
+        takes from the gate that can read it what it has to meter.
     """
 
     header: Header | None = None
@@ -198,6 +201,7 @@ class Past:
     unlogged: dict[tuple[int, int], tuple[Left, Ended]] = field(default_factory=dict)
     damaged: int = 0
     problem: str = ""
+    newer: int = 0
 
 
 def replay(data: bytes) -> Past:
@@ -211,11 +215,13 @@ def replay(data: bytes) -> Past:
             continue  # written to end a line that had been cut short
         record = parse(text)
         if past.header is None:
+            version = record.version if isinstance(record, Header) else _version_in(text)
+            if version and version != VERSION:
+                past.problem = f"it is of version {version}, not {VERSION}"
+                past.newer = version if version > VERSION else 0
+                return past
             if not isinstance(record, Header):
                 past.problem = "it does not begin as one"
-                return past
-            if record.version != VERSION:
-                past.problem = f"it is of version {record.version}, not {VERSION}"
                 return past
             past.header, past.reserved = record, record.reserved
         elif record is None or not _take(past, processes, record):
@@ -223,6 +229,19 @@ def replay(data: bytes) -> Past:
     if past.header is None:
         past.problem = "it is empty"
     return past
+
+
+def _version_in(text: bytes) -> int:
+    """Return the version in a first line of whatever form, 0 where there is none: every form has it in this place."""
+    body = text[_SUM:]
+    if text[:_SUM] != b"%08x " % zlib.crc32(body):
+        return 0
+    try:
+        begin = msgspec.json.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return 0
+    is_one = isinstance(begin, list) and len(begin) > 1 and begin[0] == "gate" and isinstance(begin[1], int)
+    return begin[1] if is_one else 0
 
 
 def _read(left: dict[int, Left], id: int, sent: int, received: int) -> None:

@@ -7,10 +7,11 @@ import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from outgate.errors import ConfigError
 from outgate.gate.kernel import notify
 from outgate.gate.restart import returning
 from outgate.gate.restart.keeping import Keeping
-from outgate.gate.restart.records import replay
+from outgate.gate.restart.records import VERSION, replay
 from outgate.gate.restart.statefile import StateFile
 from outgate.gate.restart.store import Store
 
@@ -33,7 +34,7 @@ def begin(gate: Gate, notifier: notify.Notifier, environ: Mapping[str, str]) -> 
 
     A file that cannot be read, or written, is said in the log; the gate serves all the same.
 
-    :raises ConfigError: another gate has it.
+    :raises ConfigError: another gate has it, or a newer one wrote it.
     """
     path = path_of(gate.settings.gate)
     if not path:
@@ -49,6 +50,12 @@ def begin(gate: Gate, notifier: notify.Notifier, environ: Mapping[str, str]) -> 
     data, problem = file.read()
     past = replay(data)
     problem = problem or (past.problem if data else "")
+    if past.newer:
+        file.close()
+        raise ConfigError(
+            f"gate.state: {path} is of version {past.newer}, which this gate is too old for; it reads {VERSION}: "
+            "upgrade it, or remove the file, and the connections that are in it are metered no more"
+        )
     if problem:
         gate.log.event("state-refused", reason=problem, file=path)
     stored = store.take_back(passed)
