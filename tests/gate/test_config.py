@@ -11,8 +11,9 @@ import pytest
 from outgate.core.policy.decide import Ask, Policy, decide
 from outgate.errors import ConfigError
 from outgate.gate.configuration.config import KEYS, AppSettings, Settings, default_settings, load, reload
-from outgate.gate.configuration.keys import CHOICES, AppTable, GateTable
+from outgate.gate.configuration.keys import CHOICES
 from outgate.gate.configuration.places import toml
+from outgate.gate.configuration.tables import AppTable, GateTable
 
 ETC = Path(__file__).parents[2] / "etc"
 WEB = "version = 1\n[apps.web]\nuid = [1000]\nbilling = true\n"

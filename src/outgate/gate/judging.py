@@ -48,8 +48,8 @@ def may_hold(gate: Gate, process: Process, count: int) -> Reply | None:
         return refused
     app = process.app
     held = app.held + app.closer.waiting  # what waits for its close has a descriptor still
-    if not life.may_hold(held, count, gate.held_limit(app)):
-        return refusal("too-many-leases", app=app.name, used=held, limit=gate.limit(app))
+    if not life.may_hold(held, count, gate.limits.held(app)):
+        return refusal("too-many-leases", app=app.name, used=held, limit=gate.limits.open(app))
     return None
 
 

@@ -47,7 +47,7 @@ class Reception:
         #: Where the apps' own are.
         self._paths: dict[socket.socket, str] = {}
         self._by_uid: dict[int, int] = {}
-        self._most = min(MOST_CHANNELS, max(8, gate.descriptors // 8))
+        self._most = min(MOST_CHANNELS, max(8, gate.limits.descriptors // 8))
         self._stray_closers: dict[int, Closer] = {}
         self._ungreeted: set[Channel] = set()
         self._namespace = network_namespace("self")

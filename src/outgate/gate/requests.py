@@ -103,7 +103,7 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
         gate.settle(lease)  # and the connection be over by now
     if lease.state in (life.OPEN, life.DIALLED):
         return {"errno": errno.EISCONN if lease.state == life.OPEN else errno.EALREADY}
-    limit = gate.limit(app)
+    limit = gate.limits.open(app)
     if not life.may_hold(app.open - app.ending, 1, limit):
         return refusal("too-many-leases", app=app.name, used=app.open, limit=limit)
     refused = gate.quotas.charge_socket(lease, "connect")
@@ -156,7 +156,7 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
             # through. Not by sock.dup(), which sets O_NONBLOCK to what it thinks it is, on the file that the program
             # shares.
             duplicate = patient.take(os.dup(lease.sock.fileno()), lease.family, socket.socket)
-            result = await gate.loop.run_in_executor(gate.dial_threads(app), dial.wait, duplicate, dialled)
+            result = await gate.loop.run_in_executor(gate.dial_threads.of(app.name), dial.wait, duplicate, dialled)
         if lease.state not in (life.BORN, life.FAILED):  # closed, or dialled by another thread, meanwhile
             gate.log_decision(process, request.host, request.port, address, decision, lease=None)
             return {"errno": errno.EALREADY} if lease.state != life.ENDED else refusal("unknown-descriptor")

@@ -9,7 +9,6 @@ import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 from outgate import __version__
@@ -36,6 +35,7 @@ from outgate.gate.kernel.closer import Closer
 from outgate.gate.kernel.host import raise_descriptors
 from outgate.gate.ledger.nobooks import NOTHING as NO_BOOKS
 from outgate.gate.ledger.nobooks import NoBooks
+from outgate.gate.limits import Limits
 from outgate.gate.listing import Listing
 from outgate.gate.live.rejudging import Rejudging
 from outgate.gate.metering.meters import Meters
@@ -94,9 +94,9 @@ class Gate:
         self.ending = Ending(self)
         self.fast_open = dial.fast_open_is_on()
         self.is_root = os.geteuid() == 0
-        self.descriptors = raise_descriptors()
+        self.limits = Limits(self, raise_descriptors())
         self.reloader: Callable[[config.Settings], config.Settings] | None = None
-        self._dial_threads: dict[str, ThreadPoolExecutor] = {}
+        self.dial_threads = dial.Threads()
         self.udp = Udp(self)
         self.relaying = Relaying(self)
         self.answering = Answering(self)
@@ -159,28 +159,6 @@ class Gate:
     def owner(self, process: Process) -> tuple[int, int] | None:
         """Return whom kernel sockets are given to, so that firewall rules by owner see the app; root only."""
         return (process.uid, process.gid) if self.is_root and process.uid != 0 else None
-
-    # --- limits -------------------------------------------------------------------------------------------------------
-
-    def limit(self, app: App) -> int:
-        """Return how many sockets the app may have open."""
-        return min(app.settings.open_sockets, self._room(app))
-
-    def held_limit(self, app: App) -> int:
-        """Return how many sockets the gate may hold for the app: its limit, and what lies in its processes' pools."""
-        return min(app.settings.open_sockets + 2 * messages.POOL * app.processes, self._room(app))
-
-    def _room(self, app: App) -> int:
-        """Return how many sockets the gate has descriptors for: a relayed one takes two."""
-        takes_two = app.settings.is_relayed() or (self.doors.doors and app.settings.token)
-        return max(1, self._share // 2) if takes_two else self._share
-
-    def dial_threads(self, app: App) -> ThreadPoolExecutor:
-        """Return the app's threads for connects where fast open is switched off."""
-        pool = self._dial_threads.get(app.name)
-        if pool is None:
-            pool = self._dial_threads[app.name] = ThreadPoolExecutor(16, thread_name_prefix=f"dial-{app.name}")
-        return pool
 
     # --- leases -------------------------------------------------------------------------------------------------------
 
@@ -318,7 +296,7 @@ class Gate:
     def adopt(self, settings: config.Settings) -> None:
         """Put settings into force for whatever is opened from now on."""
         self.settings = settings
-        self._share = life.share(self.descriptors, len(settings.apps))
+        self.limits.share_out(len(settings.apps))
         for name, app in settings.apps.items():
             known = self.registry.apps.get(name)
             if known is None:
@@ -358,7 +336,7 @@ class Gate:
             "channels": len(self.reception.channels),
             "processes": len(self.registry.processes),
             "fast_open": self.fast_open,
-            "descriptors": self.descriptors,
+            "descriptors": self.limits.descriptors,
             "doors": self.doors.statistics(),
             **self.seal.statistics(),
             "apps": self.registry.statistics(names),
@@ -402,8 +380,7 @@ class Gate:
         for app in self.registry.apps.values():
             app.resolver.stop()
             app.closer.stop(0.5)
-        for pool in self._dial_threads.values():
-            pool.shutdown(wait=False, cancel_futures=True)
+        self.dial_threads.stop()
         self.reception.stop()
 
     def _end_tasks(self) -> None:

@@ -29,9 +29,10 @@ from outgate.gate.configuration import (
     users,
     wayouts,
 )
-from outgate.gate.configuration.keys import KEYS, VERSION, AppTable, FileTable, GateTable
+from outgate.gate.configuration.keys import KEYS, VERSION
 from outgate.gate.configuration.places import Place, check_choice, check_keys, convert
 from outgate.gate.configuration.settings import AppSettings, GateSettings, LedgerSettings, Settings
+from outgate.gate.configuration.tables import AppTable, FileTable, GateTable
 
 __all__ = [
     "KEYS",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Final, TypedDict
 
-from outgate.gate.configuration.keys import AppTable
 from outgate.gate.configuration.places import Place
+from outgate.gate.configuration.tables import AppTable
 
 __all__ = ["MOST_PATHS", "Guarding", "read"]
 

@@ -12,8 +12,8 @@ from outgate.core.policy.lint import LintWarning
 from outgate.core.policy.rules import parse_groups
 from outgate.core.wayout import proxy
 from outgate.core.wayout.choice import Entry, WayOut, WaysOut, parse_source
-from outgate.gate.configuration.keys import AppTable
 from outgate.gate.configuration.places import Place, check_keys, convert, toml
+from outgate.gate.configuration.tables import AppTable
 
 if TYPE_CHECKING:
     from outgate.gate.configuration.settings import AppSettings

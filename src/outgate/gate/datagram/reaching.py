@@ -44,7 +44,7 @@ async def reach(gate: Gate, channel: Channel, process: Process, request: wire.Re
         return refused
     if made.first is None and gate.books.refuses:
         return refusal("ledger-behind", why=gate.books.why)
-    limit = gate.limit(app)
+    limit = gate.limits.open(app)
     if made.first is None and not life.may_hold(app.open, 1, limit):
         return refusal("too-many-leases", app=app.name, used=app.open, limit=limit)
     refused = gate.quotas.charge_socket(made, *(("connect",) if request.connect else ()))

@@ -152,7 +152,7 @@ class Udp:
     def may_begin(self, made: Datagrams) -> bool:
         """Tell whether an app may have one more open socket, and charge it."""
         app = made.process.app
-        may_hold = life.may_hold(app.open, 1, self._gate.limit(app))
+        may_hold = life.may_hold(app.open, 1, self._gate.limits.open(app))
         return may_hold and self._gate.quotas.charge_socket(made) is None
 
     def most_destinations(self, app: App) -> int:

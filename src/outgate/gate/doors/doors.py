@@ -57,7 +57,7 @@ class Doors:
         self.opening_of: Counter[str] = Counter()
         self._epoll: select.epoll | None = None
         self._by_fd: dict[int, Handshake] = {}
-        self._most = min(MOST, max(8, gate.descriptors // 16))
+        self._most = min(MOST, max(8, gate.limits.descriptors // 16))
         self._timer: Any = None
         self._processes: dict[tuple[str, str, str], Process] = {}
 
@@ -191,7 +191,7 @@ class Doors:
 
     def may_associate(self, app: App) -> Reply | None:
         """Return why an app may have no further way for datagrams, or ``None``: each takes three times the fds."""
-        used, limit = sum(1 for each in self.associations if each.process.app is app), self.gate.limit(app) // 3
+        used, limit = sum(1 for each in self.associations if each.process.app is app), self.gate.limits.open(app) // 3
         return refusal("too-many-leases", app=app.name, used=used, limit=limit) if used >= limit else None
 
     def note_refused(self, handshake: Handshake, why: str) -> None:

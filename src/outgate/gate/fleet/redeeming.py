@@ -57,8 +57,8 @@ async def redeem(fleet: Fleet, channel: Channel, process: Process, request: wire
     if refused is not None:
         return refused, []
     app = process.app
-    if app.held + app.closer.waiting >= gate.held_limit(app):
-        return refusal("too-many-leases", app=app.name, used=app.held, limit=gate.limit(app)), []
+    if app.held + app.closer.waiting >= gate.limits.held(app):
+        return refusal("too-many-leases", app=app.name, used=app.held, limit=gate.limits.open(app)), []
     opening = _Opening()
     work = _open_here if is_ours else _open_there
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from _socket import socket as native
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 _MSG_FASTOPEN = 0x20000000
@@ -42,3 +43,22 @@ def wait(sock: socket.socket, address: tuple[Any, ...]) -> int:
         except OSError as e:
             return 0 if e.errno == errno.EISCONN else e.errno or errno.ETIMEDOUT
     return 0
+
+
+class Threads:
+    """Those that connects wait on where fast open is off: some for each app, so that none waits for another's."""
+
+    def __init__(self) -> None:
+        self._pools: dict[str, ThreadPoolExecutor] = {}
+
+    def of(self, app: str) -> ThreadPoolExecutor:
+        """Return those of an app."""
+        pool = self._pools.get(app)
+        if pool is None:
+            pool = self._pools[app] = ThreadPoolExecutor(16, thread_name_prefix=f"dial-{app}")
+        return pool
+
+    def stop(self) -> None:
+        """Begin nothing more; what is under way ends by itself."""
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)

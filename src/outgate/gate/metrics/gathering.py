@@ -178,7 +178,7 @@ _SOURCES: Final[Mapping[str, Callable[[Gate], _Samples]]] = {
     "outgate_sockets_held": _by_app(lambda gate, app: app.held),
     "outgate_opens": _by_app(lambda gate, app: app.connects),
     "outgate_leases_open": _by_app(lambda gate, app: app.open),
-    "outgate_leases_limit": _by_app(lambda gate, app: gate.limit(app)),
+    "outgate_leases_limit": _by_app(lambda gate, app: gate.limits.open(app)),
     "outgate_leases_parked": _parked,
     "outgate_leases_ended": _counted(lambda gate: gate.counts.ended_leases),
     "outgate_closes_waiting": _by_app(lambda gate, app: app.closer.waiting),

@@ -34,7 +34,7 @@ async def show(gate: Gate, channel: Channel, process: Process, request: wire.Quo
 
 def _open_sockets(gate: Gate, app: App) -> dict[str, Any]:
     """Return the limit of open sockets as a row like the others: a gauge, which no window resets."""
-    limit = gate.limit(app)
+    limit = gate.limits.open(app)
     return {
         "app": app.name,
         "quota": "open_sockets",

@@ -32,7 +32,7 @@ class Idle:
     def begin(self) -> None:
         """Look for apps that are near their limit."""
         gate = self._gate
-        pressed = [app for app in gate.registry.apps.values() if idle.is_pressed(app.open, gate.limit(app))]
+        pressed = [app for app in gate.registry.apps.values() if idle.is_pressed(app.open, gate.limits.open(app))]
         self._next(iter(pressed))
 
     def _next(self, apps: Iterator[App]) -> None:
@@ -51,7 +51,7 @@ class Idle:
         if slice_:
             self._timer = self._gate.loop.call_soon(self._look, app, items, seen, apps)
             return
-        due = idle.to_reclaim(seen, app.settings.idle_timeout, app.open, self._gate.limit(app))
+        due = idle.to_reclaim(seen, app.settings.idle_timeout, app.open, self._gate.limits.open(app))
         self._reclaim(iter(due), apps)
 
     def _reclaim(self, due: Iterator[Idling], apps: Iterator[App]) -> None:
