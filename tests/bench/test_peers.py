@@ -33,7 +33,7 @@ def test_every_destination_of_a_fixed_proxy_has_a_port():
 
 def test_free_ports_are_free():
     """All ports of the row can be bound."""
-    first = peers._free_ports(4)
+    first = peers.free_ports(4)
     socks = [socket.socket() for _ in range(4)]
     for at, sock in enumerate(socks):
         with sock:

@@ -147,7 +147,12 @@ def test_a_reply_byte_by_byte(gate: RunningGate, program: Driven, path: str, tim
     with Proxy(script) as proxy:
         use(gate, proxy.url("socks5"), f'path = "{path}"')
         program.do(f"s = dial({FAR}, {timeout})")
-        assert program.do("s.recv(3, socket.MSG_WAITALL).decode()") == "far"
+        said = ""
+        while len(said) < 3 and (
+            more := program.do("s.recv(3).decode()")
+        ):  # a socket with a time-out does not wait for all
+            said += more
+        assert said == "far"
         program.do("s.close()")
 
 

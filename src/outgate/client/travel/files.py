@@ -9,9 +9,12 @@ from __future__ import annotations
 import codecs
 import copyreg
 import gc
-import io
-import socket
 import sys
+
+# Names, not modules: what a module of ours holds is taken down with the interpreter's last modules, and a file of a
+# socket that is as old as they are could not be closed in silence (SocketIO.close looks for io; said since 3.13).
+from io import DEFAULT_BUFFER_SIZE, BufferedRWPair, IncrementalNewlineDecoder, TextIOWrapper
+from socket import SocketIO
 from typing import Any
 
 from outgate.client.state import table
@@ -32,16 +35,16 @@ class _Empty(Exception):
 
 def noted(file: Any, sock: Any, buffering: Any, newline: Any) -> Any:
     """Note with a file what cannot be asked of it later: which pair of C's has which raw file, what ends a line."""
-    copyreg.pickle(socket.SocketIO, reduce_raw)
+    copyreg.pickle(SocketIO, reduce_raw)
     _prepare_imap()
     below = file
-    if type(file) is io.TextIOWrapper:
+    if type(file) is TextIOWrapper:
         note_newline(file, newline)
         below = file.buffer
-    if type(below) is io.BufferedRWPair:
+    if type(below) is BufferedRWPair:
         # C does not give its raw file out: make both anew.
-        raw = socket.SocketIO(sock, "rw")
-        note_pair(below, raw, io.DEFAULT_BUFFER_SIZE if buffering is None or buffering < 0 else buffering)
+        raw = SocketIO(sock, "rw")
+        note_pair(below, raw, DEFAULT_BUFFER_SIZE if buffering is None or buffering < 0 else buffering)
     return file
 
 
@@ -129,21 +132,21 @@ def reduce_text(text: Any) -> Any:
 def _raw_below(buffer: Any) -> Any:
     """Return the raw file of a buffered one, ``None`` if it has none (any more)."""
     try:
-        return getattr(buffer, _RAW, None) if type(buffer) is io.BufferedRWPair else getattr(buffer, "raw", None)
+        return getattr(buffer, _RAW, None) if type(buffer) is BufferedRWPair else getattr(buffer, "raw", None)
     except ValueError:  # detached
         return None
 
 
 def _size(file: Any) -> int:
     """Return the size of a file's buffer in bytes, which C tells only as part of what the object takes."""
-    if type(file) is io.BufferedRWPair:
+    if type(file) is BufferedRWPair:
         return int(getattr(file, _SIZE))
     return int(file.__sizeof__() - type(file).__basicsize__)
 
 
 def _is_ours(raw: Any) -> bool:
     """Tell whether a raw file is open, and that of a socket of the gate's."""
-    if type(raw) is not socket.SocketIO or raw.closed:
+    if type(raw) is not SocketIO or raw.closed:
         return False
     return raw._sock.fileno() in table  # type: ignore[attr-defined]
 
@@ -172,7 +175,7 @@ def _nothing(buffer: Any) -> None:
 
 def fill(file: Any, raw: Any, ahead: bytes) -> None:
     """Have a buffered file hold these bytes as read ahead, and nothing else."""
-    if type(file) is io.BufferedRWPair:
+    if type(file) is BufferedRWPair:
         note_pair(file, raw, max(_size(file), len(ahead)))
     else:
         file.__init__(raw, max(_size(file), len(ahead)))
@@ -232,12 +235,12 @@ def _encoded(characters: str, decoder: Any, options: tuple[Any, ...]) -> bytes:
     """
     encoding, errors, newline = options[:3]
     state = decoder.getstate()
-    is_universal = isinstance(decoder, io.IncrementalNewlineDecoder)
+    is_universal = isinstance(decoder, IncrementalNewlineDecoder)
     text = characters + "\r" * (is_universal and state[1] & 1)  # one at the end waits for what follows
     for mark, plain in (*_MARKS.get(codecs.lookup(encoding).name, ()), (b"", encoding)):
         fresh: Any = codecs.getincrementaldecoder(encoding)(errors)
         if is_universal:
-            fresh = io.IncrementalNewlineDecoder(fresh, newline is None)
+            fresh = IncrementalNewlineDecoder(fresh, newline is None)
         try:
             data: bytes = mark + (text.encode(plain, errors) if text else b"") + state[0]
             if fresh.decode(data) == characters and fresh.getstate() == state:
