@@ -28,7 +28,7 @@ the app's token_file in the configuration.
 exit status: 0 printed; 1 no gate answers, it has no such door, or the token cannot be read; 2 a wrong call.
 
 examples:
-  eval "$(outgate env --app blog)"; curl https://example.com/
+  outgate env --app blog                        # lines for a shell: eval "$(outgate env --app blog)"
   outgate env --app blog --only http            # for programs that cannot do SOCKS5
   outgate env --app blog --json | jq -r .variables.ALL_PROXY
   docker run --env-file <(outgate env --app blog --host 172.17.0.1 --plain) …    # a door on the bridge's address

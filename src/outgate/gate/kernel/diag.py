@@ -35,6 +35,7 @@ _ALL_STATES = 0xFFFFFFFF
 _ID_SIZE = 48
 #: ``struct inet_diag_msg``: family, state, timer, retransmissions; the id; expires, queues, uid, inode.
 _MESSAGE_SIZE = 4 + _ID_SIZE + 20
+_WAITS = 3
 _COOKIE = struct.Struct("=Q")
 _INODE = struct.Struct("=I")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -88,7 +89,8 @@ class Diag:
         for family in (AF_INET, AF_INET6):
             self._send([_question(family, bytes(_ID_SIZE), 0)], _REQUEST | _DUMP)
             for body in self._answers(None):
-                if body is not None and len(body) >= _MESSAGE_SIZE:
+                # What only waits (TIME_WAIT) has no meter any more: inet_twsk_diag_fill() marks it by its timer.
+                if body is not None and len(body) >= _MESSAGE_SIZE and body[2] != _WAITS:
                     id = body[4 : 4 + _ID_SIZE]
                     yield _COOKIE.unpack_from(id, 40)[0], (body[0], id)
 

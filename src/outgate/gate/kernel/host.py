@@ -6,7 +6,6 @@ A dial to one of its own addresses would reach the host's services.
 from __future__ import annotations
 
 import contextlib
-import resource
 
 
 def own_addresses(proc: str = "/proc") -> tuple[str, ...]:
@@ -41,6 +40,8 @@ def own_addresses(proc: str = "/proc") -> tuple[str, ...]:
 
 def raise_descriptors() -> int:
     """Raise RLIMIT_NOFILE to its hard limit and return it."""
+    import resource  # Linux's: what else is here, commands need on other systems too
+
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
