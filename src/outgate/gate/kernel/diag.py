@@ -35,6 +35,7 @@ _ALL_STATES = 0xFFFFFFFF
 _ID_SIZE = 48
 #: ``struct inet_diag_msg``: family, state, timer, retransmissions; the id; expires, queues, uid, inode.
 _MESSAGE_SIZE = 4 + _ID_SIZE + 20
+#: What stands for the timer of one in TIME_WAIT.
 _WAITS = 3
 _COOKIE = struct.Struct("=Q")
 _INODE = struct.Struct("=I")

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import contextlib
 
+with contextlib.suppress(ImportError):  # on other systems, where commands need what else is here
+    import resource
+
 
 def own_addresses(proc: str = "/proc") -> tuple[str, ...]:
     """Return the addresses of this network namespace's interfaces, loopback's apart.
@@ -40,8 +43,6 @@ def own_addresses(proc: str = "/proc") -> tuple[str, ...]:
 
 def raise_descriptors() -> int:
     """Raise RLIMIT_NOFILE to its hard limit and return it."""
-    import resource  # Linux's: what else is here, commands need on other systems too
-
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
