@@ -24,7 +24,8 @@ import yaml
 from support import containers, stage
 from support.containers import DEPLOY, IMAGE, Containers, as_arguments
 
-pytestmark = pytest.mark.timeout(1200)
+# Minutes, most of them to build the image: a part of make check-full.
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.full]
 
 HOST = "www.example.com"
 
