@@ -88,7 +88,7 @@ class Asides:
 
         def begin() -> int:
             result = dial.begin(sock, target)
-            sock.look()
+            sock.look_closely()  # its own address is known from now on, and asked for where the gate itself answers
             return result
 
         result = await self._ask(lease.process.app, begin, undo=partial(_reset, sock))

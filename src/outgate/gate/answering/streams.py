@@ -107,11 +107,17 @@ class Answering:
                 self._gate.loop.remove_reader(listener.fileno())
                 self._gate.loop.call_later(0.1, self._accept_again, listener)
                 return
-            lease = self._whose(peer)
-            if lease is None:
-                sock.close()
-            else:
-                self._begin(lease, sock)
+            self._take_in(sock, peer)
+
+    def _take_in(self, sock: socket.socket, peer: tuple[Any, ...], is_first: bool = True) -> None:
+        lease = self._whose(peer)
+        if lease is not None:
+            self._begin(lease, sock)
+        elif is_first and self._expected:
+            # Dialled aside (gate.aside): that thread's word of the socket's own address may still be on its way.
+            self._gate.loop.call_later(0.05, self._take_in, sock, peer, False)
+        else:
+            sock.close()
 
     def _accept_again(self, listener: socket.socket) -> None:
         if listener.fileno() >= 0:
