@@ -127,7 +127,7 @@ def test_a_look_up_below_an_allowed_suffix_is_a_message(world: World, corp: Corp
 
 
 def test_a_question_of_ones_own(world: World, corp: Corp, log: Path) -> None:
-    """Where only names are allowed, nothing reaches a name server but a permitted question, by datagram or connection."""
+    """Where only names are allowed, nothing reaches a name server but a permitted question, over UDP or TCP."""
     refused(world, log, [("datagram", BIND, 54), ("datagram", WWW[0], 53)], *ONLY)
     for how in ("datagram", "connect"):
         with world.watch() as watch:  # it is the host's own name server: the gate answers there, under policy
