@@ -445,11 +445,12 @@ def test_who_speaks_out_of_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_who_does_not_read() -> None:
     """A program that reads nothing of its answer holds back the server, and its deadline comes all the same."""
-    with web.server({"/": web.ok(bytes(30 * MIB))}) as server, ThreadGate() as gate, RawChannel(gate.socket) as channel:
+    # More than the kernel may take in for a connection (tcp_rmem, tcp_wmem: 32 MiB and 4 where they are large).
+    with web.server({"/": web.ok(bytes(96 * MIB))}) as server, ThreadGate() as gate, RawChannel(gate.socket) as channel:
         with line_of(channel) as line:
             line.sendall(text(**{**ASKED, "url": server.url(), "deadline": 0.5}))
             connection = server.peer.accepted().wait()
-            assert connection.sent < 25 * MIB
+            assert connection.sent < 64 * MIB
             gate.wait_for(event="end", port=server.peer.port)
         assert gate.faults == []
 
