@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from outgate.core import lease as life
 from outgate.gate.kernel import cut, dial, meter, patient
 from outgate.gate.kernel.aside import Aside
+from outgate.gate.kernel.closer import call_on
 from outgate.gate.replies import Reply, refusal
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ class Asides:
 
     def _look(self, sock: Aside, then: Callable[[], object]) -> None:
         sock.look_closely()
-        call(self._gate.loop, then)
+        call_on(self._gate.loop, then)
 
     def reset(self, lease: Lease, then: Callable[..., object], *args: Any) -> None:
         """Read the meter of a socket, take its connection apart, and call a function."""
@@ -138,7 +139,7 @@ class Asides:
         def look_and_reset() -> None:
             sock.look()
             _reset(sock)
-            call(self._gate.loop, partial(then, *args))
+            call_on(self._gate.loop, then, *args)
 
         lease.process.app.closer.put(look_and_reset)
 
@@ -158,12 +159,12 @@ class Asides:
     def _read(self, app: App, leases: Iterator[Lease], note: Callable[[tuple[Lease, ...]], object]) -> None:
         slice_ = tuple(islice(leases, SLICE))
         if not slice_:
-            call(self._gate.loop, partial(self._rounds.discard, app.name))
+            call_on(self._gate.loop, self._rounds.discard, app.name)
             return
         for lease in slice_:
             if isinstance(lease.sock, Aside):
                 lease.sock.look()
-        call(self._gate.loop, partial(note, slice_))
+        call_on(self._gate.loop, note, slice_)
         app.closer.put(partial(self._read, app, leases, note))  # whoever has asked meanwhile comes first
 
     def is_readable(self, lease: Lease) -> bool:
@@ -233,7 +234,7 @@ class _Asked:
         with self._deciding:
             self._is_done = True
         if self._is_wanted():
-            call(self._loop, partial(self._tell, [result]))
+            call_on(self._loop, self._tell, [result])
         elif self._undo is not None:
             self._undo()
 
@@ -260,9 +261,3 @@ def _look_at(socks: Iterable[Aside]) -> None:
 def _reset(sock: native) -> None:
     with contextlib.suppress(OSError):  # gone by itself
         cut.reset(sock)
-
-
-def call(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
-    """Have a function called on the loop, from another thread; of a loop that has ended nothing is called any more."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(function)

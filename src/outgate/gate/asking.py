@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from outgate.gate.registry import Process
     from outgate.gate.server import Gate
 
-__all__ = ["Aside", "ask"]
+__all__ = ["NoChannel", "ask"]
 
 
-class Aside:
+class NoChannel:
     """Stands where the channel of a request is: what waits for its reply is done when the request has been answered."""
 
     def __init__(self) -> None:
@@ -43,9 +43,9 @@ async def ask(gate: Gate, process: Process, request: wire.Request, asked: str = 
 
     :param asked: of a CONNECT to a number that a look-up gave: the name, which the log and ``ps`` show.
     """
-    aside = Aside()
+    instead = NoChannel()
     try:
-        reply: Reply = await gate.handlers[type(request)](gate, aside, process, request)
+        reply: Reply = await gate.handlers[type(request)](gate, instead, process, request)
     except GateError as e:
         reply = refusal(e.code, **e.facts)
     except ProtocolError:  # a name that the C library's own codec refuses
@@ -54,5 +54,5 @@ async def ask(gate: Gate, process: Process, request: wire.Request, asked: str = 
         lease = gate.registry.leases.get(request.sock)
         if lease is not None:
             lease.asked = (sys.intern(asked), request.port)
-    aside.settle()
+    instead.settle()
     return reply

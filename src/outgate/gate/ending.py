@@ -18,9 +18,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
-from outgate.gate.aside import call
 from outgate.gate.kernel import cut, holders, meter
 from outgate.gate.kernel.aside import Aside
+from outgate.gate.kernel.closer import call_on
 from outgate.gate.registry import App, Lease, Process
 from outgate.gate.relay.relaying import reading
 from outgate.gate.replies import Reply, refusal
@@ -190,7 +190,7 @@ class Ending:
 
     def when_closed(self, app: App, tell: Callable[[], None]) -> None:
         """Call ``tell`` on the loop when everything of the app that waits for its close is closed."""
-        app.closer.put(partial(call, self._gate.loop, tell), hurry=True)
+        app.closer.put(partial(call_on, self._gate.loop, tell), hurry=True)
 
     def tell(self, lease: Lease, closed: Callable[[], None] | None) -> None:
         """Call ``closed`` on the loop when a lease that ends by itself has ended and its socket is closed."""
@@ -213,7 +213,7 @@ class Ending:
         for lease in leases:
             if lease.side is not None:  # its end is seen where its bytes are carried
                 if known is not None:
-                    call(self._gate.loop, known)
+                    call_on(self._gate.loop, known)
                 continue
             if lease.id not in self._aside:
                 self._held.setdefault(lease.id, lease)
@@ -253,7 +253,7 @@ class Ending:
 
         def find() -> None:
             found = holders.find(inodes)
-            call(loop, lambda: self._found(found))
+            call_on(loop, self._found, found)
 
         self._gate.looker.put(find, hurry=True)
 

@@ -8,7 +8,6 @@ born sockets may be lost with its channel.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
 from outgate.gate.kernel import holders
+from outgate.gate.kernel.closer import call_on
 from outgate.gate.registry import Lease
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ class Sweep:
         def find() -> None:
             unheld = find_unheld({lease.inode: lease.process.pid for lease in due})
             suspects = {lease.id for lease in due if lease.inode in unheld}
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(self._found, due, suspects, began)
+            call_on(loop, self._found, due, suspects, began)
 
         if due:
             self._gate.looker.put(find)

@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 import struct
 
+from outgate.guard.libc import call
+
 _CREATE, _RESTRICT = 444, 446
 _ONLY_VERSION = 1
 _BIND_TCP, _CONNECT_TCP = 1, 2
@@ -27,7 +29,7 @@ _SIZES = {4: 16, 5: 16}
 def version() -> int:
     """Return which Landlock there is, its ABI; 0 for none."""
     try:
-        return _call(_CREATE, b"", 0, _ONLY_VERSION)
+        return call("syscall", _CREATE, b"", 0, _ONLY_VERSION)
     except OSError:
         return 0
 
@@ -36,20 +38,8 @@ def restrict(abi: int) -> None:
     """Restrict this process and what it will start, as far as an ABI goes. Raises ``OSError``."""
     attributes = _ATTRIBUTES.pack(0, _BIND_TCP | _CONNECT_TCP, _ABSTRACT_UNIX | _SIGNAL)
     size = _SIZES.get(abi, len(attributes))
-    ruleset = _call(_CREATE, attributes[:size], size, 0)
+    ruleset = call("syscall", _CREATE, attributes[:size], size, 0)
     try:
-        _call(_RESTRICT, ruleset, 0)
+        call("syscall", _RESTRICT, ruleset, 0)
     finally:
         os.close(ruleset)
-
-
-def _call(number: int, *arguments: int | bytes) -> int:
-    import ctypes
-
-    library = ctypes.CDLL(None, use_errno=True)
-    words = [ctypes.c_long(each) if isinstance(each, int) else ctypes.c_char_p(each or None) for each in arguments]
-    result = int(library.syscall(ctypes.c_long(number), *words))
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return result

@@ -9,6 +9,8 @@ Sources: namespaces(7), user_namespaces(7), network_namespaces(7), netdevice(7).
 import os
 import sys
 
+from outgate.guard.libc import call
+
 __all__ = [
     "NEW_NETWORK",
     "NEW_USER",
@@ -47,12 +49,7 @@ def unshare(flags: int) -> None:
     if native is not None:
         native(flags)
         return
-    import ctypes
-
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.unshare(ctypes.c_int(flags)) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+    call("unshare", flags)
 
 
 def write_identity_map(uid: int, gid: int) -> None:

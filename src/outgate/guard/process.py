@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 from outgate.core.guard import syscalls
+from outgate.guard.libc import call
 
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 24, 38, 47, 4
 _SET_MODE_FILTER = 1
@@ -20,16 +21,16 @@ def drop_capabilities() -> None:
     number = 0
     while True:
         try:
-            _call("prctl", _PR_CAPBSET_DROP, number, 0, 0, 0)
+            call("prctl", _PR_CAPBSET_DROP, number, 0, 0, 0)
         except OSError:  # there are no more
             break
         number += 1
-    _call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
 
 
 def renounce_privileges() -> None:
     """Have no exec give more rights than there are (no_new_privs)."""
-    _call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def install(filter: bytes) -> int:
@@ -46,15 +47,4 @@ def install(filter: bytes) -> int:
     program = Filter(len(filter) // 8, filter)
     arch = syscalls.ARCHS[os.uname().machine]
     flags = _NEW_LISTENER | _WAIT_KILLABLE
-    return _call("syscall", arch.numbers["seccomp"], _SET_MODE_FILTER, flags, ctypes.addressof(program))
-
-
-def _call(name: str, *arguments: int) -> int:
-    import ctypes
-
-    library = ctypes.CDLL(None, use_errno=True)
-    result = int(getattr(library, name)(*map(ctypes.c_long, arguments)))
-    if result < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return result
+    return call("syscall", arch.numbers["seccomp"], _SET_MODE_FILTER, flags, ctypes.addressof(program))

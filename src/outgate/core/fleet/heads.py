@@ -102,10 +102,7 @@ def read_request(head: bytes) -> Request:
 
     :raises ProtocolError: it is none.
     """
-    first, fields = _read(head)
-    match = _REQUEST.fullmatch(first)
-    if match is None:
-        raise ProtocolError("no request of HTTP/1.1")
+    match, fields = _read(head, _REQUEST, "request")
     return Request(match[1], match[2], fields)
 
 
@@ -114,10 +111,7 @@ def read_answer(head: bytes) -> Answer:
 
     :raises ProtocolError: it is none.
     """
-    first, fields = _read(head)
-    match = _STATUS.fullmatch(first)
-    if match is None:
-        raise ProtocolError("no answer of HTTP/1.1")
+    match, fields = _read(head, _STATUS, "answer")
     return Answer(int(match[1]), fields)
 
 
@@ -134,7 +128,7 @@ def body_size(request: Request) -> int:
     return int(text)
 
 
-def _read(head: bytes) -> tuple[str, dict[str, str]]:
+def _read(head: bytes, pattern: re.Pattern[str], what: str) -> tuple[re.Match[str], dict[str, str]]:
     try:
         first, *lines = head.decode("ascii").split("\r\n")
     except UnicodeDecodeError:
@@ -145,7 +139,10 @@ def _read(head: bytes) -> tuple[str, dict[str, str]]:
         if match is None or match[1].lower() in fields:
             raise ProtocolError("a field that is none, or is there twice")
         fields[match[1].lower()] = match[2]
-    return first, fields
+    found = pattern.fullmatch(first)
+    if found is None:
+        raise ProtocolError(f"no {what} of HTTP/1.1")
+    return found, fields
 
 
 def _write(first: str, fields: Mapping[str, str]) -> bytes:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final
 from outgate.core.doors import socks
 from outgate.core.formats import frames
 from outgate.gate import wire
-from outgate.gate.asking import Aside, ask
+from outgate.gate.asking import NoChannel, ask
 from outgate.gate.judging import may_hold
 from outgate.gate.kernel import eager
 from outgate.gate.names.resolver import numbers
@@ -116,12 +116,12 @@ class Association:
 
     def _make(self, family: int) -> tuple[int, native]:
         """Return the id of a UDP socket of the gate's, and the end that a program would have. Raises ``OSError``."""
-        aside: Any = Aside()
+        instead: Any = NoChannel()
         try:
-            born = self._gate.udp.make(self.process, family, aside)
+            born = self._gate.udp.make(self.process, family, instead)
             end = native(AF_UNIX, SOCK_SEQPACKET, 0, os.dup(born.fd))
         finally:
-            aside.settle()
+            instead.settle()
         end.setblocking(False)
         self._ends[family] = born.id, end
         return born.id, end

@@ -28,6 +28,7 @@ from outgate.gate.fleet.guest import Guest
 from outgate.gate.fleet.link import Link
 from outgate.gate.fleet.visit import Visit
 from outgate.gate.kernel import holders
+from outgate.gate.kernel.closer import call_on
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
@@ -293,8 +294,7 @@ class Fleet(NoFleet):
     def _find_holders(self, idle: dict[int, Guest]) -> None:
         found = holders.find(idle.keys())
         unheld = [guest for inode, guest in idle.items() if not found[inode]]
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            self.gate.loop.call_soon_threadsafe(_finish, unheld)
+        call_on(self.gate.loop, _finish, unheld)
 
     def _look_at_certificates(self) -> None:
         self._start(self._renew())

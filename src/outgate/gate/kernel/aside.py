@@ -18,15 +18,16 @@ from _socket import socket as native
 from typing import TYPE_CHECKING, Any, Final
 
 from outgate.gate.kernel import meter, patient, queues
+from outgate.gate.kernel.patient import SO_COOKIE, SO_DOMAIN
 
 if TYPE_CHECKING:
     from outgate.gate.kernel.closer import Closer
 
-_SO_COOKIE, _SO_DOMAIN, _SO_MAX_PACING_RATE = 57, 39, 47
+_SO_MAX_PACING_RATE = 47
 #: What the kernel says of a socket without its lock (net/core/sock.c: sk_getsockopt(); tcp.c: do_tcp_getsockopt()).
 FREE: Final = frozenset(
     (
-        *((SOL_SOCKET, each) for each in (_SO_COOKIE, _SO_DOMAIN, _SO_MAX_PACING_RATE, SO_LINGER, SO_TYPE)),
+        *((SOL_SOCKET, each) for each in (SO_COOKIE, SO_DOMAIN, _SO_MAX_PACING_RATE, SO_LINGER, SO_TYPE)),
         (IPPROTO_TCP, TCP_WINDOW_CLAMP),
     )
 )

@@ -9,8 +9,6 @@ import os
 import select
 import sys
 from _socket import (
-    AF_INET,
-    AF_INET6,
     AF_UNIX,
     CMSG_SPACE,
     IPPROTO_TCP,
@@ -31,14 +29,14 @@ from _socket import socket as native
 from collections.abc import Callable
 from typing import NamedTuple
 
+from outgate.gate.kernel.patient import FAMILIES, SO_COOKIE
+
 _TCP_FASTOPEN_NO_COOKIE = 34
-_SO_COOKIE = 57
 _SO_PASSRIGHTS = 83
 #: SCM_MAX_FD of the kernel: no packet carries more.
 _ROOM_FOR_FDS = CMSG_SPACE(253 * 4)
 #: Options of a program's end of a pair, and their sizes (:data:`outgate.core.options.INSIDE` and ``KEPT``).
 _ON_ITS_OWN_END = ((SO_REUSEADDR, 4), (SO_OOBINLINE, 4), (SO_RCVLOWAT, 4), (SO_RCVTIMEO, 16), (SO_SNDTIMEO, 16))
-_FAMILIES = {4: AF_INET, 6: AF_INET6}
 
 
 class Born(NamedTuple):
@@ -59,7 +57,7 @@ def make(
     :param new: makes a socket of a family and type.
     :raises OSError: EMFILE or ENFILE if no fd is left.
     """
-    sock = new(_FAMILIES[family], SOCK_STREAM)
+    sock = new(FAMILIES[family], SOCK_STREAM)
     try:
         # Cannot be set once connecting; it only lets our zero-length dial carry the MSG_FASTOPEN flag without a cookie.
         native.setsockopt(sock, IPPROTO_TCP, _TCP_FASTOPEN_NO_COOKIE, 1)  # at once: nobody else has it yet
@@ -73,7 +71,7 @@ def make(
 
 def cookie_of(sock: native) -> int:
     """Return what the kernel knows a socket by, whoever holds it (SO_COOKIE)."""
-    return int.from_bytes(sock.getsockopt(SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
+    return int.from_bytes(sock.getsockopt(SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
 
 
 def end_of(fd: int, cookie: int) -> native | None:

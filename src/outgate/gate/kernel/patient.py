@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from _socket import AF_INET, AF_INET6, SO_TYPE, SOCK_STREAM, SOL_SOCKET
 from _socket import socket as native
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-_SO_COOKIE: Final = 57
-_SO_DOMAIN: Final = 39
+SO_COOKIE: Final = 57
+SO_DOMAIN: Final = 39
 FAMILIES: Final = {4: AF_INET, 6: AF_INET6}
 # ctypes lets other threads run during a call of a CDLL.
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -45,12 +46,9 @@ def _error() -> OSError:
 def cookie(fd: int) -> int:
     """Return what the kernel knows a socket by (SO_COOKIE, for which it takes no lock), 0 of any other file."""
     try:
-        return int.from_bytes(option(fd, SOL_SOCKET, _SO_COOKIE, 8), "little" if _IS_LITTLE else "big")
+        return int.from_bytes(option(fd, SOL_SOCKET, SO_COOKIE, 8), sys.byteorder)
     except OSError:
         return 0
-
-
-_IS_LITTLE: Final = bytes(ctypes.c_uint16(1)) == b"\1\0"
 
 
 def is_tcp(fd: int, family: int) -> bool:
@@ -58,13 +56,11 @@ def is_tcp(fd: int, family: int) -> bool:
 
     :param family: 4 or 6.
     """
-    wanted = (FAMILIES[family], SOCK_STREAM)
     try:
-        return wanted == tuple(
-            int(ctypes.c_int.from_buffer_copy(option(fd, SOL_SOCKET, each, 4)).value) for each in (_SO_DOMAIN, SO_TYPE)
-        )
+        found = [option(fd, SOL_SOCKET, each, 4) for each in (SO_DOMAIN, SO_TYPE)]
     except OSError:
         return False
+    return [int.from_bytes(each, sys.byteorder) for each in found] == [FAMILIES[family], SOCK_STREAM]
 
 
 def take(fd: int, family: int, new: Callable[[int, int], Sock]) -> Sock:

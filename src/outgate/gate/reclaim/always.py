@@ -8,7 +8,6 @@ epoll is waited for, as the kernel shows it, and looked for only when it would b
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from outgate.core import idle
 from outgate.gate.kernel import epolls
+from outgate.gate.kernel.closer import call_on
 from outgate.gate.reclaim import clocks
 
 if TYPE_CHECKING:
@@ -108,8 +108,7 @@ class Always:
 
     def _find(self, due: list[Idling], pids: set[int]) -> None:
         awaited, hidden = epolls.registered({item.inode for item in due}, pids)
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            self._gate.loop.call_soon_threadsafe(self._reclaim, iter(due), awaited, hidden)
+        call_on(self._gate.loop, self._reclaim, iter(due), awaited, hidden)
 
     def _reclaim(self, due: Iterator[Idling], awaited: set[int], hidden: set[int]) -> None:
         gate = self._gate

@@ -17,8 +17,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
-from outgate.gate.aside import call
 from outgate.gate.kernel import diag, meter
+from outgate.gate.kernel.closer import call_on
 from outgate.gate.registry import Lease, Process
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ class Orphans:
                 answers = _ask(asks, orphans)
         except OSError as e:
             answers = e
-        call(self._gate.loop, partial(self._seen, orphans, answers))
+        call_on(self._gate.loop, self._seen, orphans, answers)
 
     def _seen(self, orphans: Sequence[Orphan], answers: list[diag.Seen | None] | OSError) -> None:
         if isinstance(answers, OSError):

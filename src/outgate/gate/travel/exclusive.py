@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from outgate.core import lease as life
 from outgate.gate.datagram.datagrams import Datagrams
 from outgate.gate.kernel import births, holders
+from outgate.gate.kernel.closer import call_on
 from outgate.gate.replies import Reply, refusal
 
 if TYPE_CHECKING:
@@ -110,11 +111,7 @@ def _is_hidden(process: Process) -> bool:
 
 
 def _look(loop: AbstractEventLoop, inode: int, found: Future[set[int]]) -> None:
-    pids = holders.find((inode,))[inode]
-    try:
-        loop.call_soon_threadsafe(_tell, found, pids)
-    except RuntimeError:  # the loop has ended meanwhile
-        pass
+    call_on(loop, _tell, found, holders.find((inode,))[inode])
 
 
 def _tell(found: Future[set[int]], pids: set[int]) -> None:

@@ -9,7 +9,6 @@ that the close of the last holder is again what ends it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import time
 from _socket import socket as native
@@ -25,6 +24,7 @@ from outgate.core.descriptor import Descriptor
 from outgate.core.transitions import follow
 from outgate.gate.datagram.datagrams import Datagrams
 from outgate.gate.kernel import births, holders, meter
+from outgate.gate.kernel.closer import call_on
 from outgate.gate.registry import App, Lease, Process
 from outgate.gate.relay.relaying import reading
 from outgate.gate.travel.fences import Fences
@@ -352,8 +352,7 @@ class Sharing:
     def _look(self, handed: dict[int, Loan], began: float) -> None:
         found = holders.find(handed.keys())
         unheld = [loan for inode, loan in handed.items() if not found[inode]]
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            self._gate.loop.call_soon_threadsafe(self._void, unheld, began)
+        call_on(self._gate.loop, self._void, unheld, began)
 
     def _void(self, unheld: list[Loan], began: float) -> None:
         """End, or let go of, relayed sockets that nobody was seen to have."""
