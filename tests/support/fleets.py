@@ -35,7 +35,7 @@ def fleet(names: Sequence[str] = ("a", "b"), path: str = "direct", idle: int = 1
     :param path: how the bytes of what they open travel.
     """
     with contextlib.ExitStack() as stack:
-        places = {name: stack.enter_context(_place()) for name in names}
+        places = {name: stack.enter_context(kept_place()) for name in names}
         gates = ", ".join(f'{name} = "{place}"' for name, place in places.items())
         made: dict[str, RunningGate] = {}
         for name in names:
@@ -55,7 +55,7 @@ def fleet(names: Sequence[str] = ("a", "b"), path: str = "direct", idle: int = 1
 
 
 @contextlib.contextmanager
-def _place() -> Iterator[str]:
+def kept_place() -> Iterator[str]:
     """Keep a port of the loopback, where a gate may listen beside us (SO_REUSEPORT) and nobody else can."""
     with socket.socket() as kept:
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
