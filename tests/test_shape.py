@@ -88,6 +88,7 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "restart": ("", "kernel", "configuration", "datagram", "takeover", "travel"),
         "relay": ("", "kernel", "takeover"),
         "seal": ("configuration",),
+        "shared": ("", "configuration"),
         "datagram": ("", "answering", "kernel", "decisionlog", "names", "relay", "takeover", "quota"),
         "takeover": ("", "kernel", "configuration", "doors", "names", "datagram", "seal", "travel"),
         "travel": ("", "kernel", "datagram", "names", "relay"),

@@ -55,6 +55,7 @@ from outgate.gate.restart.keeping import NOTHING, NoKeeping
 from outgate.gate.restart.orphans import Orphans
 from outgate.gate.restart.store import Store
 from outgate.gate.seal.seal import Seal
+from outgate.gate.shared import unshared
 from outgate.gate.sweep import Sweep
 from outgate.gate.travel.sharing import Sharing
 from outgate.gate.travel.underway import Underway
@@ -103,8 +104,9 @@ class Gate:
         self.fetches = Fetches(self)
         self.doors = Doors(self)
         self.sharing = Sharing(self)
-        #: The other gates; of most gates there are none.
+        #: The other gates, and what is shared with them; of most gates there are none.
         self.fleet: NoFleet = NO_FLEET
+        self.shared: unshared.Unshared = unshared.NOTHING
         self.narrowings = Narrowings(self)
         self.refusals = Refusals()
         self._watch = Watch(loop, self._on_dial_ended)
@@ -332,6 +334,7 @@ class Gate:
             "log": self.settings.gate.log,
             "log_dropped": self.log.dropped,
             "ledger": self.books.statistics(),
+            "fleet_state": self.shared.statistics(),
             "draining": self.is_draining,
             "channels": len(self.reception.channels),
             "processes": len(self.registry.processes),

@@ -270,6 +270,7 @@ class Quotas:
         """End, when every meter has been read for the last time."""
         self._timer.cancel()
         self.save()
+        self._gate.shared.stop()
         self._hook.stop()
         if self._store is not None:
             self._store.stop()
