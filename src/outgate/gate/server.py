@@ -107,6 +107,7 @@ class Gate:
         #: The other gates, and what is shared with them; of most gates there are none.
         self.fleet: NoFleet = NO_FLEET
         self.shared: unshared.Unshared = unshared.NOTHING
+        self.directory: unshared.NoDirectory = unshared.NO_DIRECTORY
         self.narrowings = Narrowings(self)
         self.refusals = Refusals()
         self._watch = Watch(loop, self._on_dial_ended)
@@ -364,6 +365,7 @@ class Gate:
         self._always.stop()
         self.underway.stop()
         self._rounds.stop()
+        self.directory.stop()
         self.quotas.let_go()
         self.fleet.stop()
         self.sharing.stop()

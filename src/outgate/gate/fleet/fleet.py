@@ -115,6 +115,16 @@ class Fleet(NoFleet):
         """What the configuration in force says."""
         return self.gate.settings.fleet or self._door.settings
 
+    @property
+    def ends(self) -> float:  # type: ignore[override]
+        """Until when this gate's certificate is good (Unix seconds)."""
+        return self.renewal.shown.ends
+
+    @property
+    def trouble(self) -> str:  # type: ignore[override]
+        """Why the next one could not be had, "" where all is well."""
+        return self.renewal.trouble
+
     # --- the door -----------------------------------------------------------------------------------------------------
 
     def _on_connection(self) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import redis  # noqa: F401  # so that a gate without it says so at its start, and not when it would ask
 
 from outgate.errors import ConfigError
+from outgate.gate.shared.directory import Directory
 from outgate.gate.shared.shared import Shared, client
 
 if TYPE_CHECKING:
@@ -31,5 +32,6 @@ def prepare(settings: FleetSettings) -> Callable[[Gate], None]:
 
     def begin(gate: Gate) -> None:
         gate.shared = Shared(shared, gate.loop, gate.log.event)
+        gate.directory = Directory(gate)
 
     return begin

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["NOTHING", "Unshared"]
+from outgate.gate.shared.standing import Standings, Taken, take
+
+if TYPE_CHECKING:
+    from outgate.core.fleet.directory import Entry
+    from outgate.gate.server import Gate
+
+__all__ = ["NOTHING", "NO_DIRECTORY", "NoDirectory", "Unshared"]
 
 T = TypeVar("T")
 
@@ -34,4 +40,34 @@ class Unshared:
         """Ask nothing any more."""
 
 
+class NoDirectory:
+    """What a gate knows of the others of its fleet where nobody announces anything.
+
+    :ivar standings: makes entries of what the gate knows of itself.
+    :ivar others: what they announced when they were last heard of, by their names.
+    :ivar clash: where another gate is that has this one's name, "" for none.
+    :ivar differing: app → digest of its policy → gates, where that is not one.
+    """
+
+    #: Seconds since they were heard of last; ``None``: never.
+    age: float | None = None
+
+    def __init__(self) -> None:
+        self.standings = Standings()
+        self.others: dict[str, Entry] = {}
+        self.clash = ""
+        self.differing: dict[str, dict[str, list[str]]] = {}
+
+    def take(self, gate: Gate) -> Taken:
+        """Return what a gate of a fleet knows of itself now."""
+        return take(gate)
+
+    def announce(self) -> None:
+        """Tell the others at once how this gate stands."""
+
+    def stop(self) -> None:
+        """Tell them nothing any more."""
+
+
+NO_DIRECTORY = NoDirectory()
 NOTHING = Unshared()
