@@ -31,5 +31,6 @@ def prepare(settings: FleetSettings) -> Callable[[Gate], None]:
 
     def begin(gate: Gate) -> None:
         gate.shared = Shared(shared, gate.loop, gate.log.event)
+        gate.quotas.share()
 
     return begin
