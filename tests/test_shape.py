@@ -83,7 +83,7 @@ INNER: dict[str, dict[str, tuple[str, ...]]] = {
         "metering": ("", "kernel", "datagram"),
         "metrics": ("", "kernel"),
         "names": ("", "metrics"),
-        "quota": ("", "configuration", "datagram", "decisionlog", "kernel"),
+        "quota": ("", "configuration", "datagram", "decisionlog", "kernel", "shared"),
         "reclaim": ("", "kernel", "datagram"),
         "restart": ("", "kernel", "configuration", "datagram", "takeover", "travel"),
         "relay": ("", "kernel", "takeover"),

@@ -104,6 +104,7 @@ def test_sockets_travel_by_a_proxy(hosts: tuple[Hosts, Server]) -> None:
     assert "does not answer" in made["b"].fleet("show")
 
 
+@pytest.mark.parametrize("hosts", ["squid"], indirect=True)
 def test_a_proxy_that_lets_nobody_through_is_named(hosts: tuple[Hosts, Server]) -> None:
     """A gate that the proxy does not serve, or that is not behind it, is said to be that, and by what status."""
     made, proxy = hosts

@@ -115,13 +115,13 @@ class Directory(NoDirectory):
                     f'another gate announces itself as "{own.name}" too: at {where}; two gates may not share a name: '
                     "stop one of them, give it another fleet.name, and join it anew with outgate fleet invite NAME"
                 )
-                log.event("fleet-namesake", gate=own.name, reason=why)
+                log.event("fleet-name-twice", gate=own.name, reason=why)
             self.clash, self._clean = where, 0
         elif self.clash:
             self._clean += 1
             if self._clean >= _CLEAN:
                 self.clash = ""
-                log.event("fleet-namesake", gate=own.name, reason="no other gate has this gate's name any more")
+                log.event("fleet-name-twice", gate=own.name, reason="no other gate has this gate's name any more")
         self._has_announced = True
 
     def _compare(self, own: Entry) -> None:

@@ -32,6 +32,7 @@ def prepare(settings: FleetSettings) -> Callable[[Gate], None]:
 
     def begin(gate: Gate) -> None:
         gate.shared = Shared(shared, gate.loop, gate.log.event)
+        gate.quotas.share()
         gate.directory = Directory(gate)
 
     return begin
