@@ -27,8 +27,7 @@ from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.doors.doors import Doors
 from outgate.gate.ending import Ending, milliseconds_since
 from outgate.gate.fetching.fetches import Fetches
-from outgate.gate.fleet.alone import NOTHING as NO_FLEET
-from outgate.gate.fleet.alone import NoFleet
+from outgate.gate.fleet import alone
 from outgate.gate.judging import way
 from outgate.gate.kernel import dial, meter
 from outgate.gate.kernel.closer import Closer
@@ -105,7 +104,7 @@ class Gate:
         self.doors = Doors(self)
         self.sharing = Sharing(self)
         #: The other gates, and what is shared with them; of most gates there are none.
-        self.fleet: NoFleet = NO_FLEET
+        self.fleet: alone.NoFleet = alone.NOTHING
         self.shared: unshared.Unshared = unshared.NOTHING
         self.directory: unshared.NoDirectory = unshared.NO_DIRECTORY
         self.narrowings = Narrowings(self)

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from outgate.core.fleet import names
 
-__all__ = ["MOST", "SKEW", "Entry", "Standing", "differences", "digest", "read", "row", "write"]
+__all__ = ["MOST", "SKEW", "Entry", "Standing", "differences", "digest", "read", "row", "told", "understood", "write"]
 
 #: The form. A gate that reads a newer one takes from it what it knows.
 VERSION: Final = 1
@@ -85,10 +85,15 @@ def write(entry: Entry) -> bytes:
             apps=dict(list(apps.items())[:count]),
             left_out=entry.left_out + len(apps) - count,
         )
-        written = json.dumps({"v": VERSION, **said._asdict()}, separators=(",", ":")).encode()
+        written = json.dumps(told(said), separators=(",", ":")).encode()
         if len(written) <= MOST or not count:
             return written
         count = min(count - 1, count * MOST // len(written))
+
+
+def told(entry: Entry) -> dict[str, Any]:
+    """Return an announcement as plain data."""
+    return {"v": VERSION, **entry._asdict()}
 
 
 def read(written: bytes) -> Entry | None:
@@ -96,12 +101,19 @@ def read(written: bytes) -> Entry | None:
     if len(written) > MOST:
         return None
     try:
-        found = json.loads(written)
+        return understood(json.loads(written))
+    except (ValueError, RecursionError):
+        return None
+
+
+def understood(found: Any) -> Entry | None:
+    """Return what was announced, of plain data; ``None`` for what is no announcement."""
+    try:
         apps = {name: _standing(said) for name, said in found["apps"].items()}
         texts = [found[key] for key in ("name", "boot", "host", "at", "version", "policy")]
         counts = [found[key] for key in ("since", "number", "ends", "left_out")]
         skew, clash = found["skew"], found["clash"]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
     name, boot, host, at, version, policy = texts
     since, number, ends, left_out = counts

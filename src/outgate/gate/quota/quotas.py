@@ -14,7 +14,7 @@ import zoneinfo
 from typing import TYPE_CHECKING, Any, Final
 
 from outgate.core import lease as life
-from outgate.core.quota.account import FULL
+from outgate.core.quota.account import FULL, Account
 from outgate.core.quota.book import Book, charge
 from outgate.gate.quota.app import AppQuotas, DatagramLimit, RelayLimit
 from outgate.gate.quota.direct import Pacer
@@ -23,7 +23,7 @@ from outgate.gate.quota.warning import Hook
 from outgate.gate.registry import Lease
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from outgate.gate.configuration.settings import Settings
     from outgate.gate.datagram.datagrams import Datagrams
@@ -274,6 +274,11 @@ class Quotas:
             }
             for each in app.book.standings(self.clock())
         ]
+
+    def accounts(self, name: str) -> Iterable[Account]:
+        """Return the accounts of an app's quotas."""
+        app = self._apps.get(name)
+        return app.book if app is not None else ()
 
     def save(self) -> bool:
         """Store exactly what was used, now, and tell whether it is."""
