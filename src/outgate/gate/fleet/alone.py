@@ -17,13 +17,19 @@ class NoFleet:
     :ivar visits: sockets of this gate that programs of other gates have, by the ids of their leases.
     """
 
-    #: Until when its certificate is good (Unix seconds), and why the next one could not be had, "" where all is well.
-    ends: float = 0.0
-    trouble: str = ""
-
     def __init__(self) -> None:
         self.guests: Mapping[int, Guest] = {}
         self.visits: Mapping[int, Sequence[Visit]] = {}
+
+    @property
+    def ends(self) -> float:
+        """Until when this gate's certificate is good (Unix seconds); 0: it has none."""
+        return 0.0
+
+    @property
+    def trouble(self) -> str:
+        """Why the next one could not be had, "" where all is well."""
+        return ""
 
     def stop(self) -> None:
         """Leave it."""

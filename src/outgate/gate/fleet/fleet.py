@@ -116,12 +116,12 @@ class Fleet(NoFleet):
         return self.gate.settings.fleet or self._door.settings
 
     @property
-    def ends(self) -> float:  # type: ignore[override]
+    def ends(self) -> float:
         """Until when this gate's certificate is good (Unix seconds)."""
         return self.renewal.shown.ends
 
     @property
-    def trouble(self) -> str:  # type: ignore[override]
+    def trouble(self) -> str:
         """Why the next one could not be had, "" where all is well."""
         return self.renewal.trouble
 

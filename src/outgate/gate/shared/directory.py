@@ -181,7 +181,7 @@ def _exchange(redis: Redis, own: Entry) -> _Heard:
     skew = (begun + time.time()) / 2 - (seconds + micros / 1e6)
     strange = [each for each in listed if not names.is_name(each.decode("ascii", "replace"))]
     others = [each.decode() for each in listed if each not in strange and each != own.name.encode()]
-    values: list[Any] = redis.mget([_KEY + name for name in others]) if others else []  # type: ignore[assignment]
+    values: list[Any] = redis.mget([_KEY + name for name in others]) if others else []
     written = dict(zip(others, values, strict=True))
     gone = [each for each in listed if written.get(each.decode("ascii", "replace"), b"") is None or each in strange]
     if gone:

@@ -49,14 +49,16 @@ class NoDirectory:
     :ivar differing: app → digest of its policy → gates, where that is not one.
     """
 
-    #: Seconds since they were heard of last; ``None``: never.
-    age: float | None = None
-
     def __init__(self) -> None:
         self.standings = Standings()
         self.others: dict[str, Entry] = {}
         self.clash = ""
         self.differing: dict[str, dict[str, list[str]]] = {}
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since they were heard of last; ``None``: never."""
+        return None
 
     def take(self, gate: Gate) -> Taken:
         """Return what a gate of a fleet knows of itself now."""
