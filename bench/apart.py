@@ -31,9 +31,17 @@ _PATIENCE = 10.0
 
 def in_a_namespace(world: World) -> Iterator[Result]:
     """Opens by names that nobody has asked for, and opens and round trips over a network with a delay."""
-    folder = Path(world.scratch) / "apart"
+    yield from run_apart(world, "bench.apart", "in a namespace")
+
+
+def run_apart(world: World, module: str, what: str) -> Iterator[Result]:
+    """Run a module's cases, ``python -m MODULE FOLDER ROUNDS [quick]``, in namespaces for network and mounts.
+
+    :param what: of the line that says why they are left out, where the host does not allow that.
+    """
+    folder = Path(world.scratch) / module
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    argv = ["unshare", *user, "--net", "--mount", sys.executable, "-m", "bench.apart", str(folder), str(world.rounds)]
+    argv = ["unshare", *user, "--net", "--mount", sys.executable, "-m", module, str(folder), str(world.rounds)]
     try:
         done = subprocess.run(
             [*argv, *["quick"] * world.quick],
@@ -44,10 +52,10 @@ def in_a_namespace(world: World) -> Iterator[Result]:
             check=False,
         )
     except FileNotFoundError:
-        world.leave_out("in a namespace: there is no unshare (apt-get install util-linux)")
+        world.leave_out(f"{what}: there is no unshare (apt-get install util-linux)")
         return
     if done.returncode:
-        world.leave_out(f"in a namespace: {(done.stderr.strip().splitlines() or ['it failed'])[-1]}")
+        world.leave_out(f"{what}: {(done.stderr.strip().splitlines() or ['it failed'])[-1]}")
         return
     recorded = report.read(folder)
     for line in recorded["left_out"]:

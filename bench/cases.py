@@ -16,6 +16,7 @@ from bench import decisions
 from bench.apart import in_a_namespace
 from bench.booking_cases import booked_opens, charging, metering, usage_of_a_million
 from bench.door_cases import opens_by_a_door
+from bench.fleet_cases import between_hosts
 from bench.gate import DENIED
 from bench.guarded_cases import guarded
 from bench.holding_cases import holding
@@ -128,6 +129,7 @@ CASES: tuple[Callable[[World], Iterator[Result]], ...] = (
     usage_of_a_million,
     guarded,
     in_a_namespace,
+    between_hosts,
 )
 
 #: Words for several cases.
@@ -136,5 +138,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "udp": ("datagrams",),
     "booking": ("charging", "booked_opens", "metering", "usage_of_a_million"),
     "guard": ("guarded",),
+    "fleet": ("between_hosts",),
     "sharing": ("passing_on", "parked_memory", "sweeps"),
 }

@@ -1,10 +1,10 @@
 """Be the gate that is measured: the development policy with one denied name, limits that no case reaches, and a log
 in a scratch folder.
 
-Started by :mod:`bench.world` as ``python -m bench.gate PIDFD SOCKET PATH [booked] [lag] [door=PORT]``; prints a line
-when it is ready, and ends with the process behind the pidfd. Where it is ``booked`` it keeps a ledger, a state file and
-metrics; with ``lag`` it watches its loop, and prints on SIGUSR2 what it has seen since the last one; with ``door`` it
-has a SOCKS5 door there.
+Started by :mod:`bench.world` as ``python -m bench.gate PIDFD SOCKET PATH [booked] [lag] [door=PORT] [fleet=FILE]``;
+prints a line when it is ready, and ends with the process behind the pidfd. Where it is ``booked`` it keeps a ledger, a
+state file and metrics; with ``lag`` it watches its loop, and prints on SIGUSR2 what it has seen since the last one;
+with ``door`` it has a SOCKS5 door there; with ``fleet`` it is the gate of a fleet that the file describes.
 """
 
 import json
@@ -20,7 +20,7 @@ from outgate.core.quota.quotas import DEFAULT
 from outgate.gate import main as gate_main
 from outgate.gate.configuration import config
 from outgate.gate.configuration.ledgers import file_url
-from outgate.gate.configuration.settings import LedgerSettings
+from outgate.gate.configuration.settings import FleetSettings, LedgerSettings
 from outgate.gate.configuration.tokens import digest
 from outgate.gate.server import Gate
 
@@ -72,6 +72,11 @@ def main(pidfd: int, socket_path: str, path: str, words: list[str]) -> int:
             gate = replace(gate, socks=(f"127.0.0.1:{word.removeprefix('door=')}",))
             apps = {name: replace(app, token=digest(TOKEN)) for name, app in apps.items()}
             settings = replace(settings, gate=gate, apps=MappingProxyType(apps))
+        if word.startswith("fleet="):
+            with open(word.removeprefix("fleet="), encoding="utf-8") as file:
+                found = json.load(file)
+            fleet = FleetSettings(found["name"], found["listen"], found["gates"])
+            settings = replace(settings, gate=replace(gate, state=found["state"]), fleet=fleet)
     if "booked" in words:
         folder = socket_path + ".state"
         os.mkdir(folder, 0o700)

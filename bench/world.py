@@ -11,9 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, NamedTuple, Union
 
 import trustme
 
@@ -77,8 +77,19 @@ class Gate:
 
 #: The target's ports, by name, to which a peer with fixed destinations leads.
 _FIXED = ("open", "echo", "sink", "source", "tls")
-#: How a client reaches the target: through a gate, through a peer, or natively.
-Way = Union[Gate, peers.Peer, None]
+
+
+class Host(NamedTuple):
+    """A network that is not this process's, from where a client reaches the target natively.
+
+    :ivar command: leads into it.
+    """
+
+    command: tuple[str, ...]
+
+
+#: How a client reaches the target: through a gate, through a peer, or natively, here or from elsewhere.
+Way = Union[Gate, peers.Peer, Host, None]
 
 
 class World:
@@ -180,20 +191,28 @@ class World:
         booked: bool = False,
         lag: bool = False,
         door: int = 0,
+        fleet: str = "",
+        host: Sequence[str] = (),
         source: Path = SOURCE,
     ) -> Iterator[Gate]:
         """Run a gate of its own for a while.
 
         All its threads are on one core if one is named; it keeps books where it is booked, and watches its loop;
-        at a port that is named it has a SOCKS5 door.
+        at a port that is named it has a SOCKS5 door. With the file of a fleet's settings it is a gate of that, on the
+        host into which a command leads.
 
         The code of gate and clients is what ``source`` has. In a session of its own, as ``outgate run`` starts it: the
         kernel shares processors out by session (autogroup).
         """
         socket_path = f"{self.scratch}/{name}.sock"
         pidfd = os.pidfd_open(os.getpid())
-        argv = [sys.executable, "-m", "bench.gate", str(pidfd), socket_path, path, *["booked"] * booked, *["lag"] * lag]
-        argv += [f"door={door}"] if door else []
+        argv = [*host, sys.executable, "-m", "bench.gate", str(pidfd), socket_path, path]
+        argv += [
+            *["booked"] * booked,
+            *["lag"] * lag,
+            *[f"door={door}"] * bool(door),
+            *[f"fleet={fleet}"] * bool(fleet),
+        ]
         with pinned(0, core):  # for the child to inherit
             environ = {**native_environment(), "PYTHONPATH": str(source)}
             process = self._start(argv, cwd=ROOT, env=environ, pass_fds=(pidfd,), start_new_session=True)
@@ -206,7 +225,7 @@ class World:
 
     def _client(self, case: str, way: Way, parameters: dict[str, Any]) -> subprocess.Popen[str]:
         environ = way.environment if isinstance(way, Gate) else native_environment()
-        argv = [sys.executable, CLIENT]
+        argv = [*(way.command if isinstance(way, Host) else ()), sys.executable, CLIENT]
         if isinstance(way, peers.Peer):
             parameters = {**parameters, "peer": way.route}
             if way.protocol == "sandlock":

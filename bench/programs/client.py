@@ -42,10 +42,10 @@ def _datagram_socket(peer: Route = None) -> socket.socket:
     return sock
 
 
-def send(port: int, size: int, streams: int = 1, peer: Route = None) -> None:
+def send(port: int, size: int, streams: int = 1, peer: Route = None, host: str = "127.0.0.1", lent: str = "") -> None:
     """Send ``size`` bytes in 1 MiB calls, over streams in a thread each, until the other end has read all.
 
-    Prints bytes a second.
+    Over the socket of a descriptor, where one is lent. Prints bytes a second.
     """
     data = bytes(_MIB)
 
@@ -55,11 +55,13 @@ def send(port: int, size: int, streams: int = 1, peer: Route = None) -> None:
         sock.shutdown(socket.SHUT_WR)
         sock.recv(1)
 
-    _stream(run, port, size, streams, peer)
+    _stream(run, port, size, streams, peer, host, lent)
 
 
-def receive(port: int, size: int, streams: int = 1, peer: Route = None) -> None:
-    """Receive ``size`` bytes that are sent in 1 MiB calls, over streams in a thread each. Prints bytes a second."""
+def receive(
+    port: int, size: int, streams: int = 1, peer: Route = None, host: str = "127.0.0.1", lent: str = ""
+) -> None:
+    """Receive ``size`` bytes that are sent in 1 MiB calls, over streams in a thread each; as :func:`send`."""
 
     def run(sock: socket.socket) -> None:
         buffer = bytearray(_MIB)
@@ -72,29 +74,67 @@ def receive(port: int, size: int, streams: int = 1, peer: Route = None) -> None:
                 raise EOFError(f"{got} of {share} bytes")
             got += more
 
-    _stream(run, port, size, streams, peer)
+    _stream(run, port, size, streams, peer, host, lent)
 
 
-def _stream(run: Callable[[socket.socket], None], port: int, size: int, streams: int, peer: Route) -> None:
+def _stream(
+    run: Callable[[socket.socket], None], port: int, size: int, streams: int, peer: Route, host: str, lent: str
+) -> None:
     open_one = routes.opener(peer)
     with ThreadPoolExecutor(streams) as threads, contextlib.ExitStack() as stack:
-        socks = [stack.enter_context(open_one("127.0.0.1", port)) for _ in range(streams)]
+        socks = [stack.enter_context(_adopt(lent) if lent else open_one(host, port)) for _ in range(streams)]
         begun = time.perf_counter()
         list(threads.map(run, socks))  # raises what one of them raised
         _say(rate=size / (time.perf_counter() - begun))
 
 
+def _adopt(text: str) -> socket.socket:
+    import outgate
+
+    return outgate.adopt(text)
+
+
+def lend(port: int, count: int) -> None:
+    """Open connections, and print a descriptor of each, which is all that is left of it."""
+    import outgate
+
+    texts = []
+    for _ in range(count):
+        with _connect(port) as sock:
+            texts.append(outgate.descriptor(sock))
+    _say(texts=texts)
+
+
+def redeem(texts: List[str]) -> None:
+    """Take the socket of each descriptor, and close it. Prints the time of each in us."""
+    clock = time.perf_counter_ns
+    times = []
+    for text in texts:
+        begun = clock()
+        sock = _adopt(text)
+        times.append((clock() - begun) / 1000)
+        sock.close()
+    _say(times=times)
+
+
 def round_trips(
-    port: int, count: int, size: int = 64, peer: Route = None, host: str = "127.0.0.1", warm_up: int = WARM_UP
+    port: int,
+    count: int,
+    size: int = 64,
+    peer: Route = None,
+    host: str = "127.0.0.1",
+    warm_up: int = WARM_UP,
+    lent: str = "",
 ) -> None:
     """Send some bytes and wait for them, with TCP_NODELAY. Prints the time of each in us.
 
-    Fewer than ``count`` where they take longer than :data:`_PATIENCE` together: a proxy may wait 40 ms with each.
+    Over the socket of a descriptor, where one is lent. Fewer than ``count`` where they take longer than
+    :data:`_PATIENCE` together: a proxy may wait 40 ms with each.
     """
     data = bytes(size)
     clock = time.perf_counter_ns
     times = []
-    with _connect(port, peer, host) as sock:
+    with _adopt(lent) if lent else _connect(port, peer, host) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         end = clock() + _PATIENCE * 1e9
         while len(times) < warm_up + count and (len(times) <= warm_up or clock() < end):
@@ -299,6 +339,8 @@ _CASES = {
     "look_ups": look_ups,
     "hold": hold,
     "passing_on": passing_on,
+    "lend": lend,
+    "redeem": redeem,
     "park": park,
 }
 

@@ -13,12 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from outgate.testing.running import PATIENCE
+from support.hosts import Host
 from support.namespaces import Namespace, ip
 from support.servers import inn
 from support.world import DOMAIN, World
-
-Finished = subprocess.CompletedProcess[str]
 
 pytestmark = [
     pytest.mark.integration,
@@ -29,11 +27,6 @@ pytestmark = [
 A, B = "93.184.216.1", "93.184.216.2"
 
 _CONFIGURATION = """\
-version = 1
-[gate]
-socket = "{folder}/gate.sock"
-log = "{folder}/decisions.jsonl"
-state = "{folder}/state"
 [fleet]
 name = "{name}"
 gates = {{ a = "{a}:7400", b = "{b}:7400" }}
@@ -76,66 +69,6 @@ except OSError as e:
 """
 
 
-class Host:
-    """A host with a gate of the fleet; a context manager.
-
-    :param namespace: its network.
-    """
-
-    def __init__(self, world: World, namespace: Namespace, folder: Path, name: str, path: str) -> None:
-        folder.mkdir()
-        self._world = world
-        self._namespace = namespace
-        self._folder = folder
-        self.config = folder / "outgate.toml"
-        self.config.write_text(
-            _CONFIGURATION.format(
-                folder=folder, name=name, a=A, b=B, uid=os.getuid(), path=path, trusted=str(path == "direct").lower()
-            )
-        )
-
-    def outgate(self, *words: str, stdin: str = "") -> Finished:
-        """Run a command of outgate's here to its end."""
-        return subprocess.run(
-            self._command(*words), input=stdin, capture_output=True, text=True, timeout=50, env=self._world.environ()
-        )
-
-    def start(self) -> None:
-        """Start the gate, and wait until it serves."""
-        words = self._command("serve", "--config", str(self.config))
-        self.gate = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=self._world.environ())
-        assert self.gate.stderr is not None
-        said = self.gate.stderr.readline()
-        assert "ready" in said, said + self.gate.stderr.read()
-
-    def stop(self, number: int = signal.SIGTERM) -> None:
-        """End the gate."""
-        self.gate.send_signal(number)
-        self.gate.communicate(timeout=PATIENCE)
-
-    def python(self, code: str, *words: str) -> Finished:
-        """Run a Python program of the app to its end."""
-        return subprocess.run(
-            self._command("run", "-q", "--", sys.executable, "-c", code, *words),
-            capture_output=True,
-            text=True,
-            timeout=50,
-            env=self._environ(),
-        )
-
-    def begin(self, code: str, *words: str) -> subprocess.Popen[str]:
-        """Start a Python program of the app, with its standard streams in pipes."""
-        pipe = subprocess.PIPE
-        command = self._command("run", "-q", "--", sys.executable, "-c", code, *words)
-        return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=self._environ())
-
-    def _environ(self) -> dict[str, str]:
-        return {**self._world.environ(), "OUTGATE_SOCKET": str(self._folder / "gate.sock")}
-
-    def _command(self, *words: str) -> list[str]:
-        return self._namespace.command(sys.executable, "-m", "outgate", *words)
-
-
 @pytest.fixture
 def back(world: World) -> Iterator[Namespace]:
     """A second host's network, with a cable to the first one's and to nothing else."""
@@ -157,29 +90,22 @@ def back(world: World) -> Iterator[Namespace]:
 def hosts(request: pytest.FixtureRequest, world: World, back: Namespace, tmp_path: Path) -> Iterator[tuple[Host, Host]]:
     """Two hosts whose gates are one fleet, as the pages say to make one."""
     tmp_path.chmod(0o755)
-    a = Host(world, world.near, tmp_path / "a", "a", request.param)
-    b = Host(world, back, tmp_path / "b", "b", request.param)
-    done = a.outgate("fleet", "init", "--config", str(a.config))
-    assert done.returncode == 0, done.stderr
+    a = Host(world.near, tmp_path / "a", world.environ())
+    b = Host(back, tmp_path / "b", world.environ())
+    for name, host in (("a", a), ("b", b)):
+        trusted = str(request.param == "direct").lower()
+        host.configure(_CONFIGURATION.format(name=name, a=A, b=B, uid=os.getuid(), path=request.param, trusted=trusted))
+    a.fleet("init")
     with contextlib.ExitStack() as stack:
+        stack.callback(a.close)
         a.start()
-        stack.callback(_end, a)
-        token = a.outgate("fleet", "invite", "b", "--config", str(a.config))
-        assert token.returncode == 0, token.stderr
-        joined = b.outgate("fleet", "join", "-", "--config", str(b.config), stdin=token.stdout)
-        assert joined.returncode == 0, joined.stderr
+        b.fleet("join", "-", stdin=a.fleet("invite", "b"))
+        stack.callback(b.close)
         b.start()
-        stack.callback(_end, b)
-        shown = b.outgate("fleet", "show", "--config", str(b.config))
-        assert "answers" in shown.stdout, shown.stdout + shown.stderr
+        assert "answers" in b.fleet("show")
         yield a, b
         for host in (a, b):
-            assert '"fault"' not in (host.config.parent / "decisions.jsonl").read_text()
-
-
-def _end(host: Host) -> None:
-    if host.gate.poll() is None:
-        host.stop()
+            assert '"fault"' not in host.log.read_text()
 
 
 def test_a_news_session_goes_to_another_host_and_back(hosts: tuple[Host, Host], tmp_path: Path) -> None:

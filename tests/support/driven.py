@@ -10,7 +10,8 @@ from typing import Any
 from outgate.core import paths
 from outgate.testing.running import RunningGate, ThreadGate
 
-_CODE = """
+#: What such a program is, on standard input and output.
+CODE = """
 import json, socket, sys
 names = {"socket": socket}
 for line in sys.stdin:
@@ -54,8 +55,15 @@ class Driven:
         pipe = subprocess.PIPE
         environ = {**gate.environ(), **({paths.SOCKET_VARIABLE: socket} if socket else {})}
         self._process: subprocess.Popen[str] = subprocess.Popen(
-            [sys.executable, "-c", _CODE], env=environ, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+            [sys.executable, "-c", CODE], env=environ, stdin=pipe, stdout=pipe, stderr=pipe, text=True
         )
+
+    @classmethod
+    def of(cls, process: subprocess.Popen[str]) -> Driven:
+        """Return one that was started elsewhere: :data:`CODE`, with its standard streams in pipes."""
+        made = cls.__new__(cls)
+        made._process = process
+        return made
 
     def __enter__(self) -> Driven:
         return self

@@ -18,6 +18,7 @@ version = 1
 [fleet]
 name = "{name}"
 gates = {{ {gates} }}
+{state}
 [apps.worker]
 uid = [{uid}]
 billing = true
@@ -29,17 +30,21 @@ idle_timeout = {idle}
 
 
 @contextlib.contextmanager
-def fleet(names: Sequence[str] = ("a", "b"), path: str = "direct", idle: int = 120) -> Iterator[dict[str, RunningGate]]:
+def fleet(
+    names: Sequence[str] = ("a", "b"), path: str = "direct", idle: int = 120, state: str = ""
+) -> Iterator[dict[str, RunningGate]]:
     """Run gates of these names; the first issues certificates, the others have joined by it.
 
     :param path: how the bytes of what they open travel.
+    :param state: URL of what they share, "" for nothing.
     """
     with contextlib.ExitStack() as stack:
-        places = {name: stack.enter_context(_place()) for name in names}
+        places = {name: stack.enter_context(kept_place()) for name in names}
         gates = ", ".join(f'{name} = "{place}"' for name, place in places.items())
+        shared = f'state = "{state}"' if state else ""
         made: dict[str, RunningGate] = {}
         for name in names:
-            text = CONFIGURATION.format(name=name, gates=gates, uid=os.getuid(), path=path, idle=idle)
+            text = CONFIGURATION.format(name=name, gates=gates, uid=os.getuid(), path=path, idle=idle, state=shared)
             gate = RunningGate(config=text)
             folder = folder_of(gate)
             if not made:
@@ -55,7 +60,7 @@ def fleet(names: Sequence[str] = ("a", "b"), path: str = "direct", idle: int = 1
 
 
 @contextlib.contextmanager
-def _place() -> Iterator[str]:
+def kept_place() -> Iterator[str]:
     """Keep a port of the loopback, where a gate may listen beside us (SO_REUSEPORT) and nobody else can."""
     with socket.socket() as kept:
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -1,4 +1,4 @@
-"""``outgate fleet``: begin a fleet of gates, have hosts join it, and look after their certificates."""
+"""``outgate fleet``: show the gates of a fleet; begin one, have hosts join it, look after their certificates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from outgate.cli import output
+from outgate.cli import fleetview, output, parsing
 from outgate.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from outgate.gate.fleet.folder import Folder
 
 _EPILOG = """\
+Without a word it asks the gate that runs here: which gates there are, as they announce themselves where fleet.state is
+(without that, this one alone is known), whether they have the same policies, and how much of each quota that they share
+each one holds. Where that does not answer it says so, and shows what was known last.
+
 init begins a fleet at the gate that will issue certificates, and must run for others to join. invite makes a token
 there: it is good once, for the gate of that name, and for an hour. join takes it at another host. Gates renew their
 certificates themselves when two thirds of their week have passed; rotate does so now, and a gate that runs goes on with
@@ -24,6 +28,9 @@ the new one within a minute. The configuration has the gate's name and the other
 exit status: 0 done; 1 it could not be, and why is said; 2 a wrong call, or a configuration that cannot be used.
 
 examples:
+  outgate fleet                                        # gates, versions, policies, shares of quotas
+  outgate fleet --apps                                 # and the open sockets and policy of each app at each gate
+  outgate fleet --json | jq -r '.gates[] | select(.state == "silent") | .name'
   outgate fleet init --config /etc/outgate.toml
   outgate fleet invite b --config /etc/outgate.toml    # at the first gate: prints a token
   outgate fleet join - --config /etc/outgate.toml      # at gate b: reads it from standard input
@@ -36,19 +43,24 @@ def parser() -> argparse.ArgumentParser:
     """Return the options of ``outgate fleet``."""
     p = argparse.ArgumentParser(
         prog="outgate fleet",
-        usage="outgate fleet init|invite NAME|join TOKEN|rotate|show [OPTIONS]",
-        description="Begin a fleet of gates, have hosts join it, and look after their certificates.",
+        usage="outgate fleet [init|invite NAME|join TOKEN|rotate|show] [OPTIONS]",
+        description="Show the gates of a fleet; begin one, have hosts join it, and look after their certificates.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    p.add_argument("what", choices=["init", "invite", "join", "rotate", "show"], help="what to do")
+    words = ["init", "invite", "join", "rotate", "show"]
+    p.add_argument(
+        "what", nargs="?", choices=words, metavar="|".join(words), help="what to do (default: show all gates)"
+    )
     p.add_argument("word", metavar="NAME|TOKEN", nargs="?", help="of invite: the gate that will join; of join: - reads")
     p.add_argument("--config", metavar="FILE", default="/etc/outgate.toml", help="default: /etc/outgate.toml")
     p.add_argument("--state", metavar="DIR", help="the gate's folder for what outlives it, as for outgate serve")
     p.add_argument("--at", metavar="HOST:PORT", help="invite: where this gate is reached, if not as configured")
     p.add_argument("--hours", metavar="N", type=float, default=1.0, help="invite: how long the token is good (1)")
     p.add_argument("--again", action="store_true", help="invite: the host of a gate that there is, is made anew")
+    parsing.add_socket_option(p)
+    p.add_argument("--apps", action="store_true", help="without a word: show each app at each gate as well")
     p.add_argument("--json", action="store_true", help="print one JSON object")
     return p
 
@@ -57,6 +69,8 @@ def main(argv: list[str]) -> int:
     """Do what is asked and return the exit status."""
     p = parser()
     options = p.parse_args(argv)
+    if options.what is None:
+        return fleetview.main(options.socket, options.apps, options.json)
     if (options.word is None) == (options.what in ("invite", "join")):
         p.error(f"{options.what} {'needs' if options.word is None else 'takes no'} NAME or TOKEN")
     try:

@@ -16,6 +16,7 @@ from outgate.guard.proof import Outcome
 from outgate.guard.ways.table import WAYS
 from outgate.guard.ways.target import V4, V6
 from outgate.lookout import ask
+from outgate.lookout.words import shared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -94,6 +95,11 @@ def look_for_gate(socket: str) -> Gate:
         return Gate(Check("gate", features.FAIL, f"{found}, in which you are no app", _add_app()))
     is_sealed = bool(answer.get("seal"))
     found += f", in which you are app {hello['app']}, its sockets {'' if is_sealed else 'not '}sealed"
+    state = answer.get("fleet_state")
+    if state and not state["answers"]:
+        change = "start it, or take fleet.state out of the configuration"
+        found += f"; what its fleet shares, {shared(state)}"
+        return Gate(Check("gate", features.WARN, found, change), path, is_sealed)
     if _verdict(path, V4, _ANY_PORT) == "report":
         change = f'mode = "enforce" under [apps.{hello["app"]}]'
         found += ", which is in report mode: nothing is refused"

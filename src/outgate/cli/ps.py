@@ -14,7 +14,9 @@ _EPILOG = """\
   idle       since a byte last moved            holders    processes that have it open
   path       direct, or relay; "parked" and "lent" say that a descriptor of it is on its way (docs/travel.md);
              "orphan", that a gate made it which has died, and only its program has it (docs/restart.md);
-             "not readable", that its app keeps the kernel from saying more than is shown (docs/containment.md)
+             "not readable", that its app keeps the kernel from saying more than is shown (docs/containment.md);
+             "of gate a", that it is a socket of another gate's; "at gate b" among the holders, that a program of
+             another gate has it (docs/fleet.md)
 
 Root and the gate's own user see every app, others their own.
 
@@ -68,6 +70,9 @@ def _row(socket: dict[str, Any]) -> tuple[str, ...]:
         path += ", orphan"
     if not socket.get("readable", True):  # which gates before this one do not say
         path += ", not readable"
+    if socket.get("gate"):
+        path += f", of gate {socket['gate']}"
+    holders = [*map(str, socket["holders"]), *(f"at gate {name}" for name in socket.get("elsewhere", ()))]
     return (
         socket["lease"],
         socket["app"],
@@ -78,5 +83,5 @@ def _row(socket: dict[str, Any]) -> tuple[str, ...]:
         "-" if socket["idle"] is None else span(socket["idle"]),
         f"{socket['sent']:,}",
         f"{socket['received']:,}",
-        " ".join(map(str, socket["holders"])) or "-",
+        " ".join(holders) or "-",
     )

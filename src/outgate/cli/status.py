@@ -7,7 +7,7 @@ from typing import Any
 from outgate.cli import output, parsing
 from outgate.core.formats import messages
 from outgate.lookout import ask
-from outgate.lookout.words import counted, span
+from outgate.lookout.words import counted, shared, span
 
 _DESCRIPTION = "Say whether a gate answers, which policy it has, and which app you are to it."
 _EPILOG = """\
@@ -57,6 +57,7 @@ def _lines(path: str, hello: dict[str, Any], answer: dict[str, Any]) -> list[str
         ("log", log),
         ("seal", "on every socket" if answer.get("seal") else f"none: {answer.get('seal_why', 'an older gate')}"),
         *(("door", _door(each)) for each in answer.get("doors", ())),
+        *([("fleet state", shared(answer["fleet_state"]))] if answer.get("fleet_state") else []),
         ("in use", f"{counted(answer['processes'], 'process', 'processes')}, {counted(answer['channels'], 'channel')}"),
         ("you are", f"app {hello['app']}" if hello["app"] else "no app; you may ask because the gate is yours to run"),
     ]

@@ -131,12 +131,13 @@ def _forecast(seconds: float | None) -> str:
 def socket_row(row: Mapping[str, Any]) -> dict[str, str]:
     """Return a row of LIST as a page shows it."""
     tenure = "" if row["tenure"] == "held" else f", {row['tenure']}"
+    owner = f", of gate {row['gate']}" if row.get("gate") else ""
     return {
         "lease": str(row["lease"]),
         "peer": printable(peer(row)),
         "address": "" if row["address"] == row["host"] else str(row["address"]),
         "program": printable(f"{row['program']} {row['pid']}"),
-        "path": f"{row['path']}{tenure}{', orphan' if row['state'] == 'orphan' else ''}",
+        "path": f"{row['path']}{tenure}{', orphan' if row['state'] == 'orphan' else ''}{owner}",
         "age": span(row["age"]),
         "idle": "–" if row["idle"] is None else span(row["idle"]),
         "sent": quantity(row["sent"]),

@@ -19,6 +19,7 @@ from outgate.gate.restart.orphans import Orphan
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
     from outgate.gate.datagram.datagrams import Datagrams
+    from outgate.gate.fleet.guest import Guest
     from outgate.gate.registry import App
     from outgate.gate.server import Gate
 
@@ -69,12 +70,13 @@ class Listing:
         return found
 
     def _ids(self, app: App | None, after: int, orphans: dict[int, Orphan]) -> list[int]:
-        registry, sockets = self._gate.registry, self._gate.udp.sockets
+        registry, sockets, guests = self._gate.registry, self._gate.udp.sockets, self._gate.fleet.guests
         if app is None:
-            ids = [*registry.leases, *sockets, *orphans]
+            ids = [*registry.leases, *sockets, *guests, *orphans]
         else:
             ids = [id for process in registry.processes.values() if process.app is app for id in process.leases]
             ids += [id for id, made in sockets.items() if made.process.app is app]
+            ids += [id for id, guest in guests.items() if guest.process.app is app]
             ids += [id for id, orphan in orphans.items() if orphan.process.app is app]
         ids.sort()
         return ids[bisect_right(ids, after) :]
@@ -89,6 +91,9 @@ class Listing:
         made = gate.udp.sockets.get(id)
         if made is not None:
             return _row_of_udp(gate, made, now) if made.name else None
+        guest = gate.fleet.guests.get(id)
+        if guest is not None:
+            return _row_of_guest(gate, guest, now)
         orphan = orphans.get(id)
         return _row_of_orphan(gate, orphan, now) if orphan is not None and orphan.state in _SHOWN else None
 
@@ -102,6 +107,7 @@ class Listing:
             return self._holders
         if not is_last:
             inodes |= {lease.inode for lease in self._gate.registry.leases.values()}
+            inodes |= {guest.inode for guest in self._gate.fleet.guests.values()}
         loop = self._gate.loop
         found = await loop.run_in_executor(None, holders.find, inodes)
         if not is_last:
@@ -146,6 +152,16 @@ def _row_of_tcp(gate: Gate, lease: Lease, now: float) -> dict[str, Any]:
     row.update(lease=gate.lease_name(lease), transport="tcp", host=host, address=lease.address, port=port)
     row.update(path="direct" if side is None else "relay", state=lease.state, inode=lease.inode)
     row["readable"] = gate.aside.is_readable(lease)
+    row["elsewhere"] = sorted({visit.at for visit in gate.fleet.visits.get(lease.id, ())})
+    return row
+
+
+def _row_of_guest(gate: Gate, guest: Guest, now: float) -> dict[str, Any]:
+    row = _row(gate, guest, now - guest.begun, now - guest.active, guest.sent, guest.received)
+    facts = guest.facts
+    row.update(lease=gate.name_of(guest.id), transport="tcp")
+    row.update(host=facts["host"], address=facts["address"], port=facts["port"])
+    row.update(path="relay", state=life.OPEN, inode=guest.inode, gate=guest.owner, lease_there=facts["lease"])
     return row
 
 
@@ -167,7 +183,7 @@ def _row_of_udp(gate: Gate, made: Datagrams, now: float) -> dict[str, Any]:
 
 
 def _row(
-    gate: Gate, item: Lease | Datagrams, age: float, idle: float | None, sent: int, received: int
+    gate: Gate, item: Lease | Datagrams | Guest, age: float, idle: float | None, sent: int, received: int
 ) -> dict[str, Any]:
     process = item.process
     loan = gate.sharing.loans.get(item.id)
@@ -183,6 +199,8 @@ def _row(
         "received": received,
         "readable": True,
         "tenure": tenure.HELD if loan is None else loan.tenure,
+        "elsewhere": [],
+        "gate": "",
     }
 
 
@@ -203,7 +221,7 @@ async def kill(gate: Gate, channel: Channel, process: Process, request: wire.Kil
     return {"answer": {"ok": True, "lease": request.lease}}
 
 
-def _named(gate: Gate, name: str) -> Lease | Datagrams | None:
+def _named(gate: Gate, name: str) -> Lease | Datagrams | Guest | None:
     boot, _, number = name.partition("-")
     number, _, dial = number.partition(".")
     if boot != gate.boot or not number.isdecimal() or len(number) > 20:
@@ -214,4 +232,6 @@ def _named(gate: Gate, name: str) -> Lease | Datagrams | None:
         is_it = lease.state in _SHOWN and (not dial or gate.lease_name(lease) == name)
         return lease if is_it else None
     made = gate.udp.sockets.get(id)
-    return made if made is not None and made.name else gate.orphans.find(id)
+    if made is not None and made.name:
+        return made
+    return gate.fleet.guests.get(id) or gate.orphans.find(id)

@@ -67,12 +67,15 @@ def run(
     serving = _metrics_server() if settings.gate.metrics else None
     made = listener or listen(settings.gate.socket, settings.gate.socket_mode)
     door = _fleet_door(settings)
+    shares = _shares(settings)
     loop = new_loop()
     gate = Gate(settings, made, log, loop)
     gate.owns_listener = listener is None
     gate.seal = seal
     if settings.ledger is not None:
         _keep_books(gate, settings.ledger)
+    if shares is not None:
+        shares(gate)
     metrics = serving(gate, settings.gate.metrics) if serving is not None else None
     gate.doors.prepare(settings.gate, taken.doors if taken is not None else ())
     if seal.is_there:
@@ -140,7 +143,7 @@ def _metrics_server() -> type[Serving]:
 
 def _fleet_door(settings: config.Settings) -> Door | None:
     """Return what the gate needs of its fleet, which costs one that is alone nothing. Raises ``ConfigError``."""
-    if settings.fleet is None:
+    if settings.fleet is None or not settings.fleet.listen:
         return None
     try:
         from outgate.gate.fleet import fleet
@@ -153,6 +156,17 @@ def _join_fleet(gate: Gate, door: Door) -> None:
     from outgate.gate.fleet.fleet import Fleet
 
     gate.fleet = Fleet(gate, door)
+
+
+def _shares(settings: config.Settings) -> Callable[[Gate], None] | None:
+    """Return what has a gate share its state with others. Raises ``ConfigError`` where it cannot."""
+    if settings.fleet is None or settings.fleet.shared is None:
+        return None
+    try:
+        from outgate.gate.shared import sharing
+    except ModuleNotFoundError as e:
+        raise ConfigError(f"fleet.state: {e.name} is not installed here; pip install 'outgate[redis]'") from None
+    return sharing.prepare(settings.fleet)
 
 
 def load_ledger() -> None:

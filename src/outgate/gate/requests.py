@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
 from outgate.core.policy.decide import ALLOW
-from outgate.gate import inforce, listing, refusals, wire
+from outgate.gate import fellows, inforce, listing, refusals, wire
 from outgate.gate.datagram import reaching
 from outgate.gate.explain import before_lookup, explain, unknown
 from outgate.gate.fetching.fetches import fetch
@@ -335,6 +335,7 @@ HANDLERS: dict[type, Any] = {
     wire.Last: refusals.last,
     wire.Stat: stat,
     wire.Quota: showing.show,
+    wire.Fleet: fellows.show,
     wire.Policy: inforce.show,
     wire.Narrow: narrow_process,
     wire.Reload: reload,

@@ -27,8 +27,7 @@ from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.doors.doors import Doors
 from outgate.gate.ending import Ending, milliseconds_since
 from outgate.gate.fetching.fetches import Fetches
-from outgate.gate.fleet.alone import NOTHING as NO_FLEET
-from outgate.gate.fleet.alone import NoFleet
+from outgate.gate.fleet import alone
 from outgate.gate.judging import way
 from outgate.gate.kernel import dial, meter
 from outgate.gate.kernel.closer import Closer
@@ -55,6 +54,7 @@ from outgate.gate.restart.keeping import NOTHING, NoKeeping
 from outgate.gate.restart.orphans import Orphans
 from outgate.gate.restart.store import Store
 from outgate.gate.seal.seal import Seal
+from outgate.gate.shared import unshared
 from outgate.gate.sweep import Sweep
 from outgate.gate.travel.sharing import Sharing
 from outgate.gate.travel.underway import Underway
@@ -103,8 +103,10 @@ class Gate:
         self.fetches = Fetches(self)
         self.doors = Doors(self)
         self.sharing = Sharing(self)
-        #: The other gates; of most gates there are none.
-        self.fleet: NoFleet = NO_FLEET
+        #: The other gates, and what is shared with them; of most gates there are none.
+        self.fleet: alone.NoFleet = alone.NOTHING
+        self.shared: unshared.Unshared = unshared.NOTHING
+        self.directory: unshared.NoDirectory = unshared.NO_DIRECTORY
         self.narrowings = Narrowings(self)
         self.refusals = Refusals()
         self._watch = Watch(loop, self._on_dial_ended)
@@ -332,6 +334,7 @@ class Gate:
             "log": self.settings.gate.log,
             "log_dropped": self.log.dropped,
             "ledger": self.books.statistics(),
+            "fleet_state": self.shared.statistics(),
             "draining": self.is_draining,
             "channels": len(self.reception.channels),
             "processes": len(self.registry.processes),
@@ -361,6 +364,7 @@ class Gate:
         self._always.stop()
         self.underway.stop()
         self._rounds.stop()
+        self.directory.stop()
         self.quotas.let_go()
         self.fleet.stop()
         self.sharing.stop()

@@ -280,6 +280,14 @@ class Quota(msgspec.Struct, frozen=True, tag_field="op", tag=messages.QUOTA):
     hello: Greeting | None = None
 
 
+class Fleet(msgspec.Struct, frozen=True, tag_field="op", tag=messages.FLEET):
+    """Ask which gates there are behind ``after``, or which gate has how much of the quotas of apps behind it."""
+
+    after: Annotated[str, Meta(max_length=64)] = ""
+    shares: bool = False
+    hello: Greeting | None = None
+
+
 class Policy(msgspec.Struct, frozen=True, tag_field="op", tag=messages.POLICY):
     """Ask which rules are in force for an app, from one of them on."""
 
@@ -335,6 +343,7 @@ Request = Union[
     Refused,
     Stat,
     Quota,
+    Fleet,
     Policy,
     Narrow,
     Reload,
@@ -346,7 +355,7 @@ Request = Union[
 BRINGS_FDS = (Hand, Give)
 
 #: What the gate's operator may ask without being an app.
-ABOUT_THE_GATE = (Why, Last, Stat, Quota, Policy, Reload, List, Kill, Drain, TakeOver)
+ABOUT_THE_GATE = (Why, Last, Stat, Quota, Fleet, Policy, Reload, List, Kill, Drain, TakeOver)
 
 _decoder = msgspec.json.Decoder(Request)
 _encoder = msgspec.json.Encoder()

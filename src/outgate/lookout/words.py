@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["counted", "peer", "printable", "quantity", "span"]
+__all__ = ["counted", "peer", "printable", "quantity", "shared", "span"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -63,6 +63,16 @@ def span(seconds: float) -> str:
         elif parts:
             break
     return " ".join(parts[:2])
+
+
+def shared(state: Mapping[str, Any]) -> str:
+    """Return how it stands with what a gate shares with its fleet, as its STAT has it."""
+    url = printable(state["url"])
+    if state["answers"]:
+        return f"{url} answers"
+    if state["away"] is None:
+        return f"{url} has not answered yet"
+    return f"{url} is away for {span(state['away'])}: {printable(state['why'])}; quotas go on from reservations"
 
 
 def peer(row: Mapping[str, Any]) -> str:

@@ -45,8 +45,8 @@ socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 command: connect }}
     return Server("danted", namespace, folder, ["danted", "-f", str(config), "-p", str(folder / "danted.pid")])
 
 
-def squid(namespace: Namespace, folder: Path, address: str, port: int) -> Server:
-    """Serve HTTP CONNECT for :data:`USER`, to any port."""
+def squid(namespace: Namespace, folder: Path, address: str, port: int, *, asks: bool = True) -> Server:
+    """Serve HTTP CONNECT to any port, for :data:`USER` or for everybody."""
     hashed = subprocess.run(["openssl", "passwd", "-6", PASSWORD], capture_output=True, text=True, check=True).stdout
     passwords = folder / "squid.passwords"
     passwords.write_text(f"{USER}:{hashed}")
@@ -59,7 +59,7 @@ http_port {address}:{port}
 visible_hostname proxy.island.test
 auth_param basic program /usr/lib/squid/basic_ncsa_auth {passwords}
 acl known proxy_auth REQUIRED
-http_access allow known
+http_access allow {"known" if asks else "all"}
 http_access deny all
 hosts_file /etc/hosts
 cache deny all
@@ -75,8 +75,8 @@ shutdown_lifetime 0 seconds
     return Server("squid", namespace, folder, ["squid", "-N", "-f", str(config)])
 
 
-def tinyproxy(namespace: Namespace, folder: Path, address: str, port: int) -> Server:
-    """Serve HTTP CONNECT for :data:`USER`, to any port."""
+def tinyproxy(namespace: Namespace, folder: Path, address: str, port: int, *, asks: bool = True) -> Server:
+    """Serve HTTP CONNECT to any port, for :data:`USER` or for everybody."""
     config = folder / "tinyproxy.conf"
     config.write_text(
         f"""\
@@ -86,7 +86,7 @@ Listen {address}
 Port {port}
 Timeout 60
 MaxClients 20
-BasicAuth {USER} {PASSWORD}
+{f"BasicAuth {USER} {PASSWORD}" if asks else ""}
 """
     )
     return Server("tinyproxy", namespace, folder, ["tinyproxy", "-d", "-c", str(config)])

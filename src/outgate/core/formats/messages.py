@@ -48,6 +48,7 @@ last         pid, 0 for any                                   what was last refu
 refused      call, transport, host, port (a guard's, one-way) none
 stat                                                          stats
 quota        app, after (app)                                 apps, next (app or null)
+fleet        after (gate), or shares, after (app)             gates or shares, next
 policy       app, after (rows seen)                           what is in force for it: rules, next (rows or null), …
 drain        on (bool)                                        draining, open
 takeover     version                                          fds (int) and that many fds, in several packets
@@ -133,6 +134,7 @@ LAST = "last"
 REFUSED = "refused"
 STAT = "stat"
 QUOTA = "quota"
+FLEET = "fleet"
 POLICY = "policy"
 RELOAD = "reload"
 DRAIN = "drain"
@@ -167,6 +169,7 @@ LIMITS = {
     REFUSED: 10.0,
     STAT: 10.0,
     QUOTA: 10.0,
+    FLEET: 10.0,
     POLICY: 10.0,
     RELOAD: 30.0,
     DRAIN: 10.0,

@@ -125,8 +125,10 @@ class Account:
     :ivar used: what was granted or counted in it.
     :ivar last: when it was last used, in seconds since 1970; 0: not in this window.
     :ivar limit: the quota's, at hand.
+    :ivar is_short: whether what was refused last may be granted by others; of an account of this gate's alone never.
     """
 
+    is_short = False
     __slots__ = (
         *("_carried", "_grown_from", "_has_refused", "_past", "_said", "_stored", "_zone"),
         *("end", "last", "limit", "quota", "start", "used"),
@@ -161,9 +163,14 @@ class Account:
             self._zone = zone
         self.quota = quota
         self.limit = quota.limit
-        while self._said and self.used < self._share(self._said):
+        while self._said and self.total < self._share(self._said):
             self._said -= 1  # raised: it may say again
             self._has_refused = False
+
+    @property
+    def total(self) -> int:
+        """What was used of the quota, wherever."""
+        return self.used
 
     # --- using it -----------------------------------------------------------------------------------------------------
 
@@ -216,16 +223,25 @@ class Account:
         left = self.limit - self.used
         return left if left > 0 else 0
 
+    def at_hand(self, now: float) -> int:
+        """Return how much of the window :meth:`reserve` would grant at once."""
+        return self.left(now)
+
+    def is_spent(self, now: float) -> bool:
+        """Tell whether all of the window is used, which is sure."""
+        return not self.left(now)
+
     def news(self, now: float) -> int:
         """Return :data:`NEAR` or :data:`FULL` where that has been reached, once in a window; else 0.
 
         ``FULL`` also where something was refused.
         """
         self.left(now)
-        if self._has_refused or (self.used and self.used >= self.limit):
+        total = self.total
+        if self._has_refused or (total and total >= self.quota.limit):
             reached = FULL
         else:
-            reached = NEAR if self.used and self.used >= self._share(NEAR) else 0
+            reached = NEAR if total and total >= self._share(NEAR) else 0
         if reached <= self._said:
             return 0
         self._said = reached
@@ -237,12 +253,17 @@ class Account:
         moment = min(max(now, self.start), self.end)
         passed, coming = moment - self.start, self.end - moment
         runs_out: Optional[float] = None
-        if self.used and passed and self.used < self.limit:
-            seconds = (self.limit - self.used) * passed / self.used
+        total, limit = self.total, self.quota.limit
+        if total and passed and total < limit:
+            seconds = (limit - total) * passed / total
             runs_out = seconds if seconds < coming else None
-        elif self.used >= self.limit:
+        elif total >= limit:
             runs_out = 0.0
-        return Standing(self.quota, self.used, self.start, self.end, coming, runs_out)
+        return Standing(self.quota, total, self.start, self.end, coming, runs_out)
+
+    def facts(self, app: str, now: float) -> Mapping[str, Any]:
+        """Return the facts of a refusal; see :meth:`Standing.facts`."""
+        return self.standing(now).facts(app)
 
     # --- from window to window ----------------------------------------------------------------------------------------
 
@@ -272,7 +293,7 @@ class Account:
         self._has_refused = False
 
     def _share(self, said: int) -> float:
-        return self.limit if said == FULL else self.limit * self.quota.warn_at
+        return self.quota.limit if said == FULL else self.quota.limit * self.quota.warn_at
 
     # --- keeping it ---------------------------------------------------------------------------------------------------
 
@@ -292,9 +313,10 @@ class Account:
         if exact:
             stored = own
         elif grown > 0 or own > self._stored:
-            stored = own + max(2 * grown, self.limit // _AHEAD)
-            if own <= self.limit:
-                stored = min(stored, self.limit)
+            limit = self.quota.limit
+            stored = own + max(2 * grown, limit // _AHEAD)
+            if own <= limit:
+                stored = min(stored, limit)
         else:
             return None
         if stored == self._stored:

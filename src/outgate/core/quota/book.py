@@ -8,7 +8,9 @@ from datetime import tzinfo
 from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from outgate.core.quota.account import Account, Kept, Standing
+from outgate.core.quota.pool import Pool
 from outgate.core.quota.quotas import CUT, WARN, Quota
+from outgate.core.quota.shared import SharedAccount
 
 __all__ = ["Book", "Plan", "Purse", "charge"]
 
@@ -44,14 +46,23 @@ class Book:
     :ivar app: its name.
     """
 
-    __slots__ = ("_by_resource", "_kept", "_shelf", "_zone", "app")
+    __slots__ = ("_by_resource", "_kept", "_pool", "_shelf", "_zone", "app")
 
-    def __init__(self, app: str, quotas: Iterable[Quota], zone: tzinfo, kept: Iterable[Kept] = ()) -> None:
+    def __init__(
+        self,
+        app: str,
+        quotas: Iterable[Quota],
+        zone: tzinfo,
+        kept: Iterable[Kept] = (),
+        pool: Optional[Pool[SharedAccount]] = None,
+    ) -> None:
         """Open a book.
 
         :param zone: whose days count.
         :param kept: what was stored of an earlier one.
+        :param pool: what it shares with the books of other gates; ``None``: nothing.
         """
+        self._pool = pool
         self.app = app
         self._kept: Dict[Tuple[str, str], List[Kept]] = {}
         for each in kept:
@@ -69,11 +80,14 @@ class Book:
             key = quota.resource, quota.per
             account = self._shelf.get(key)
             if account is None:
-                account = self._shelf[key] = Account(quota, zone, self._kept.pop(key, ()))
+                account = self._shelf[key] = self._open(quota, zone, self._kept.pop(key, ()))
             else:
                 account.adopt(quota, zone)
             found.setdefault(quota.resource, []).append(account)
         self._by_resource = {resource: tuple(accounts) for resource, accounts in found.items()}
+
+    def _open(self, quota: Quota, zone: tzinfo, kept: Iterable[Kept]) -> Account:
+        return Account(quota, zone, kept) if self._pool is None else SharedAccount(quota, zone, kept, self._pool)
 
     def __iter__(self) -> Iterator[Account]:
         for accounts in self._by_resource.values():
@@ -128,7 +142,7 @@ class Book:
         """Return an account of these resources that cuts and has nothing left, or ``None``."""
         for resource in resources:
             for account in self._by_resource.get(resource, _NONE):
-                if account.quota.over == CUT and not account.left(now):
+                if account.quota.over == CUT and account.is_spent(now):
                     return account
         return None
 

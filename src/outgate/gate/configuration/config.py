@@ -147,7 +147,7 @@ def from_table(
         warnings=tuple(warnings),
         host=tuple(host),
         ledger=booked,
-        fleet=fleets.fleet(top.at("fleet"), file.fleet),
+        fleet=fleets.fleet(top.at("fleet"), file.fleet, os.path.dirname(absolute), reads=reads_tokens),
     )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from outgate.core.profiles import PROFILES
+from outgate.core.quota.pool import LEAST, RESERVATION
 
 __all__ = ["CHOICES", "KEYS", "VERSION", "Key"]
 
@@ -184,6 +185,26 @@ KEYS: Final[Mapping[str, Key]] = {
         "",
         True,
         'An HTTP proxy by which other gates are reached (CONNECT), as in "192.0.2.9:3128". It sees TLS.',
+    ),
+    "fleet.state": Key(
+        "redis://192.0.2.5:6379/0",
+        False,
+        "A Redis or Valkey that all gates of the fleet share, as redis://, rediss:// (TLS) or unix:///PATH: their "
+        "quotas are then one. Without it each gate counts its own.",
+        shown=True,
+    ),
+    "fleet.state_credentials": Key(
+        "",
+        False,
+        "A file with who the gate is to that: one line, user:password. Nobody but its owner and its group may read it. "
+        "Where only a password is asked for the user is default.",
+    ),
+    "fleet.reservation": Key(
+        RESERVATION,
+        True,
+        "Share of each quota that this gate may grant beyond what it has been granted, where fleet.state does not "
+        f"answer; at least {LEAST['calls']} calls or datagrams, {LEAST['bytes'] // 1024} KiB of bytes. With 0 it "
+        "grants nothing then.",
     ),
     "groups.own": Key(
         [],

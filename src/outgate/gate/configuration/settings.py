@@ -3,20 +3,23 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from outgate.core.bill.prices import Prices, read
 from outgate.core.policy.decide import Policy
 from outgate.core.policy.lint import LintWarning
 from outgate.core.policy.rules import Entry
 from outgate.core.profiles import PROFILES
+from outgate.core.quota.pool import RESERVATION
 from outgate.core.quota.quotas import DEFAULT, Quota, written
 from outgate.core.wayout.choice import WaysOut
 from outgate.gate.configuration import tokens
 from outgate.gate.configuration.keys import KEYS, VERSION, Key
 from outgate.gate.configuration.places import Place, toml
 
-__all__ = ["AppSettings", "FleetSettings", "GateSettings", "LedgerSettings", "Setting", "Settings"]
+__all__ = ["AppSettings", "FleetSettings", "GateSettings", "LedgerSettings", "Setting", "Settings", "StateSettings"]
+
+_PASSWORD: Final = re.compile(r"(?<=://)([^/@:]*):[^@]*@")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,26 @@ class LedgerSettings:
     @property
     def shown_url(self) -> str:
         """The URL without its password."""
-        return re.sub(r"(?<=://)([^/@:]*):[^@]*@", r"\1:***@", self.url)
+        return _PASSWORD.sub(r"\1:***@", self.url)
+
+
+@dataclass(frozen=True, slots=True)
+class StateSettings:
+    """Where the gates of a fleet keep what they share: Redis, or Valkey.
+
+    :ivar url: as written.
+    :ivar file: absolute path of the file with the credentials for it, "" for none.
+    :ivar credentials: user and password in that file, where it was read.
+    """
+
+    url: str
+    file: str = ""
+    credentials: tuple[str, str] | None = field(default=None, repr=False)
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password."""
+        return _PASSWORD.sub(r"\1:***@", self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +117,29 @@ class FleetSettings:
     """What ``[fleet]`` says.
 
     :ivar name: what this gate is called.
-    :ivar listen: where other gates reach it, ``host:port``.
+    :ivar listen: where other gates reach it, ``host:port``; "" where they share their state alone.
     :ivar gates: name → ``host:port`` of the gates of the fleet, perhaps this one among them.
     :ivar proxy: ``host:port`` of the HTTP proxy by which they are reached, "" for none.
+    :ivar shared: where they keep what they share; ``None``: they share nothing.
+    :ivar reservation: share of a quota that this gate may grant where it cannot ask there.
     """
 
     name: str
     listen: str
     gates: Mapping[str, str] = field(default_factory=dict)
     proxy: str = ""
+    shared: StateSettings | None = None
+    reservation: float = RESERVATION
+
+    @property
+    def state(self) -> str:
+        """The URL of what they share, without its password; "" for none."""
+        return self.shared.shown_url if self.shared is not None else ""
+
+    @property
+    def state_credentials(self) -> str:
+        """The file with the credentials for that, "" for none."""
+        return self.shared.file if self.shared is not None else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ _NOTICE, _INFO, _ERROR = "5", "6", "3"
 _ERRORS: Final = frozenset(
     (
         *("fault", "ledger-failed", "log-dropped", "log-rotate", "quota-store-failed", "quota-store-refused"),
-        *("reload-failed", "state-failed"),
+        *("fleet-name-twice", "fleet-state-failed", "reload-failed", "state-failed"),
     )
 )
 _SEALS: Final = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE

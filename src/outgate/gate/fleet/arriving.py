@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: Seconds within which a request must be there, and answered.
 LIMIT = 8.0
+#: Characters of the longest name of a lease.
+_NAME = 64
 _FAMILIES = {4: AF_INET, 6: AF_INET6}
 
 
@@ -179,7 +181,7 @@ async def receive(fleet: Fleet, link: Link, name: str, app: str, text: str, is_e
             if refused is not None:
                 fleet.put_back(loan, ahead)
                 return refused
-        outcome = _open(fleet, link, process, loan, serial, ahead)
+        outcome = _open(fleet, link, process, name, loan, serial, ahead)
         if isinstance(outcome, Visit):
             visit = outcome
             gate.log.event("fleet-redeemed", gate=name, app=app, lease=gate.lease_name(item))
@@ -196,7 +198,7 @@ async def receive(fleet: Fleet, link: Link, name: str, app: str, text: str, is_e
                 gate.registry.forget(process)
 
 
-def _open(fleet: Fleet, link: Link, process: Process, loan: Loan, serial: int, ahead: bytes) -> Visit | Reply:
+def _open(fleet: Fleet, link: Link, process: Process, at: str, loan: Loan, serial: int, ahead: bytes) -> Visit | Reply:
     gate = fleet.gate
     lease = loan.item
     assert isinstance(lease, Lease)
@@ -226,10 +228,11 @@ def _open(fleet: Fleet, link: Link, process: Process, loan: Loan, serial: int, a
                 "host": host,
                 "port": port,
                 "address": lease.address,
+                "lease": gate.lease_name(lease),
             }
         )
     )
-    return fleet.add_visit(sock, link, process, loan, serial, ahead)
+    return fleet.add_visit(sock, link, process, at, loan, serial, ahead)
 
 
 def understood(facts: dict[str, Any]) -> dict[str, Any]:
@@ -237,8 +240,9 @@ def understood(facts: dict[str, Any]) -> dict[str, Any]:
     addresses = facts.get("own"), facts.get("peer")
     if facts.get("family") not in (4, 6) or not all(_is_address(each) for each in addresses):
         raise ProtocolError("the gate's answer says nothing of the socket")
-    host, port, address = facts.get("host"), facts.get("port"), facts.get("address")
-    if not isinstance(host, str) or type(port) is not int or not isinstance(address, str):
+    host, port, address, lease = facts.get("host"), facts.get("port"), facts.get("address"), facts.get("lease")
+    texts = isinstance(host, str) and isinstance(address, str) and isinstance(lease, str) and len(lease) <= _NAME
+    if not texts or type(port) is not int:
         raise ProtocolError("the gate's answer says nothing of the socket")
     return facts
 

@@ -4,28 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
 import socket
-import ssl
 import time
+import weakref
 from _socket import AF_UNIX, SOCK_STREAM, socketpair
 from _socket import socket as native
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from outgate.core.fleet import heads, names
-from outgate.errors import ConfigError, ProtocolError
+from outgate.core.fleet import names
+from outgate.errors import ConfigError
 from outgate.gate.configuration.settings import FleetSettings, Settings
-from outgate.gate.fleet import asking, redeeming
+from outgate.gate.fleet import reaching, redeeming
 from outgate.gate.fleet.alone import NoFleet
 from outgate.gate.fleet.arriving import Arrival
 from outgate.gate.fleet.ends import Ends
-from outgate.gate.fleet.folder import Folder, check
+from outgate.gate.fleet.folder import Folder
 from outgate.gate.fleet.guest import Guest
 from outgate.gate.fleet.link import Link
+from outgate.gate.fleet.renewal import Renewal, shown
 from outgate.gate.fleet.visit import Visit
 from outgate.gate.kernel import holders
 from outgate.gate.kernel.closer import call_on
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 _MOST_STRANGERS = 64
 #: Seconds that a TLS handshake may take.
 HANDSHAKE = 5.0
-#: Seconds between looks whether a certificate is due, or has been renewed by a command.
-_CERTIFICATES = 60.0
 #: Seconds between looks at sockets that have been handed over.
 _IDLE = 5.0
 _BACKLOG = 256
@@ -56,10 +53,7 @@ class Door:
     def __init__(self, settings: FleetSettings, state: str) -> None:
         self.settings = settings
         self.folder = Folder(state)
-        check(self.folder.own(), settings.name, time.time())
-        self.version = self.folder.version
-        self.server = self.folder.context(is_server=True)
-        self.client = self.folder.context(is_server=False)
+        self.shown = shown(self.folder, settings.name, time.time())
         self.listener = _listen(names.place(settings.listen))
 
 
@@ -90,16 +84,16 @@ def _listen(place: names.Place) -> socket.socket:
 class Fleet(NoFleet):
     """A gate's part in its fleet; there is one only where the configuration has ``[fleet]``.
 
-    :ivar guests: sockets of other gates that programs here have, by their ids.
-    :ivar visits: sockets of this gate that programs of other gates have.
     :ivar inner: the gate's own handlers.
     """
 
+    guests: dict[int, Guest]
+    visits: dict[int, list[Visit]]
+
     def __init__(self, gate: Gate, door: Door) -> None:
+        super().__init__()
         self.gate = gate
         self.folder = door.folder
-        self.guests: dict[int, Guest] = {}
-        self.visits: set[Visit] = set()
         self.inner = gate.handlers
         #: For files, look-ups and other gates that take their time.
         self.threads = ThreadPoolExecutor(2, thread_name_prefix="fleet")
@@ -108,18 +102,29 @@ class Fleet(NoFleet):
         self._ahead: dict[Loan, bytes] = {}
         self._strangers = 0
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
         self._timers: dict[str, asyncio.TimerHandle] = {}
         gate.sharing.fleet_name = door.settings.name
         gate.handlers = redeeming.handlers(self, gate.handlers)
         gate.one_way = redeeming.one_way(self, gate.one_way)
         gate.loop.add_reader(door.listener.fileno(), self._on_connection)
-        self._every(_CERTIFICATES, self._look_at_certificates)
+        self.renewal = Renewal(self, door.shown)
         self._every(_IDLE, self._look_for_holders)
 
     @property
     def settings(self) -> FleetSettings:
         """What the configuration in force says."""
         return self.gate.settings.fleet or self._door.settings
+
+    @property
+    def ends(self) -> float:
+        """Until when this gate's certificate is good (Unix seconds)."""
+        return self.renewal.shown.ends
+
+    @property
+    def trouble(self) -> str:
+        """Why the next one could not be had, "" where all is well."""
+        return self.renewal.trouble
 
     # --- the door -----------------------------------------------------------------------------------------------------
 
@@ -138,16 +143,16 @@ class Fleet(NoFleet):
                 sock.close()
                 continue
             self._strangers += 1
-            self._start(self._receive(sock))
+            self.start(self._receive(sock))
 
     def _accept_again(self) -> None:
         self.gate.loop.add_reader(self._door.listener.fileno(), self._on_connection)
 
     async def _receive(self, sock: socket.socket) -> None:
-        _prepare(sock)
+        reaching.prepare(sock)
         try:
             await self.gate.loop.connect_accepted_socket(
-                lambda: Arrival(self).link, sock, ssl=self._door.server, ssl_handshake_timeout=HANDSHAKE
+                self._arrived, sock, ssl=self.renewal.shown.server, ssl_handshake_timeout=HANDSHAKE
             )
         except (TimeoutError, OSError) as e:  # ssl.SSLError, too
             why = getattr(e, "verify_message", "") or getattr(e, "reason", None) or e.strerror or type(e).__name__
@@ -156,61 +161,28 @@ class Fleet(NoFleet):
         finally:
             self._strangers -= 1
 
+    def _arrived(self) -> Link:
+        link = Arrival(self).link
+        self._links.add(link)
+        return link
+
     async def connect(self, name: str, place: names.Place, link: Link) -> None:
         """Open a link to another gate, and hold it to its name.
 
         :raises OSError: it cannot be reached, or is not that gate.
         """
-        loop = self.gate.loop
-        near = names.place(self.settings.proxy) if self.settings.proxy else place
-        found = await loop.getaddrinfo(*near, type=socket.SOCK_STREAM)
-        sock = await self._dial(found)
+        sock = await reaching.reach(self.gate.loop, place, self.settings.proxy)
         try:
-            _prepare(sock)
-            if self.settings.proxy:
-                await self._tunnel(sock, place)
-            await loop.create_connection(
+            await self.gate.loop.create_connection(
                 lambda: link,
                 sock=sock,
-                ssl=self._door.client,
+                ssl=self.renewal.shown.client,
                 server_hostname=names.host_of(name),
                 ssl_handshake_timeout=HANDSHAKE,
             )
         except BaseException:
             sock.close()
             raise
-
-    async def _dial(self, found: list[Any]) -> socket.socket:
-        failure: OSError = OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
-        for family, kind, proto, _, address in found:
-            sock = socket.socket(family, kind, proto)
-            sock.setblocking(False)
-            try:
-                await self.gate.loop.sock_connect(sock, address)
-            except OSError as e:
-                sock.close()
-                failure = e
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return sock
-        raise failure
-
-    async def _tunnel(self, sock: socket.socket, place: names.Place) -> None:
-        """Have the proxy connect us (RFC 9110 §9.3.6)."""
-        loop = self.gate.loop
-        await loop.sock_sendall(sock, heads.tunnel(str(place)))
-        head = b""
-        while heads.END not in head:
-            # A byte more than the head would be TLS's: so none of it is taken.
-            piece = await loop.sock_recv(sock, 1)
-            if not piece or len(head) > heads.MOST:
-                raise ProtocolError("the proxy does not answer as one")
-            head += piece
-        answer = heads.read_answer(head.removesuffix(heads.END))
-        if answer.status != 200:
-            raise ConnectionRefusedError(errno.ECONNREFUSED, f"the proxy refuses with status {answer.status}")
 
     async def connect_here(self, link: Link) -> Link:
         """Open a link to this very gate, and return its other side."""
@@ -244,20 +216,27 @@ class Fleet(NoFleet):
     def _guest_left(self, guest: Guest) -> None:
         self.guests.pop(guest.id, None)
 
-    def add_visit(self, sock: native, link: Link, process: Process, loan: Loan, serial: int, ahead: bytes) -> Visit:
-        """Enter a program of another gate that has one of our sockets."""
-        visit = Visit(self.gate, self._ends, sock, link, process, loan, serial, ahead, self._visit_left)
+    def add_visit(
+        self, sock: native, link: Link, process: Process, at: str, loan: Loan, serial: int, ahead: bytes
+    ) -> Visit:
+        """Enter a program of another gate that has one of our sockets.
+
+        :param at: that gate.
+        """
+        visit = Visit(self.gate, self._ends, sock, link, process, at, loan, serial, ahead, self._visit_left)
         if not visit.is_over:
-            self.visits.add(visit)
+            self.visits.setdefault(visit.lease.id, []).append(visit)
         return visit
 
     def _visit_left(self, visit: Visit) -> None:
-        self.visits.discard(visit)
+        left = [each for each in self.visits.pop(visit.lease.id, ()) if each is not visit]
+        if left:
+            self.visits[visit.lease.id] = left
 
     async def recalled(self, loan: Loan) -> bytes:
         """Have a connection back from programs elsewhere that have passed it on; return what none of them has read."""
         ahead = self._ahead.pop(loan, b"")
-        for visit in [each for each in self.visits if each.loan is loan and each.shared]:
+        for visit in [each for each in self.visits.get(loan.item.id, ()) if each.shared]:
             with contextlib.suppress(TimeoutError):  # gone: whether that leaves a hole is the visit's to know
                 ahead += await visit.recall()
         return ahead
@@ -296,60 +275,39 @@ class Fleet(NoFleet):
         unheld = [guest for inode, guest in idle.items() if not found[inode]]
         call_on(self.gate.loop, _finish, unheld)
 
-    def _look_at_certificates(self) -> None:
-        self._start(self._renew())
-
-    async def _renew(self) -> None:
-        """Take another certificate when it is due, and have links from now on show the newest there is."""
-        log = self.gate.log
-        try:
-            fresh = await self.gate.loop.run_in_executor(self.threads, self._renewed)
-        except (ConfigError, OSError) as e:
-            log.event("fleet-certificate", gate=self.settings.name, reason=str(e))
-            return
-        if fresh is not None:
-            self._door.version, self._door.server, self._door.client, ends = fresh
-            log.event("fleet-certificate", gate=self.settings.name, ends=int(ends))
-
-    def _renewed(self) -> tuple[tuple[int, int], ssl.SSLContext, ssl.SSLContext, float] | None:
-        name = self._door.settings.name
-        why = ""
-        if asking.is_due(self.folder, time.time()):
-            try:
-                asking.rotate(self.folder, name, self.settings.proxy)
-            except ConfigError as e:
-                why = str(e)
-        version = self.folder.version
-        if version == self._door.version:
-            if why:
-                raise ConfigError(why)
-            return None
-        own = self.folder.own()
-        check(own, name, time.time())
-        return version, self.folder.context(is_server=True), self.folder.context(is_server=False), own.ends
-
     # --- its end ------------------------------------------------------------------------------------------------------
 
     def end_all(self) -> None:
         """End every link: what programs elsewhere have of ours, and what programs here have of theirs."""
-        for visit in list(self.visits):
+        for visit in [each for visits in self.visits.values() for each in visits]:
             visit.leave()
         for guest in list(self.guests.values()):
             guest.lost("this gate ends")
 
     def stop(self) -> None:
         """Leave the fleet, as far as this process goes; the loop has stopped."""
+        self.renewal.stop()
         for timer in self._timers.values():
             timer.cancel()
         self.gate.loop.remove_reader(self._door.listener.fileno())
         self._door.listener.close()
         self.end_all()
+        for link in list(self._links):
+            link.abort()
         for task in self._tasks:
             task.cancel()
+        self.gate.loop.run_until_complete(self._ended_all())
         self._ends.stop()
         self.threads.shutdown(wait=False, cancel_futures=True)
 
-    def _start(self, work: Any) -> None:
+    async def _ended_all(self) -> None:
+        """Let what was cancelled, and connections that were aborted, come to their end."""
+        await asyncio.sleep(0)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something as a task that ends with the fleet."""
         task = self.gate.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -364,12 +322,6 @@ class Fleet(NoFleet):
 def _finish(guests: list[Guest]) -> None:
     for guest in guests:
         guest.give_up()
-
-
-def _prepare(sock: socket.socket) -> None:
-    sock.setblocking(False)
-    with contextlib.suppress(OSError):  # a Unix socket has no Nagle
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _plain(sock: native) -> socket.socket:

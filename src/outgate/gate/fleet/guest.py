@@ -44,6 +44,8 @@ class Guest(End):
     :ivar id: what program and gate call it; unique among all sockets of this gate.
     :ivar theirs: the program's end, until it has gone out.
     :ivar handed: the same, given back because the program passes it on.
+    :ivar begun: when it came here (monotonic seconds); ``active`` when bytes last went over it.
+    :ivar sent: bytes of the program that have gone to the owner; ``received``, those that have come from there.
     """
 
     def __init__(
@@ -78,10 +80,10 @@ class Guest(End):
         #: Whether the program is known to have it: the reply that brought it may be lost on its way.
         self._is_taken = False
         self._is_waited_for = False
-        self.active = time.monotonic()
+        self.begun = self.active = time.monotonic()
         self._left = left
         self._asked: deque[asyncio.Future[Reply]] = deque()
-        self._got = 0
+        self.sent = self.received = 0
         #: Whether the program has closed its end, and whether it reads no more.
         self._is_gone = self._is_deaf = False
         #: Whether the connection has failed, and what has come before is on its way to the program.
@@ -97,6 +99,7 @@ class Guest(End):
         data = self.sock.recv(min(most, PIECE), MSG_PEEK | MSG_DONTWAIT)
         self._way.discard(len(data))
         if data:
+            self.sent += len(data)
             self.active = time.monotonic()
             self.taken()
         return data
@@ -156,7 +159,7 @@ class Guest(End):
     def got(self, kind: int, payload: bytes) -> None:
         """Take a frame."""
         if kind == frames.DATA:
-            self._got += len(payload)
+            self.received += len(payload)
             self.active = time.monotonic()
             if self._is_deaf:
                 self._give_credit(len(payload))
@@ -185,7 +188,20 @@ class Guest(End):
         if not self.is_over and not self._is_reset:
             self._gate.log.event("fleet-lost", app=self.process.app.name, gate=self.owner, reason=why)
             why = f"gate {self.owner}, whose it is, is gone: {why}"
-            self._gate.ending.remember(self, 0, refusal("cut", by="the fleet", why=why))
+            self._cut(refusal("cut", by="the fleet", why=why))
+
+    def end(self, how: str) -> None:
+        """Reset what the program has of it, for the operator of this gate."""
+        self._gate.log.event("fleet-lost", app=self.process.app.name, gate=self.owner, reason=how)
+        self._cut(refusal("cut", by="the operator", why=f"outgate kill at gate {self._gate.sharing.fleet_name}"))
+
+    def _cut(self, why: Reply) -> None:
+        """Reset what the program has of it; whoever has the connection elsewhere goes on.
+
+        :param why: the refusal that the program's next call of ours gets.
+        """
+        if not self.is_over:
+            self._gate.ending.remember(self, 0, why)
             self.finish()
 
     def _give_back(self) -> None:
@@ -235,7 +251,7 @@ class Guest(End):
         assert self.handed is not None
         self.flush()
         unread = queues.unread(self.handed.fileno()) + self._size
-        return await self.ask({"op": "share", "got": self._got, "unread": unread})
+        return await self.ask({"op": "share", "got": self.received, "unread": unread})
 
     def taken(self) -> None:
         """Note that the program has the socket."""

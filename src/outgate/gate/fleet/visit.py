@@ -37,6 +37,7 @@ class Visit(End):
 
     :param sock: a further fd of the socket; of a relayed one, of the program's end.
     :param process: what stands for that program here.
+    :param at: the other gate.
     :param serial: of the descriptor that it has redeemed.
     :param ahead: bytes that have been taken out of the connection already, and that nobody has read.
     :param left: called when it is over.
@@ -50,6 +51,7 @@ class Visit(End):
         sock: native,
         link: Link,
         process: Process,
+        at: str,
         loan: Loan,
         serial: int,
         ahead: bytes,
@@ -58,6 +60,7 @@ class Visit(End):
         assert isinstance(loan.item, Lease)
         self._gate = gate
         self.process = process
+        self.at = at
         self.loan = loan
         self.lease = loan.item
         self.shared = False

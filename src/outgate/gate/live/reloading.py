@@ -37,6 +37,7 @@ async def reload(gate: Gate) -> dict[str, Any]:
             gate.log.event("reload-failed", reason=str(e), policy=gate.settings.number)
             return {"ok": False, "error": str(e), "policy": gate.settings.number}
         gate.adopt(settings)
+        gate.directory.announce()
     gate.counts.reloaded(applied=True)
     event = partial(gate.log.event, "reload", policy=settings.number, source=settings.source)
     gate.rejudging.begin(lambda counts: event(**counts.fields()))

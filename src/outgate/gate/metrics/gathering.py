@@ -187,5 +187,6 @@ _SOURCES: Final[Mapping[str, Callable[[Gate], _Samples]]] = {
     "outgate_decisions": _counted(lambda gate: gate.counts.decisions),
     "outgate_refusals": _counted(lambda gate: gate.counts.refusals),
     "outgate_lookups": _counted(lambda gate: gate.counts.look_ups),
+    "outgate_fleet_state_up": lambda gate: (((), int(not gate.shared.is_away)),) if gate.shared.is_there else (),
     "outgate_quota_used_ratio": _quota_shares,
 }

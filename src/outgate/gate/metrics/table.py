@@ -56,6 +56,7 @@ METRICS: Final = (
     ),
     Metric("outgate_refusals", "counter", "Requests that were refused, for whatever reason.", ("app", "op", "code")),
     Metric("outgate_lookups", "counter", "Look-ups of names and addresses.", ("app", "outcome")),
+    Metric("outgate_fleet_state_up", "gauge", "1 while what the fleet shares answers; of a gate with fleet.state."),
     Metric(
         "outgate_quota_used_ratio",
         "gauge",

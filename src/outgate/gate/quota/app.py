@@ -7,16 +7,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 from outgate.core.quota.account import Account
 from outgate.core.quota.book import Book, Plan, Purse, charge
-from outgate.core.quota.quotas import BYTES, CUT
+from outgate.core.quota.quotas import BYTES, CUT, WARN
+from outgate.core.quota.shared import SharedAccount
 from outgate.gate.quota.costs import FIRST_USES, LOOK_UP, USES
 from outgate.gate.replies import Reply, refusal
 
 if TYPE_CHECKING:
     from outgate.gate.registry import Lease
 
-#: Bytes that the relayed sockets of an app reserve at a time.
+#: Bytes that the relayed sockets of an app reserve at a time; of a quota that other gates share no more than a part of
+#: the limit, for it is theirs as well, but so much at least.
 BATCH: Final = 256 * 1024
+_LEAST_BATCH: Final = 16 * 1024
+_PARTS: Final = 64
 _OF_DATAGRAMS: Final = ("send", "receive", *BYTES)
+
+
+class Short(dict[str, Any]):
+    """A refusal that an answer of the fleet's pool may turn: who is refused waits for it, and is decided on again."""
 
 
 class AppQuotas:
@@ -33,19 +41,25 @@ class AppQuotas:
     :ivar looked_at: when that was (the loop's seconds).
     :ivar closed: direct leases whose windows are held shut → what they were bounded by before.
     :ivar paces: direct leases → bytes a second that they may send; ``None``: any.
+    :ivar is_short: whether the pool may have what the last datagram did not get.
+    :ivar later: has something done after the pool's next answer.
     """
 
     __slots__ = (
         *("_clock", "_cutting", "_datagrams", "back", "book", "busy", "busy_before"),
-        *("closed", "first_uses", "has_binds", "has_bytes", "has_datagrams", "look_up", "looked_at"),
-        *("out", "paces", "uses", "waits_in", "waits_out"),
+        *("closed", "first_uses", "has_binds", "has_bytes", "has_datagrams", "is_short", "later", "look_up"),
+        *("looked_at", "out", "paces", "uses", "waits_in", "waits_out"),
     )
 
-    def __init__(self, book: Book, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, book: Book, clock: Callable[[], float], later: Callable[[Callable[[], None]], None] | None = None
+    ) -> None:
         self._clock = clock
         self.book = book
-        self.out = Purse(book, "bytes_sent", BATCH)
-        self.back = Purse(book, "bytes_received", BATCH)
+        self.later = later
+        self.is_short = False
+        self.out = self._purse("bytes_sent")
+        self.back = self._purse("bytes_received")
         self.waits_out: dict[int, Lease] = {}
         self.waits_in: dict[int, Lease] = {}
         self.busy: set[Lease] = set()
@@ -65,6 +79,7 @@ class AppQuotas:
     def look_again(self) -> None:
         """Note what kinds of quotas there are, after the book has changed."""
         self.empty()
+        self.out, self.back = self._purse("bytes_sent"), self._purse("bytes_received")
         self.has_binds = bool(self.book.of("bind"))
         self.first_uses = {done: self.book.plan(uses) for done, uses in FIRST_USES.items()}
         self.uses = {done: self.book.plan(uses) for done, uses in USES.items()}
@@ -77,10 +92,15 @@ class AppQuotas:
         self.has_bytes = any(self.book.of(resource) for resource in BYTES)
         self.has_datagrams = any(self.book.of(resource) for resource in _OF_DATAGRAMS)
 
+    def _purse(self, resource: str) -> Purse:
+        accounts = [each for each in self.book.of(resource) if isinstance(each, SharedAccount)]
+        most = [max(_LEAST_BATCH, each.quota.limit // _PARTS) for each in accounts if each.quota.over != WARN]
+        return Purse(self.book, resource, min([BATCH, *most]))
+
     def spent(self, now: float) -> Account | None:
         """Return the account of bytes that cuts and is used up, or ``None``; what is reserved is not used."""
         for account in self._cutting:
-            if account.used >= account.limit and not account.left(now):
+            if account.used >= account.limit and account.is_spent(now):
                 break
         else:
             return None
@@ -97,14 +117,17 @@ class AppQuotas:
         plan = (*calls, *[(account, size) for account in volumes])
         if self.out.left or self.back.left:  # relayed sockets have reserved some of it
             for account, count in plan:
-                if account.left(now) < count:
+                if account.at_hand(now) < count:
                     self.empty()
-        return charge(plan, now) is None
+        refused = charge(plan, now)
+        self.is_short = refused is not None and refused.is_short
+        return refused is None
 
     def refusal(self, account: Account, now: float) -> Reply:
         """Return the reply that says which quota, what was used of it, and when it begins anew."""
         code = "look-ups-exceeded" if account.quota.resource == "look_ups" else "quota-exceeded"
-        return refusal(code, **account.standing(now).facts(self.book.app))
+        reply = refusal(code, **account.facts(self.book.app, now))
+        return Short(reply) if account.is_short else reply
 
     def empty(self) -> None:
         """Give back what relayed sockets have reserved and not used."""
@@ -145,7 +168,8 @@ class RelayLimit:
         purse = app.out if out else app.back
         room = purse.room(self._clock())
         if not room:
-            if purse.refused is not None and purse.refused.quota.over == CUT:
+            refused = purse.refused
+            if refused is not None and refused.quota.over == CUT and refused.is_spent(self._clock()):
                 self._cut(self._lease)
             else:
                 (app.waits_out if out else app.waits_in)[self._lease.id] = self._lease

@@ -14,7 +14,7 @@ import zoneinfo
 from typing import TYPE_CHECKING, Any, Final
 
 from outgate.core import lease as life
-from outgate.core.quota.account import FULL
+from outgate.core.quota.account import FULL, Account
 from outgate.core.quota.book import Book, charge
 from outgate.gate.quota.app import AppQuotas, DatagramLimit, RelayLimit
 from outgate.gate.quota.direct import Pacer
@@ -23,10 +23,11 @@ from outgate.gate.quota.warning import Hook
 from outgate.gate.registry import Lease
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from outgate.gate.configuration.settings import Settings
     from outgate.gate.datagram.datagrams import Datagrams
+    from outgate.gate.quota.fleetwide import Fleetwide
     from outgate.gate.registry import App
     from outgate.gate.replies import Reply
     from outgate.gate.server import Gate
@@ -57,20 +58,36 @@ class Quotas:
         self._store = Store(gate.settings.gate.state, gate.log) if gate.settings.gate.state else None
         self._kept = self._store.load() if self._store is not None else {}
         self._pacer = Pacer(gate.loop)
+        #: What it shares with other gates; ``None``: nothing.
+        self._fleetwide: Fleetwide | None = None
+        fleet = gate.settings.fleet
+        if fleet is not None and fleet.shared is not None:
+            from outgate.gate.quota.fleetwide import Fleetwide
+
+            self._fleetwide = Fleetwide(gate, fleet.reservation, self._apps, self._go_on)
         self._timer: asyncio.Handle = gate.loop.call_later(INTERVAL, self.tick)
 
     def now(self) -> float:
         """Return the time by the clock, which may be another one from now on."""
         return self.clock()
 
+    def share(self) -> None:
+        """Share them with other gates, by the gate's line: it is there now."""
+        if self._fleetwide is not None:
+            self._fleetwide.begin()
+
     def adopt(self, settings: Settings) -> None:
         """Go on with what the configuration says now, at once: what waits for a quota that is raised goes on."""
+        pool = later = None
+        if self._fleetwide is not None and settings.fleet is not None:
+            pool, later = self._fleetwide.pool, self._fleetwide.later
+            pool.share = settings.fleet.reservation
         for name, app in settings.apps.items():
             zone = zoneinfo.ZoneInfo(app.zone)
             known = self._apps.get(name)
             if known is None:
-                book = Book(name, app.quotas, zone, self._kept.pop(name, ()))
-                self._apps[name] = AppQuotas(book, self.now)
+                book = Book(name, app.quotas, zone, self._kept.pop(name, ()), pool)
+                self._apps[name] = AppQuotas(book, self.now, later)
             else:
                 known.book.adopt(app.quotas, zone)
                 known.look_again()
@@ -179,6 +196,8 @@ class Quotas:
         """Tell what is new, store what has changed, cut, pace, and let go on what waits."""
         self._timer.cancel()
         self._look()
+        if self._fleetwide is not None:
+            self._fleetwide.tick()
         left = _MINUTE - self.clock() % _MINUTE
         until = left - _BEFORE if left > 2 * _BEFORE else left + _AFTER
         self._timer = self._gate.loop.call_later(min(INTERVAL, until), self.tick)
@@ -197,12 +216,16 @@ class Quotas:
                     self._cut(lease)
             if name in limited:
                 self._pacer.round(app, [lease for lease in direct.get(name, ()) if lease.side is None], now)
-            for lease in app.may_go().values():
-                if lease.side is not None and lease.state == life.OPEN:
-                    lease.side.relayed.resume()
+            _resume(app)
             self._tell(app, now)
         if self._store is not None:
             self._store.put([(name, row) for name, app in self._apps.items() for row in app.book.kept()])
+
+    def _go_on(self) -> None:
+        """Let go on what has waited for an answer of the fleet's pool."""
+        for app in self._apps.values():
+            if app.waits_out or app.waits_in:
+                _resume(app)
 
     def _cut_soon(self, lease: Lease) -> None:
         self._gate.loop.call_soon(self._cut, lease)
@@ -252,6 +275,11 @@ class Quotas:
             for each in app.book.standings(self.clock())
         ]
 
+    def accounts(self, name: str) -> Iterable[Account]:
+        """Return the accounts of an app's quotas."""
+        app = self._apps.get(name)
+        return app.book if app is not None else ()
+
     def save(self) -> bool:
         """Store exactly what was used, now, and tell whether it is."""
         if self._store is None:
@@ -270,6 +298,13 @@ class Quotas:
         """End, when every meter has been read for the last time."""
         self._timer.cancel()
         self.save()
+        self._gate.shared.stop(self._fleetwide.stop() if self._fleetwide is not None else None)
         self._hook.stop()
         if self._store is not None:
             self._store.stop()
+
+
+def _resume(app: AppQuotas) -> None:
+    for lease in app.may_go().values():
+        if lease.side is not None and lease.state == life.OPEN:
+            lease.side.relayed.resume()

@@ -1,0 +1,204 @@
+"""The directory of gates: each announces itself where the fleet shares its state, and reads what the others announce.
+
+An announcement is one key with an expiry (``outgate:gate:NAME``) and the name in one set (``outgate:gates``); both are
+written anew every :data:`BEAT` seconds, so that a gate that ends without a word is gone :data:`EXPIRY` seconds later,
+by Redis' clock, and a Redis that has lost everything has it all again. Names of gates that are gone are taken out by
+whoever finds them.
+
+Who writes sees what stood there before. So a gate that finds another one's announcement in the place of its own has
+a namesake that is alive; one that was started again finds its own last one, once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from outgate.core.fleet import directory, names
+from outgate.core.fleet.directory import Entry
+from outgate.gate.shared.standing import Taken, take
+from outgate.gate.shared.unshared import NoDirectory
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+    from outgate.gate.server import Gate
+
+__all__ = ["BEAT", "EXPIRY", "Directory"]
+
+#: Seconds between announcements, and after which one that is not renewed is gone.
+BEAT: Final = 3.0
+EXPIRY: Final = 15.0
+#: Announcements in a row that find their own before them, after which a namesake counts as gone.
+_CLEAN: Final = 4
+#: Gates that are read: the set is anybody's who has the Redis.
+_MOST_GATES: Final = 1000
+_NAMES: Final = "outgate:gates"
+_KEY: Final = "outgate:gate:"
+
+
+class _Heard(NamedTuple):
+    """What came back.
+
+    :ivar own: what this gate has announced.
+    :ivar before: what stood in the place of this gate's announcement.
+    :ivar others: what other gates announce.
+    :ivar skew: seconds that this host's clock is ahead.
+    """
+
+    own: Entry
+    before: Entry | None
+    others: list[Entry]
+    skew: float
+
+
+class Directory(NoDirectory):
+    """What this gate says to the others of its fleet, and has heard of them."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__()
+        self._gate = gate
+        self._has_announced = False
+        self._is_asking = self._is_late = False
+        self._heard_at: float | None = None
+        self._skew = 0.0
+        self._is_skewed = False
+        self._clean = 0
+        self._timer: asyncio.Handle = gate.loop.call_soon(self.announce)
+        gate.shared.watchers.append(self._came_or_went)
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the others were heard of last; ``None``: never."""
+        return None if self._heard_at is None else max(0.0, time.monotonic() - self._heard_at)
+
+    def take(self, gate: Gate) -> Taken:
+        """Return what this gate says of itself now, as far as the loop knows it."""
+        return take(gate)._replace(skew=self._skew, clash=bool(self.clash))
+
+    # --- saying and hearing -------------------------------------------------------------------------------------------
+
+    def announce(self) -> None:
+        """Announce this gate now, and every :data:`BEAT` seconds from then on."""
+        if self._is_asking:
+            self._is_late = True  # what is under way says how things were
+            return
+        self._timer.cancel()
+        self._is_asking, self._is_late = True, False
+        taken = self.take(self._gate)
+        self._gate.shared.ask(lambda redis: _exchange(redis, self.standings.entry(taken)), self._heard)
+
+    def _came_or_went(self, is_away: bool) -> None:
+        if not is_away:
+            self.announce()
+
+    def _heard(self, heard: _Heard | None) -> None:
+        self._is_asking = False
+        self._timer = self._gate.loop.call_later(0 if self._is_late else BEAT, self.announce)
+        if heard is None:
+            return
+        self._heard_at, self._skew = time.monotonic(), heard.skew
+        self.others = {entry.name: entry for entry in heard.others}
+        self._look_for_a_namesake(heard.own, heard.before)
+        self._compare(heard.own)
+        self._look_at_the_clock()
+
+    def _look_for_a_namesake(self, own: Entry, before: Entry | None) -> None:
+        log = self._gate.log
+        is_other = before is not None and before.boot != own.boot
+        if before is not None and is_other and self._has_announced:
+            where = f"{before.at or 'an address that it does not say'} (host {before.host}, boot {before.boot})"
+            if not self.clash:
+                why = (
+                    f'another gate announces itself as "{own.name}" too: at {where}; two gates may not share a name: '
+                    "stop one of them, give it another fleet.name, and join it anew with outgate fleet invite NAME"
+                )
+                log.event("fleet-name-twice", gate=own.name, reason=why)
+            self.clash, self._clean = where, 0
+        elif self.clash:
+            self._clean += 1
+            if self._clean >= _CLEAN:
+                self.clash = ""
+                log.event("fleet-name-twice", gate=own.name, reason="no other gate has this gate's name any more")
+        self._has_announced = True
+
+    def _compare(self, own: Entry) -> None:
+        """Say once that policies differ from gate to gate, and once that they do not any more."""
+        found = directory.differences([*self.others.values(), own])
+        if found.keys() == self.differing.keys():
+            self.differing = found
+            return
+        self.differing = found
+        if found:
+            apps = ", ".join(name or "others" for name in found)
+            self._gate.log.event("fleet-policy", apps=apps[:300], reason=_said(found))
+        else:
+            self._gate.log.event("fleet-policy", apps="", reason="all gates have the same policies again")
+
+    def _look_at_the_clock(self) -> None:
+        is_skewed = abs(self._skew) > directory.SKEW
+        if is_skewed and not self._is_skewed:
+            way = "ahead of" if self._skew > 0 else "behind"
+            why = f"the clock of this host is {abs(self._skew):.0f} s {way} that of fleet.state: have it set by NTP"
+            self._gate.log.event("fleet-clock", seconds=round(self._skew, 1), reason=why)
+        self._is_skewed = is_skewed
+
+    # --- its end ------------------------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Take this gate out of the directory; the loop has stopped."""
+        self._timer.cancel()
+        self._is_asking = True
+        fleet = self._gate.settings.fleet
+        if fleet is not None and not self._gate.shared.is_away:
+            self._gate.shared.ask(partial(_withdraw, name=fleet.name, boot=self._gate.boot), _ignore)
+
+
+def _said(found: dict[str, dict[str, list[str]]]) -> str:
+    """Return who differs from whom, of the first few apps."""
+    parts = []
+    for app, kinds in list(found.items())[:3]:
+        gates = " and ".join("/".join(each[:5]) for each in kinds.values())
+        parts.append(f"{app or 'what else they have'} is not the same at {gates}")
+    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+    return f"policies differ: {'; '.join(parts)}{more} (outgate fleet)"[:500]
+
+
+# --- on the thread of what is shared ----------------------------------------------------------------------------------
+
+
+def _exchange(redis: Redis, own: Entry) -> _Heard:
+    begun = time.time()
+    with redis.pipeline(transaction=True) as pipe:
+        pipe.get(_KEY + own.name)
+        pipe.set(_KEY + own.name, directory.write(own), px=int(EXPIRY * 1000))
+        pipe.sadd(_NAMES, own.name)
+        pipe.srandmember(_NAMES, _MOST_GATES)
+        pipe.time()
+        before, _, _, listed, (seconds, micros) = pipe.execute()
+    skew = (begun + time.time()) / 2 - (seconds + micros / 1e6)
+    strange = [each for each in listed if not names.is_name(each.decode("ascii", "replace"))]
+    others = [each.decode() for each in listed if each not in strange and each != own.name.encode()]
+    values: list[Any] = redis.mget([_KEY + name for name in others]) if others else []
+    written = dict(zip(others, values, strict=True))
+    gone = [each for each in listed if written.get(each.decode("ascii", "replace"), b"") is None or each in strange]
+    if gone:
+        redis.srem(_NAMES, *gone)
+    read = {name: directory.read(value) for name, value in written.items() if value is not None}
+    found = [entry for name, entry in read.items() if entry is not None and entry.name == name]
+    return _Heard(own, None if before is None else directory.read(before), found, skew)
+
+
+def _withdraw(redis: Redis, name: str, boot: str) -> bool:
+    before: Any = redis.get(_KEY + name)
+    found = None if before is None else directory.read(before)
+    if found is not None and found.boot == boot:
+        redis.delete(_KEY + name)
+        redis.srem(_NAMES, name)
+    return True
+
+
+def _ignore(value: Any) -> None:
+    """Hear that it is done."""

@@ -1,0 +1,91 @@
+"""A Redis of a test's own, at a Unix socket: it can be killed, held, and started again with nothing in it."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+__all__ = ["KeyValue"]
+
+
+class KeyValue:
+    """Runs with the ``with`` block, in memory alone.
+
+    :ivar url: what ``fleet.state`` says for it.
+    """
+
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+
+    def __init__(self) -> None:
+        self.folder = tempfile.mkdtemp(prefix="outgate-state-")
+        self.path = str(Path(self.folder, "state.sock"))
+        self.url = f"unix://{self.path}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> KeyValue:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self.kill()
+        shutil.rmtree(self.folder)
+
+    def start(self, *options: str) -> None:
+        """Start it, and wait until it answers."""
+        assert self.program is not None
+        place = ["--port", "0", "--unixsocket", self.path, "--dir", self.folder]
+        command = [self.program, *place, "--save", "", "--appendonly", "no", *options]
+        with Path(self.folder, "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        deadline = time.monotonic() + 30
+        while not self._answers():
+            assert self._process.poll() is None, Path(self.folder, "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)  # it does not say when it listens
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as sock:
+            try:
+                sock.connect(self.path)
+            except OSError:
+                return False
+            sock.sendall(b"PING\r\n")
+            return bool(sock.recv(16))
+
+    def client(self) -> redis.Redis:
+        """Return a client of its own."""
+        return redis.Redis(unix_socket_path=self.path, retry=Retry(NoBackoff(), 0), protocol=2)
+
+    def settle(self) -> None:
+        """Let the gates believe that what is in it is all there ever was, so that nobody waits for others to say."""
+        with self.client() as client:
+            client.set("outgate:born", "test")
+            client.delete("outgate:young")
+
+    def kill(self) -> None:
+        """End it without a word to anybody."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(30)
+        self._process = None
+        Path(self.path).unlink(missing_ok=True)
+
+    def hold(self) -> None:
+        """Have it hang: it takes connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Have it answer again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
