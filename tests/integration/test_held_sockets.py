@@ -38,15 +38,6 @@ def host(world: World) -> Iterator[Host]:
 
 
 @pytest.fixture
-def pages() -> Iterator[fuse.Pages]:
-    """Have a folder of files whose pages do not come."""
-    if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip("needs root, and /dev/fuse")
-    with fuse.pages() as made:
-        yield made
-
-
-@pytest.fixture
 def port(world: World) -> Iterator[int]:
     """Have an echo on a public address."""
     listener = world.far.socket()

@@ -291,7 +291,8 @@ class Fleet(NoFleet):
             self.gate.looker.put(partial(self._find_holders, idle))
 
     def _find_holders(self, idle: dict[int, Guest]) -> None:
-        found = holders.find(idle.keys())
+        owners = {inode: guest.process.uid for inode, guest in idle.items()}
+        found = holders.find(idle.keys(), owners=owners)
         unheld = [guest for inode, guest in idle.items() if not found[inode]]
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             self.gate.loop.call_soon_threadsafe(_finish, unheld)

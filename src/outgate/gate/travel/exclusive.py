@@ -90,7 +90,7 @@ async def _look_for_others(gate: Gate, process: Process, lease: Lease, loan: Loa
     cure = _RELAYED.format(app=process.app.name)
     began = time.monotonic()
     found: Future[set[int]] = gate.loop.create_future()
-    gate.looker.put(partial(_look, gate.loop, lease.inode, found), hurry=True)
+    gate.looker.put(partial(_look, gate.loop, lease.inode, lease.process.uid, found), hurry=True)
     others = await found - {process.pid}
     if gate.sharing.loans.get(lease.id) is not loan:
         return refusal("unknown-descriptor")  # ended meanwhile
@@ -109,8 +109,8 @@ def _is_hidden(process: Process) -> bool:
     return bool(process.channels) and not holders.can_read(process.pid)
 
 
-def _look(loop: AbstractEventLoop, inode: int, found: Future[set[int]]) -> None:
-    pids = holders.find((inode,))[inode]
+def _look(loop: AbstractEventLoop, inode: int, uid: int, found: Future[set[int]]) -> None:
+    pids = holders.find((inode,), owners={inode: uid})[inode]
     try:
         loop.call_soon_threadsafe(_tell, found, pids)
     except RuntimeError:  # the loop has ended meanwhile
