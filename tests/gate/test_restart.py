@@ -390,6 +390,42 @@ def test_an_orphan() -> None:
         assert (end["sent"], end["how"]) == (1500, "closed")
 
 
+#: Sends more when it is told to and ends at once, which no client sees.
+SENDS_AND_ENDS = """
+    import struct
+    sock = socket.create_connection(peer)
+    sock.sendall(bytes(1000))
+    say()
+    if told() == "reset":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.sendall(bytes(777))
+    os._exit(0)
+"""
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("word", "sent", "incomplete"), [("end", 1777, None), ("reset", 1000, True)])
+def test_the_last_bytes_of_an_orphan(word: str, sent: int, incomplete: bool | None) -> None:
+    """The kernel tells of its end with its counters; where a reset has cleared them there is the last reading."""
+    with (
+        mortal(NOBODY, users=[0, NOBODY]) as gate,
+        peers.sink() as peer,
+        Program(gate, SENDS_AND_ENDS, peer.port) as program,
+    ):
+        program.said()
+        name = gate.wait_for(event="decision", port=peer.port)["lease"]
+        written(gate, records.Opened, port=peer.port)
+        written(gate, records.Read, sent=1000)
+        gate.kill()
+        gate.start()
+        gate.wait_for_counts(open=1, held=0)
+        assert ask.request(gate.socket, {"op": messages.STAT})["answer"]["closes"] is True
+        program.tell(word)
+        program.end()
+        end = gate.wait_for(event="end", lease=name)
+        assert (end["sent"], end["how"], end.get("incomplete")) == (sent, "closed", incomplete)
+
+
 @pytest.mark.integration
 def test_what_is_given_back_is_looked_at() -> None:
     """Only the very socket that the gate asked for is taken up: another one, or any other file, is closed."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from support import attacks
+from support import attacks, fuse
 from support import corp as company
 from support.corp import Corp
 from support.lab import Lab
@@ -54,6 +55,15 @@ def corp(world: World, _make_corp: Callable[[], Corp]) -> Iterator[Corp]:
     yield made
     world.near.file("hosts", "127.0.0.1 localhost\n::1 localhost\n")
     world.use_resolver()
+
+
+@pytest.fixture
+def pages() -> Iterator[fuse.Pages]:
+    """Have a folder of files whose pages do not come."""
+    if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        pytest.skip("needs root, and /dev/fuse")
+    with fuse.pages() as made:
+        yield made
 
 
 @pytest.fixture

@@ -11,11 +11,13 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from outgate.testing.running import PATIENCE
 from support import guarded
 from support.corp import CORP, Corp
 from support.fenced import PROGRAMS, events
@@ -242,6 +244,44 @@ def test_datagrams_are_carried_and_counted(world: World, log: Path) -> None:
     assert json.loads(done.stdout) == [0, 1, 1400, 60000] * 4
     ends = [each for each in events(log, "end") if each["transport"] == "udp"]
     assert [(each["sent"], each["received"]) for each in ends] == [(61401, 61401)] * 4
+
+
+_CLOSING = """
+import socket, sys
+host, port = sys.argv[1], int(sys.argv[2])
+for size in range(1, 5):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(10)
+        sock.sendto(bytes(size), (host, port))
+        assert len(sock.recv(100)) == size
+    print(size, flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_the_close_of_a_udp_socket_is_told(world: World, log: Path) -> None:
+    """The kernel tells the guard, so its lease ends when it is closed, and not with the next look, a second after."""
+    words = (guarded.python(), "-ISc", _CLOSING, WWW[0], str(_UDP_PORT))
+    with _echo(world, WWW[0]), guarded.started(world, log, *words) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for size in range(1, 5):  # each is opened right after the look, or the notice, that has ended the one before
+            assert process.stdout.readline() == f"{size}\n"
+            _wait_until(lambda count=size: len(events(log, "end")) == count)
+            process.stdin.write("\n")
+            process.stdin.flush()
+        assert process.wait() == 0
+    ends = events(log, "end")
+    assert [(each["sent"], each["received"], each["how"]) for each in ends] == [(n, n, "closed") for n in range(1, 5)]
+    assert min(each["duration"] for each in ends[1:]) < 0.5, ends
+
+
+def _wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait for something in a file, which tells of no change of its own."""
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 _UDP_PORT = 5353

@@ -38,15 +38,6 @@ def host(world: World) -> Iterator[Host]:
 
 
 @pytest.fixture
-def pages() -> Iterator[fuse.Pages]:
-    """Have a folder of files whose pages do not come."""
-    if os.geteuid() != 0 or not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        pytest.skip("needs root, and /dev/fuse")
-    with fuse.pages() as made:
-        yield made
-
-
-@pytest.fixture
 def port(world: World) -> Iterator[int]:
     """Have an echo on a public address."""
     listener = world.far.socket()
@@ -58,8 +49,8 @@ def port(world: World) -> Iterator[int]:
 class Program:
     """``programs/keep_lock.py`` of an app."""
 
-    def __init__(self, host: Host, pages: fuse.Pages, port: int, uid: int, *options: str) -> None:
-        words = (str(PROGRAMS / "keep_lock.py"), pages.folder, WWW[0], str(port))
+    def __init__(self, host: Host, pages: fuse.Pages | None, port: int, uid: int, *options: str) -> None:
+        words = (str(PROGRAMS / "keep_lock.py"), pages.folder if pages is not None else "", WWW[0], str(port))
         self._program = host.start(*words, options=options, uid=uid)
 
     def say(self, word: str) -> None:
@@ -143,13 +134,39 @@ def test_a_lock_of_a_connection_holds_up_its_app_alone(
     assert events(host.log, "fault") == []
 
 
-def test_a_lock_of_a_socket_that_was_never_connected(host: Host, pages: fuse.Pages, port: int, lines: LogLines) -> None:
+@contextlib.contextmanager
+def _dialling(host: Host, way: str) -> Iterator[None]:
+    """Have the gate's host let it dial by fast open, or only on threads."""
+    setting = "net.ipv4.tcp_fastopen"
+    before = host.world.run("sysctl", "-n", setting).stdout.strip()
+    host.world.run("sysctl", "-w", f"{setting}={int(way == 'fast open')}")
+    try:
+        yield
+    finally:
+        host.world.run("sysctl", "-w", f"{setting}={before}")
+
+
+def test_a_dial_without_fast_open(host: Host, port: int, lines: LogLines) -> None:
+    """It is known to have succeeded, though the loop asks a program's socket nothing, and every byte is counted."""
+    with _dialling(host, "threads"), host.serving():
+        program = Program(host, None, port, USER)
+        assert program.does("exchange") == "True"
+        program.end()
+        end = lines.wait_for(event="end", app="guest")
+        assert (end["how"], end["connected"], end["sent"], end["received"]) == ("closed", True, 5, 5)
+
+
+@pytest.mark.parametrize("way", ["fast open", pytest.param("threads", marks=pytest.mark.full)])
+def test_a_lock_of_a_socket_that_was_never_connected(
+    host: Host, pages: fuse.Pages, port: int, lines: LogLines, way: str
+) -> None:
     """It cannot be dialled, and is not behind the back of who was told so; when the page has come it can.
 
     Not in a seal, whose programs the kernel gives a copy of the option before it takes the lock.
     """
     host.configure(seal="off")
-    with host.serving(), pages:
+    with _dialling(host, way), host.serving(), pages:
+        assert host.status()["fast_open"] is (way == "fast open")
         keeper = Program(host, pages, port, USER, "--guard")
         other = Program(host, pages, port, OTHER, "--guard")
         assert keeper.does("set_option a") == "held"
@@ -165,6 +182,49 @@ def test_a_lock_of_a_socket_that_was_never_connected(host: Host, pages: fuse.Pag
         keeper.end(), other.end()
         lines.wait_for(event="end", app="guest", sent=5)
     assert events(host.log, "fault") == []
+
+
+@pytest.mark.full
+def test_a_lock_that_is_taken_amid_a_dial(host: Host, pages: fuse.Pages, port: int, lines: LogLines) -> None:
+    """Where a dial takes a thread until it has ended it is given up, and undone when the lock is let go of."""
+    host.configure(seal="off")
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_dialling(host, "threads"))
+        busy = stack.enter_context(host.world.far.socket())
+        busy.bind((WWW[0], 0))
+        busy.listen(0)
+        for _ in range(2):  # there is no room for another one: what is dialled then goes on for minutes
+            waiting = stack.enter_context(host.world.near.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(busy.getsockname())
+        stack.enter_context(host.serving())
+        stack.enter_context(pages)
+        keeper = Program(host, pages, port, USER, "--guard")
+        other = Program(host, pages, port, OTHER, "--guard")
+        assert keeper.does("make") == "made"
+        assert keeper.does(f"dial 0 {busy.getsockname()[1]}") == "dialling"
+        wait_until_dialling(host, busy.getsockname()[1], 2)
+        assert keeper.does("keep_option 0") == "held"
+        assert pages.wait_for(1, PATIENCE)
+        assert keeper.does("outcome") == REFUSED
+        assert [other.does("exchange") for _ in range(5)] == ["True"] * 5
+        pages.let_come()
+        lines.wait_for(event="held-up-ended", app="guest")
+        wait_until_dialling(host, busy.getsockname()[1], 1)
+        assert keeper.does("connect 0") == "connected"
+        assert keeper.does("use 0") == "ok"
+        keeper.end(), other.end()
+        lines.wait_for(event="end", app="guest", sent=5)
+    assert events(host.log, "fault") == []
+
+
+def wait_until_dialling(host: Host, port: int, count: int) -> None:
+    """Wait until so many dials to a port are in progress in ``near``."""
+    wanted = f":{port:04X} 02 "
+    deadline = time.monotonic() + PATIENCE
+    while host.world.run("cat", "/proc/net/tcp").stdout.count(wanted) != count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)  # nothing tells of it
 
 
 def test_a_gate_that_takes_over_does_not_wait(host: Host, pages: fuse.Pages, port: int, lines: LogLines) -> None:

@@ -56,12 +56,20 @@ def _lines(path: str, hello: dict[str, Any], answer: dict[str, Any]) -> list[str
         ("policy", f"{answer['policy']}, {answer['source']}"),
         ("log", log),
         ("seal", "on every socket" if answer.get("seal") else f"none: {answer.get('seal_why', 'an older gate')}"),
+        ("closes", _closes(answer)),
         *(("door", _door(each)) for each in answer.get("doors", ())),
         *([("fleet state", shared(answer["fleet_state"]))] if answer.get("fleet_state") else []),
         ("in use", f"{counted(answer['processes'], 'process', 'processes')}, {counted(answer['channels'], 'channel')}"),
         ("you are", f"app {hello['app']}" if hello["app"] else "no app; you may ask because the gate is yours to run"),
     ]
     return [f"{output.paint('answers', 'green')}, outgate {answer['version']}", *output.table(rows)]
+
+
+def _closes(answer: dict[str, Any]) -> str:
+    """Say how the gate learns of the end of a connection that it has from a gate that died."""
+    if answer.get("closes"):
+        return "told by the kernel, with the last bytes"
+    return f"looked for each second: {answer.get('closes_why', 'an older gate')}"
 
 
 def _door(door: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import threading
 from _socket import socket as native
 from collections.abc import Callable, Iterable, Iterator
@@ -86,6 +87,8 @@ class Asides:
         """Begin to connect, as :func:`.dial.begin`; or return the refusal, and nothing will have been dialled."""
         sock = lease.sock
         assert isinstance(sock, Aside), "others are dialled by the loop"
+        if not self._gate.fast_open:
+            return await self._dial_on_a_thread(lease, target)
 
         def begin() -> int:
             result = dial.begin(sock, target)
@@ -94,6 +97,48 @@ class Asides:
 
         result = await self._ask(lease.process.app, begin, undo=partial(_reset, sock))
         return (self._refusal(lease.process.app), 0) if result is None else (None, result[0])
+
+    async def _dial_on_a_thread(self, lease: Lease, target: tuple[Any, ...]) -> tuple[Reply | None, int]:
+        """Connect where that takes a thread until it has ended, however long: unless the lock is kept meanwhile.
+
+        A dial in progress has let go of the lock, so as long as the socket can be asked it is the network that waits.
+        """
+        refused = await self.look(lease)
+        if refused is not None:
+            return refused, 0
+        # A duplicate of its own: ours may be closed, and its number be another file's, before the thread is through.
+        # Not by sock.dup(), which sets O_NONBLOCK to what it thinks it is, on the file that the program shares.
+        duplicate = patient.take(os.dup(lease.sock.fileno()), lease.family, socket.socket)
+        results: list[int] = []
+
+        def connect() -> int:
+            results.append(dial.connect(duplicate, target))
+            return results[0]
+
+        def undo() -> None:
+            if results == [0]:  # else there is nothing to undo, and another dial may have begun
+                _reset(duplicate)
+
+        asked = _Asked(self._gate.loop, connect, undo)
+
+        def run() -> None:
+            with duplicate:
+                asked()
+
+        app, sock = lease.process.app, lease.sock
+        self._gate.dial_threads.of(app.name).submit(run)
+        while not (await asyncio.wait((asked.answer,), timeout=LIMIT))[0]:
+            refused = await self.look(lease)
+            if refused is not None and asked.give_up():
+                app.closer.put(partial(_reset, sock))  # what is in progress, as soon as the lock is let go of
+        result = asked.answer.result()
+        if result is None:
+            return refused, 0
+        if result == [0]:  # what the loop knows of it is of before
+            refused = await self.look(lease)
+            if refused is not None:
+                app.closer.put(partial(_reset, sock))
+        return refused, result[0]
 
     async def do(self, lease: Lease, job: Callable[[], int]) -> tuple[Reply | None, int]:
         """Return the errno that a function returns on the thread of the lease's app; or a refusal."""
@@ -241,12 +286,13 @@ class _Asked:
     def _is_wanted(self) -> bool:
         return not self._is_given_up
 
-    def give_up(self) -> None:
-        """Wait no more, unless the answer is on its way."""
+    def give_up(self) -> bool:
+        """Wait no more, unless the answer is on its way; tell whether nobody waits now."""
         with self._deciding:
             self._is_given_up = not self._is_done
         if self._is_given_up:
             self._tell(None)
+        return self._is_given_up
 
     def _tell(self, result: list[Any] | None) -> None:
         if not self.answer.done():  # who waited for it may have been cancelled

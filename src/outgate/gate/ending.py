@@ -248,11 +248,11 @@ class Ending:
             return
         self._looking = True
         self._began = time.monotonic()
-        inodes = frozenset(lease.inode for lease in self._held.values())
+        owners = {lease.inode: lease.process.uid for lease in self._held.values()}
         loop = self._gate.loop
 
         def find() -> None:
-            found = holders.find(inodes)
+            found = holders.find(owners.keys(), owners=owners)
             call_on(loop, self._found, found)
 
         self._gate.looker.put(find, hurry=True)

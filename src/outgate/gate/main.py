@@ -18,6 +18,7 @@ from outgate.gate.configuration import config
 from outgate.gate.decisionlog.log import DecisionLog
 from outgate.gate.kernel import eager, notify, users
 from outgate.gate.kernel.listening import listen
+from outgate.gate.kernel.notices import Notices
 from outgate.gate.live import reloading
 from outgate.gate.restart import starting as restart
 from outgate.gate.seal import seal as sealing
@@ -60,6 +61,7 @@ def run(
     :param taken: everything that the gate had whose place this one takes.
     """
     notifier = notify.Notifier.from_environ(os.environ, os.getpid())
+    told = Notices()  # before rights are given up, by which more of what it is told can wait
     seal = sealing.make(settings, taken.state.seal if taken is not None else "")  # before there are threads
     log = DecisionLog(settings.gate.log if settings.gate.log != "-" else sys.stdout.fileno())
     if taken is not None:
@@ -72,6 +74,7 @@ def run(
     gate = Gate(settings, made, log, loop)
     gate.owns_listener = listener is None
     gate.seal = seal
+    gate.orphans.hear(told)
     if settings.ledger is not None:
         _keep_books(gate, settings.ledger)
     if shares is not None:

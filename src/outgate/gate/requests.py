@@ -146,7 +146,7 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     if gate.fast_open and not is_aside:
         result = dial.begin(lease.sock, dialled)
     else:
-        if gate.fast_open:
+        if is_aside:
             refused, result = await gate.aside.dial(lease, dialled)
             if refused is not None:
                 gate.log_decision(process, request.host, request.port, address, decision, lease=None)

@@ -342,6 +342,7 @@ class Gate:
             "descriptors": self.limits.descriptors,
             "doors": self.doors.statistics(),
             **self.seal.statistics(),
+            **self.orphans.statistics(),
             "apps": self.registry.statistics(names),
         }
 

@@ -54,7 +54,8 @@ class Sweep:
         began = time.monotonic()
 
         def find() -> None:
-            unheld = find_unheld({lease.inode: lease.process.pid for lease in due})
+            owners = {lease.inode: lease.process.uid for lease in due}
+            unheld = find_unheld({lease.inode: lease.process.pid for lease in due}, owners)
             suspects = {lease.id for lease in due if lease.inode in unheld}
             call_on(loop, self._found, due, suspects, began)
 
@@ -94,14 +95,15 @@ class Sweep:
         self._timer.cancel()
 
 
-def find_unheld(opener: dict[int, int]) -> set[int]:
+def find_unheld(opener: dict[int, int], owners: dict[int, int] | None = None) -> set[int]:
     """Return the inodes that no process holds.
 
     :param opener: inode → pid of the process that opened it. Where that one lives and its files may not be read nothing
         is known, and its sockets count as held.
+    :param owners: as of :func:`.holders.find`.
     """
     readable = {pid for pid in set(opener.values()) if holders.can_read(pid) or not os.path.exists(f"/proc/{pid}")}
     known = {inode for inode, pid in opener.items() if pid in readable}
-    near = holders.find(known, pids=readable)
+    near = holders.find(known, pids=readable, owners=owners)
     missing = {inode for inode, pids in near.items() if not pids}
-    return {inode for inode, pids in holders.find(missing).items() if not pids}
+    return {inode for inode, pids in holders.find(missing, owners=owners).items() if not pids}

@@ -21,12 +21,14 @@ from _socket import (
 )
 from _socket import socket as native
 
+from outgate.core import notices
 from outgate.core.guard import rtnetlink
 
 _ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
 #: Bytes of datagrams that wait for the guard, beyond which they are lost as in any network.
 _BUFFER = 1 << 20
 _DNS = 53
+_SOCK_DIAG, _SOL_NETLINK, _ADD_MEMBERSHIP = 4, 270, 1
 
 
 def plug_in() -> list[native]:
@@ -82,6 +84,26 @@ def name_servers(addresses: list[str]) -> list[native]:
             continue
         made.append(sock)
     return made
+
+
+def closes() -> list[native]:
+    """Return a socket that is told of each UDP socket of this network that is no more (:mod:`outgate.core.notices`).
+
+    None where the kernel does not tell: then the guard looks.
+    """
+    try:
+        sock = native(AF_NETLINK, SOCK_RAW, _SOCK_DIAG)
+    except OSError:
+        return []
+    try:
+        sock.bind((0, 0))  # who has no number of its own there is told nothing
+        for group in notices.UDP:
+            sock.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+        sock.setsockopt(SOL_SOCKET, SO_RCVBUF, _BUFFER)
+    except OSError:
+        sock.close()
+        return []
+    return [sock]
 
 
 def _ask(kernel: native, request: bytes) -> None:

@@ -104,20 +104,27 @@ def probe() -> GuardUnavailable | None:
 class _Kept:
     """What the calling process has of its containment until the guard has taken it."""
 
-    def __init__(self, listener: int, ends: list[native], servers: list[native], missing: str) -> None:
+    def __init__(
+        self, listener: int, ends: list[native], closes: list[native], servers: list[native], missing: str
+    ) -> None:
         self._listener = listener
         self._ends = ends
+        self._closes = closes
         self._servers = servers
         self.missing = missing
 
     def numbers(self) -> list[int]:
-        """Return what the guard is told: the listener, how many ends the cable has, those, and the name servers'."""
-        return [self._listener, len(self._ends), *(each.fileno() for each in (*self._ends, *self._servers))]
+        """Return what the guard is told: how many ends the cable has, and how many tell of closes; then the fds.
+
+        Those are the listener, the ends, what tells of closes, and the name servers'.
+        """
+        fds = (each.fileno() for each in (*self._ends, *self._closes, *self._servers))
+        return [len(self._ends), len(self._closes), self._listener, *fds]
 
     def close(self) -> None:
         """Let go of it; the exec would too."""
         os.close(self._listener)
-        for each in (*self._ends, *self._servers):
+        for each in (*self._ends, *self._closes, *self._servers):
             each.close()
 
 
@@ -144,6 +151,7 @@ def _contain() -> _Kept:
         raise GuardUnavailable(reason, "load its module: modprobe veth", True) from e
     try:
         answering = cable.name_servers(servers)
+        closes = cable.closes()
         process.drop_capabilities()
         process.renounce_privileges()
         abi = landlock.version()
@@ -152,7 +160,7 @@ def _contain() -> _Kept:
         listener = process.install(filter)
     except OSError as e:
         raise GuardUnavailable(*_explain(e), True) from e
-    return _Kept(listener, ends, answering, "" if abi >= landlock.SCOPES else " (without Landlock's scopes)")
+    return _Kept(listener, ends, closes, answering, "" if abi >= landlock.SCOPES else " (without Landlock's scopes)")
 
 
 def _refuse_root() -> None:
@@ -245,14 +253,15 @@ def _guard(pid: int, pidfd: int, told: int, answer: int, what: tuple[str, Sequen
             if not more:  # it could not be contained, and says so itself
                 os._exit(0)
             text += more
-        number, count, *others = map(int, text.split())
-        listener, *numbers = (tasks.take_fd(pidfd, each) for each in (number, *others))
+        count, telling, *numbers = map(int, text.split())
+        listener, *fds = (tasks.take_fd(pidfd, each) for each in numbers)
+        ends, closes, servers = fds[:count], fds[count : count + telling], fds[count + telling :]
         network = os.stat(f"/proc/{pid}/ns/net")
         os.write(answer, b"\n")
 
         from outgate.guard.supervision import main
 
-        files = main.Files(pid, (network.st_dev, network.st_ino), listener, numbers[:count], numbers[count:])
+        files = main.Files(pid, (network.st_dev, network.st_ino), listener, ends, closes, servers)
         guard = main.Guard(files, *what)
     except BaseException as e:
         os.write(terminal, f"outgate: the guard has failed, and what it guards opens nothing: {e!r}\n".encode())

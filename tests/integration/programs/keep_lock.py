@@ -8,6 +8,7 @@ import ctypes
 import errno
 import mmap
 import os
+import queue
 import socket
 import sys
 import threading
@@ -21,6 +22,7 @@ _libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_
 _libc.setsockopt.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint]
 _SHARED, _PRIVATE, _FIXED, _ANONYMOUS = 1, 2, 0x10, 0x20
 held = []
+outcomes = queue.SimpleQueue()
 
 
 def keep(what, *args):
@@ -59,19 +61,46 @@ def send(name):
 
 def set_option(name):
     """Keep the lock of a socket that was never connected: of this option the kernel takes a part with the lock held."""
-    sock = socket.socket()
-    held.append(sock)
-    keep(_libc.setsockopt, sock.fileno(), socket.SOL_SOCKET, _SO_LINGER, memory(name) + PAGE - 4, 8)
+    make(name)
+    return keep_option(str(len(held) - 1))
+
+
+def make(_):
+    """Make a socket."""
+    held.append(socket.socket())
+    return "made"
+
+
+def dial(words):
+    """Begin to connect one that is held to a port, and go on."""
+    number, port = map(int, words.split())
+    keep(lambda: outcomes.put(_outcome(held[number].connect, (HOST, port))))
+    return "dialling"
+
+
+def outcome(_):
+    """Say what has become of the dial."""
+    return outcomes.get()
+
+
+def keep_option(number):
+    """Keep the lock of one that is held."""
+    sock = held[int(number)]
+    keep(_libc.setsockopt, sock.fileno(), socket.SOL_SOCKET, _SO_LINGER, memory(number) + PAGE - 4, 8)
     return "held"
+
+
+def _outcome(what, *args):
+    try:
+        what(*args)
+    except OSError as e:
+        return f"{errno.errorcode[e.errno]} {getattr(e, 'code', '')}"
+    return "connected"
 
 
 def connect(number):
     """Connect one that is held."""
-    try:
-        held[int(number)].connect((HOST, PORT))
-    except OSError as e:
-        return f"{errno.errorcode[e.errno]} {getattr(e, 'code', '')}"
-    return "connected"
+    return _outcome(held[int(number)].connect, (HOST, PORT))
 
 
 def close(number):
@@ -97,6 +126,7 @@ def use(number):
 
 
 WORDS = {each.__name__.strip("_"): each for each in (open_, send, send_on, set_option, connect, close, exchange, use)}
+WORDS |= {each.__name__: each for each in (make, dial, outcome, keep_option)}
 for line in sys.stdin:
     word, _, rest = line.strip().partition(" ")
     print(WORDS[word](rest), flush=True)

@@ -271,7 +271,8 @@ class Fleet(NoFleet):
             self.gate.looker.put(partial(self._find_holders, idle))
 
     def _find_holders(self, idle: dict[int, Guest]) -> None:
-        found = holders.find(idle.keys())
+        owners = {inode: guest.process.uid for inode, guest in idle.items()}
+        found = holders.find(idle.keys(), owners=owners)
         unheld = [guest for inode, guest in idle.items() if not found[inode]]
         call_on(self.gate.loop, _finish, unheld)
 

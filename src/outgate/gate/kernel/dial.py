@@ -38,10 +38,15 @@ def begin(sock: native, address: tuple[Any, ...]) -> int:
 def wait(sock: socket.socket, address: tuple[Any, ...]) -> int:
     """Connect, close this duplicate, and return 0 or why not; for a thread of the app, where fast open is off."""
     with sock:
-        try:
-            sock.connect(address)
-        except OSError as e:
-            return 0 if e.errno == errno.EISCONN else e.errno or errno.ETIMEDOUT
+        return connect(sock, address)
+
+
+def connect(sock: socket.socket, address: tuple[Any, ...]) -> int:
+    """Connect, however long it takes, and return 0 or why not."""
+    try:
+        sock.connect(address)
+    except OSError as e:
+        return 0 if e.errno == errno.EISCONN else e.errno or errno.ETIMEDOUT
     return 0
 
 

@@ -29,26 +29,35 @@ def find(inodes: Collection[int], pids: Iterable[int] | None = None) -> dict[int
     wanted = frozenset(inodes)
     found: dict[int, tuple[int, int]] = {}
     own = os.getpid()
+    closed: list[int] = []
     for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()) if pids is None else pids:
         if len(found) == len(wanted):
             break
         if pid != own:
-            for fd, inode in _sockets(pid):
-                if inode in wanted:
-                    found.setdefault(inode, (pid, fd))
+            try:
+                _note(found, wanted, pid, _sockets(pid))
+            except PermissionError:
+                closed.append(pid)
+            except OSError:  # ended
+                pass
+    if closed and len(found) < len(wanted):
+        for pid, sockets in openfiles.sockets_of(closed)[0].items():
+            _note(found, wanted, pid, sockets)
     return found
 
 
+def _note(
+    found: dict[int, tuple[int, int]], wanted: frozenset[int], pid: int, sockets: Iterable[tuple[int, int]]
+) -> None:
+    for fd, inode in sockets:
+        if inode in wanted:
+            found.setdefault(inode, (pid, fd))
+
+
 def _sockets(pid: int) -> Iterator[tuple[int, int]]:
-    """Give fd and inode of each socket of a process; nothing of one that hides them."""
+    """Give fd and inode of each socket of a process. Raises ``OSError``: it hides them, or has ended."""
     folder = f"/proc/{pid}/fd"
-    try:
-        fds = os.listdir(folder)
-    except PermissionError:
-        yield from openfiles.sockets_of(pid)
-        return
-    except OSError:  # ended
-        return
+    fds = os.listdir(folder)
     for fd in fds:
         with contextlib.suppress(OSError):
             match = _SOCKET.fullmatch(os.readlink(f"{folder}/{fd}"))

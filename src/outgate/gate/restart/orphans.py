@@ -1,7 +1,8 @@
 """Meter the connections of a gate that died which nobody has given us back yet: the program holds the only end.
 
 inet_diag tells each second how they stand. A program that comes back gives us a duplicate of each
-(:mod:`outgate.gate.restart.returning`); what ends before is counted to its last reading, and its line says so.
+(:mod:`outgate.gate.restart.claiming`). What ends before the kernel tells of, with its last counters
+(:mod:`outgate.gate.restart.finals`); where it does not, that is counted to its last reading, and its line says so.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from _socket import socket as native
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
 from outgate.gate.kernel import diag, meter
 from outgate.gate.kernel.closer import call_on
+from outgate.gate.kernel.notices import Notices
 from outgate.gate.registry import Lease, Process
+from outgate.gate.restart.finals import Finals
 
 if TYPE_CHECKING:
     from outgate.gate.registry import App
@@ -36,10 +39,11 @@ class Orphan(Lease):
     """A lease of which we hold no duplicate.
 
     :ivar key: what inet_diag finds it by, ``None`` where it lists it not.
+    :ivar is_missing: whether inet_diag has said that it is no more, and no last reading has come yet.
     :ivar lent: what is known of its descriptors, which can be redeemed again when it has come back.
     """
 
-    __slots__ = ("_shares", "_transport", "_way", "key", "lent")
+    __slots__ = ("_shares", "_transport", "_way", "is_missing", "key", "lent")
 
     def __init__(self, left: Left, process: Process, stand_in: native) -> None:
         """Make one of what was written down.
@@ -49,6 +53,7 @@ class Orphan(Lease):
         opened = left.opened
         super().__init__(opened.id, process, stand_in, opened.cookie, opened.family)
         self.key: tuple[int, bytes] | None = None
+        self.is_missing = False
         self._transport, self._way = opened.transport, opened.path
         self.lent = left.lent
         self._shares = left.shares
@@ -81,8 +86,21 @@ class Orphans:
         #: By cookie.
         self.known: dict[int, Orphan] = {}
         self._diag: diag.Diag | None = None
+        self._finals: Finals | None = None
         self._timer: asyncio.Handle | None = None
         self._stand_in: native | None = None
+
+    def hear(self, told: Notices) -> None:
+        """Have the kernel's notices say how each has ended.
+
+        :param told: ours from now on.
+        """
+        self._finals = Finals(self._gate.loop, told)
+
+    def statistics(self) -> dict[str, Any]:
+        """Return what ``outgate status`` shows of it."""
+        why = self._finals.why if self._finals is not None else "this gate does not listen"
+        return {"closes": not why, "closes_why": why}
 
     def make(self, left: Left, process: Process) -> Orphan:
         """Return an orphan, which is not :meth:`enter`-ed yet."""
@@ -97,6 +115,8 @@ class Orphans:
             return []
         try:
             self._diag = self._diag or diag.Diag()
+            for each in missing.values():
+                self._expect(each)  # before we look whether it is there
             for cookie, key in self._diag.listed():
                 orphan = missing.pop(cookie, None)
                 if orphan is None:
@@ -113,7 +133,17 @@ class Orphans:
                 self.known[orphan.cookie] = missing.pop(orphan.cookie)
         if self._timer is None and self.known:
             self._timer = self._gate.loop.call_later(INTERVAL, self._begin)
+        for each in missing.values():
+            self._forget(each)
         return list(missing.values())
+
+    def _expect(self, orphan: Orphan) -> None:
+        if self._finals is not None:
+            self._finals.expect(orphan.cookie, partial(self._final, orphan))
+
+    def _forget(self, orphan: Orphan) -> None:
+        if self._finals is not None:
+            self._finals.forget(orphan.cookie)
 
     def find(self, id: int) -> Orphan | None:
         """Return one by its id."""
@@ -122,10 +152,11 @@ class Orphans:
     def remove(self, orphan: Orphan) -> None:
         """Strike out one that has come back, or has ended."""
         self.known.pop(orphan.cookie, None)
+        self._forget(orphan)
 
     def end(self, orphan: Orphan, how: str, incomplete: bool = True) -> None:
         """Write the line of one that has ended, with its last reading."""
-        self.known.pop(orphan.cookie, None)
+        self.remove(orphan)
         reading = meter.Reading(meter.CLOSE, orphan.noted_sent, orphan.noted_received)
         self._gate.log_end(orphan, reading, how, incomplete=incomplete)
         orphan.see(life.END)
@@ -180,16 +211,27 @@ class Orphans:
             if orphan.cookie not in self.known:
                 continue  # it has come back meanwhile
             if seen is None or seen.cookie != orphan.cookie:
-                self.end(orphan, "closed")
+                # Its last reading may be on its way: the kernel's word comes a moment after it has gone.
+                if orphan.is_missing or self._finals is None or self._finals.why:
+                    self.end(orphan, "closed")
+                orphan.is_missing = True
                 continue
             self._note(orphan, seen.reading)
             if not seen.inode:  # nobody can send on it any more: what was sent is all there is
                 self.end(orphan, "closed", incomplete=False)
 
-    def _note(self, orphan: Orphan, reading: meter.Reading) -> None:
+    def _note(self, orphan: Orphan, reading: meter.Reading) -> bool:
+        """Take a reading, and tell whether it can be one: of who has taken a connection apart the counters are gone."""
         reading = orphan.own(reading)
-        if reading.sent >= orphan.noted_sent and reading.received >= orphan.noted_received:
+        is_whole = reading.sent >= orphan.noted_sent and reading.received >= orphan.noted_received
+        if is_whole:
             self._gate.meters.note(orphan, reading.sent, reading.received)
+        return is_whole
+
+    def _final(self, orphan: Orphan, reading: meter.Reading) -> None:
+        """Hear that one is no more, in the moment in which it is."""
+        if orphan.cookie in self.known:
+            self.end(orphan, "closed", incomplete=not self._note(orphan, reading))
 
     def stop(self) -> None:
         """Look no more."""
@@ -197,6 +239,8 @@ class Orphans:
             self._timer.cancel()
         if self._diag is not None:
             self._diag.close()
+        if self._finals is not None:
+            self._finals.stop()
         if self._stand_in is not None:
             self._stand_in.close()
         self.known.clear()

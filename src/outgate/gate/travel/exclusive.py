@@ -91,7 +91,7 @@ async def _look_for_others(gate: Gate, process: Process, lease: Lease, loan: Loa
     cure = _RELAYED.format(app=process.app.name)
     began = time.monotonic()
     found: Future[set[int]] = gate.loop.create_future()
-    gate.looker.put(partial(_look, gate.loop, lease.inode, found), hurry=True)
+    gate.looker.put(partial(_look, gate.loop, lease.inode, lease.process.uid, found), hurry=True)
     others = await found - {process.pid}
     if gate.sharing.loans.get(lease.id) is not loan:
         return refusal("unknown-descriptor")  # ended meanwhile
@@ -110,8 +110,8 @@ def _is_hidden(process: Process) -> bool:
     return bool(process.channels) and not holders.can_read(process.pid)
 
 
-def _look(loop: AbstractEventLoop, inode: int, found: Future[set[int]]) -> None:
-    call_on(loop, _tell, found, holders.find((inode,))[inode])
+def _look(loop: AbstractEventLoop, inode: int, uid: int, found: Future[set[int]]) -> None:
+    call_on(loop, _tell, found, holders.find((inode,), owners={inode: uid})[inode])
 
 
 def _tell(found: Future[set[int]], pids: set[int]) -> None:

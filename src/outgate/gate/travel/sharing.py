@@ -350,7 +350,8 @@ class Sharing:
             self._gate.looker.put(partial(self._look, handed, time.monotonic()))
 
     def _look(self, handed: dict[int, Loan], began: float) -> None:
-        found = holders.find(handed.keys())
+        owners = {inode: loan.item.process.uid for inode, loan in handed.items()}
+        found = holders.find(handed.keys(), owners=owners)
         unheld = [loan for inode, loan in handed.items() if not found[inode]]
         call_on(self._gate.loop, self._void, unheld, began)
 

@@ -36,6 +36,7 @@ class Files(NamedTuple):
     :ivar network: its network namespace: device and inode.
     :ivar listener: of the filter.
     :ivar ends: fds of the cable of its network; none where it has no cable.
+    :ivar closes: fd of what tells of UDP sockets of its network that are no more; none where the kernel does not tell.
     :ivar servers: fds of sockets of its network at the host's name servers' loopback addresses.
     """
 
@@ -43,6 +44,7 @@ class Files(NamedTuple):
     network: tuple[int, int]
     listener: int
     ends: Sequence[int]
+    closes: Sequence[int]
     servers: Sequence[int]
 
 
@@ -64,8 +66,9 @@ class Guard:
         tcp = Tcp(self._listener, tree, Waiting(self._loop, self._listener), closes, self._turns.give_up)
         udp = None
         if files.ends:
-            ends, servers = ([native(fileno=fd) for fd in fds] for fds in (files.ends, files.servers))
-            udp = Udp(self._loop, tree, Network(files.process, files.network), ends, servers)
+            lists = (files.ends, files.closes, files.servers)
+            ends, telling, servers = ([native(fileno=fd) for fd in fds] for fds in lists)
+            udp = Udp(self._loop, tree, Network(files.process, files.network), ends, telling, servers)
         arch = syscalls.ARCHS[os.uname().machine]
         unix = UnixSockets((path, *paths), self._turns.give_up)
         self._answers = Answers(arch, self._listener, tasks.Threads(), tree, tcp, udp, unix)

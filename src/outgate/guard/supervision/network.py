@@ -5,9 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 #: A line of /proc/PID/net/udp (proc_pid_net(5)): local port, and inode.
 _SOCKET = re.compile(rb"^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) (?:\S+\s+){7}(\d+) ", re.MULTILINE)
+
+
+class Holder(NamedTuple):
+    """Who has a port.
+
+    :ivar process: one that has a socket there.
+    :ivar inodes: of all sockets there.
+    """
+
+    process: int
+    inodes: set[int]
 
 
 class Network:
@@ -21,15 +33,12 @@ class Network:
         self._process = process
         self._identity = identity
 
-    def ports(self) -> set[int]:
-        """Return the ports that sockets are bound to."""
-        return {port for port, _ in self._sockets()}
+    def inodes(self) -> set[int]:
+        """Return those of the sockets that are bound to a port."""
+        return {inode for _, inode in self._sockets()}
 
-    def holder(self, version: int, port: int) -> int | None:
-        """Return a process that has a socket at a port, ``None`` where nobody has.
-
-        :param version: of IP; a socket of IPv6 may send IPv4's datagrams as well.
-        """
+    def holder(self, port: int) -> Holder | None:
+        """Return who has a socket at a port, ``None`` where nobody has."""
         inodes = {inode for number, inode in self._sockets() if number == port}
         links = {f"socket:[{inode}]" for inode in inodes}
         for process in self._processes() if links else ():
@@ -37,7 +46,7 @@ class Network:
             try:
                 for fd in os.listdir(folder):
                     if os.readlink(f"{folder}/{fd}") in links:
-                        return process
+                        return Holder(process, inodes)
             except OSError:  # ended, or closed
                 continue
         return None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import select
 import time
 from _socket import AF_INET, AF_INET6, MSG_DONTWAIT, inet_ntop, inet_pton
@@ -20,6 +21,7 @@ from _socket import socket as native
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from outgate.core import notices
 from outgate.core.formats import frames, messages
 from outgate.core.guard import datagram, rtnetlink, sockaddr
 from outgate.core.guard.datagram import Datagram
@@ -31,8 +33,11 @@ from outgate.guard.supervision.tree import Tree
 
 #: Packets that are taken in one turn of the loop.
 _BATCH = 64
-#: Seconds between looks which ports are still somebody's.
-_LOOK = 1.0
+#: Seconds between looks which ports are still somebody's: where nothing has told of a close yet, so that perhaps
+#: nothing does; and where the kernel tells of each, but when it lacks memory to.
+_LOOK, _RARE = 1.0, 30.0
+#: Seconds from a notice to the look: what was sent before the close has come out of the cable by then.
+_GRACE = 0.02
 _ROOM = rtnetlink.MTU + 1
 _ETH_P = {4: 0x0800, 6: 0x86DD}
 _DNS = 53
@@ -42,16 +47,18 @@ class Flow:
     """One port of the program's network, as a socket of the gate's.
 
     :ivar end: our end of its pair.
+    :ivar inodes: the program's sockets at that port; one may be closed, and another open at the same port.
     :ivar source: the address and port that its datagrams come from.
     :ivar deliver: what takes an answer: a datagram to the source.
     """
 
-    __slots__ = ("deliver", "end", "id", "member", "source")
+    __slots__ = ("deliver", "end", "id", "inodes", "member", "source")
 
-    def __init__(self, member: Member, id: int, end: native) -> None:
+    def __init__(self, member: Member, id: int, end: native, inodes: set[int]) -> None:
         self.member = member
         self.id = id
         self.end = end
+        self.inodes = inodes
         self.source = b"", 0
         self.deliver: Callable[[bytes], None] = _nowhere
 
@@ -64,11 +71,18 @@ class Udp:
     """The UDP sockets of one tree.
 
     :param ends: of the cable, IPv4's and IPv6's.
+    :param closes: what tells of sockets of that network that are no more, if the kernel does.
     :param servers: sockets at loopback addresses of the program's network, where the host has name servers.
     """
 
     def __init__(
-        self, loop: Loop, tree: Tree, network: Network, ends: Sequence[native], servers: Sequence[native]
+        self,
+        loop: Loop,
+        tree: Tree,
+        network: Network,
+        ends: Sequence[native],
+        closes: Sequence[native],
+        servers: Sequence[native],
     ) -> None:
         self._loop = loop
         self._tree = tree
@@ -76,6 +90,9 @@ class Udp:
         self._ends = dict(zip((4, 6), ends, strict=True))
         self._flows: dict[tuple[int, int], Flow] = {}
         self._next = 0.0
+        self._pause = _LOOK
+        for each in closes:
+            loop.watch(each.fileno(), select.EPOLLIN, partial(self._on_notices, each))
         for version, end in self._ends.items():
             loop.watch(end.fileno(), select.EPOLLIN, partial(self.on_packets, version))
         for server in servers:
@@ -103,11 +120,11 @@ class Udp:
         key = version, found.source_port
         flow = self._flows.get(key)
         if flow is None:
-            process = self._network.holder(version, found.source_port)
-            if process is None:
+            holder = self._network.holder(found.source_port)
+            if holder is None:
                 return None  # closed by now
             try:
-                flow = self._make(self._tree.member(process), version)
+                flow = self._make(self._tree.member(holder.process), version, holder.inodes)
             except (Refused, OSError) as e:
                 number = e.number if isinstance(e, Refused) else errno.EACCES
                 self._put(version, datagram.unreachable(found, number))
@@ -132,11 +149,11 @@ class Udp:
         key = -version, source[1]
         flow = self._flows.get(key)
         if flow is None:
-            process = self._network.holder(version, source[1])
-            if process is None:
+            holder = self._network.holder(source[1])
+            if holder is None:
                 return
             try:
-                flow = self._make(self._tree.member(process), version)
+                flow = self._make(self._tree.member(holder.process), version, holder.inodes)
             except (Refused, OSError):
                 return
             self._begin(key, flow)
@@ -198,7 +215,8 @@ class Udp:
         flow = self._flows.get((version, port)) if port else None
         fresh = flow is None
         if flow is None:
-            flow = self._make(member, version)
+            flow = self._make(member, version, set())
+        flow.inodes.add(os.fstat(sock.fileno()).st_ino)
         host = inet_ntop(AF_INET if version == 4 else AF_INET6, target.packed)
         try:
             reply = flow.member.request(
@@ -217,9 +235,9 @@ class Udp:
 
     # --- flows --------------------------------------------------------------------------------------------------------
 
-    def _make(self, member: Member, version: int) -> Flow:
+    def _make(self, member: Member, version: int, inodes: set[int]) -> Flow:
         id, fd = member.make_udp(version)
-        return Flow(member, id, native(fileno=fd))
+        return Flow(member, id, native(fileno=fd), inodes)
 
     def _begin(self, key: tuple[int, int], flow: Flow) -> None:
         before = self._flows.get(key)
@@ -237,16 +255,33 @@ class Udp:
             self._loop.forget(flow.end.fileno())
             flow.end.close()
 
+    def _on_notices(self, closes: native) -> None:
+        """Look soon if a port is told of that has a flow, or what was told has been lost."""
+        ports = {port for _, port in self._flows}
+        is_due = False
+        for _ in range(_BATCH):
+            try:
+                told = notices.parse(closes.recv(notices.ROOM, MSG_DONTWAIT))
+            except BlockingIOError:
+                break
+            except OSError:  # ENOBUFS: more than there was room for
+                is_due = True
+                continue
+            self._pause = _RARE
+            is_due = is_due or (told is not None and told.port in ports)
+        if is_due:
+            self._next = min(self._next, time.monotonic() + _GRACE)
+
     def _look(self) -> float | None:
-        """End the flows whose port is nobody's any more."""
+        """End the flows whose sockets are no more."""
         if not self._flows:
             return None
         now = time.monotonic()
         if now >= self._next:
-            self._next = now + _LOOK
-            ports = self._network.ports()
+            self._next = now + self._pause
+            inodes = self._network.inodes()
             for key, flow in list(self._flows.items()):
-                if key[1] not in ports:
+                if not flow.inodes & inodes:
                     self._end(key, flow)
         return seconds_until(self._next)
 
