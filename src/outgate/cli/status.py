@@ -6,7 +6,7 @@ from typing import Any
 
 from outgate.cli import output, parsing
 from outgate.core.formats import messages
-from outgate.lookout import ask
+from outgate.lookout import ask, words
 from outgate.lookout.words import counted, span
 
 _DESCRIPTION = "Say whether a gate answers, which policy it has, and which app you are to it."
@@ -66,4 +66,4 @@ def _lines(path: str, hello: dict[str, Any], answer: dict[str, Any]) -> list[str
 def _door(door: dict[str, Any]) -> str:
     counts = f"{counted(door['accepted'], 'connection')}, {door['refused']} refused"
     state = counts if door["listening"] else f"not open: {door['why']}"
-    return f"{door['kind']} at {door['address']}: {state}"
+    return f"{words.door(door)}: {state}"
