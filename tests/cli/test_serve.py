@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -136,6 +137,19 @@ os.set_inheritable(3, True)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
 os.execv(command[0], command)
 """
+
+
+def test_the_ledger_lies_where_the_state_does(tmp_path: Path) -> None:
+    """With ``--state`` a ledger whose place the file does not say lies in that folder, and a reload finds no change."""
+    config = tmp_path / "outgate.toml"
+    config.write_text(f'version = 1\n[gate]\nstate = "{tmp_path}/configured"\n[ledger]\n[apps]\n')
+    with serving(tmp_path, "--config", str(config)) as gate:
+        assert (tmp_path / "state" / "ledger.sqlite").exists()
+        assert not (tmp_path / "configured").exists()
+        done = outgate("reload", "--json", "--socket", gate.socket)
+        assert json.loads(done.stdout)["warnings"] == []
+        used = outgate("usage", "--json", "--socket", gate.socket)
+        assert json.loads(used.stdout)["ok"] is True
 
 
 def test_socket_activation(tmp_path: Path) -> None:

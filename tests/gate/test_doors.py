@@ -12,14 +12,17 @@ from typing import Any
 
 import pytest
 
-from gate.test_takeover import Echo
+from outgate.cli import proving
 from outgate.cli.main import main
 from outgate.gate.configuration import config
 from outgate.gate.doors import handshake
-from outgate.testing.running import ThreadGate
+from outgate.guard import features
+from outgate.testing.running import RunningGate, ThreadGate
 from support import doors, peers
 from support.commands import serving
 from support.doors import Doors, answer, greeting, packed, read, request
+from support.scraping import Scrape, page
+from support.upgrades import Echo
 
 NAMES = {"echo.test": ["127.0.0.1"], "both.test": ["::1", "127.0.0.1"], "private.test": ["10.0.0.1"]}
 
@@ -326,6 +329,47 @@ def test_many_that_only_connect_keep_nobody_out(inner: ThreadGate, tmp_path: Pat
             each.close()
         (door,) = [each for each in made.all() if each["address"].startswith("127") and each["evicted"]]
         assert door["evicted"] >= 8
+
+
+def test_what_is_counted_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Metrics have each door's connections, and refusals by their reason; status and doctor who may use it."""
+    text = doors.configuration(tmp_path).replace("[gate]", f'[gate]\nmetrics = "{tmp_path}/metrics"')
+    text = text.replace('"[::1]:0"', '"0.0.0.0:0"').replace("[gate]", "[gate]\ndoors_exposed = true")
+    with RunningGate(config=text) as gate, peers.echo() as peer:
+        made = Doors(gate, {app: (tmp_path / f"{app}.token").read_text().strip() for app in ("blog", "shop")})
+        made.connect("127.0.0.1", peer.port).close()
+        for app, said in (("blog", b"wrong"), ("shop", b"wrong")):
+            with made.dial("socks5") as sock:
+                sock.sendall(greeting(app, said.decode() * 8))
+                read(sock, 9)
+        with pytest.raises(ConnectionError):
+            made.connect("10.0.0.1", 80, "shop")
+        made.tunnel("10.0.0.1", 80)[0].close()
+        with made.dial("http") as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            read(sock, 9999)
+        seen = Scrape(page(gate.wait_for(event="metrics")["address"]))
+        near, other, tunnel = ({"door": each["kind"], "address": each["address"]} for each in made.all())
+        assert [seen.value("outgate_door_listening", **each) for each in (near, other, tunnel)] == [1, 1, 1]
+        assert [seen.value("outgate_door_connections_total", **each) for each in (near, other, tunnel)] == [4, 0, 2]
+        reasons = ("wrong-token", "no-request", "policy-denied")
+        found = [
+            [seen.value("outgate_door_refusals_total", **each, reason=why) for why in reasons]
+            for each in (near, tunnel)
+        ]
+        assert found == [[2, None, 1], [None, 1, 1]]
+        assert main(["status", "--socket", gate.socket]) == 0
+        shown = [line.split(None, 1)[1] for line in capsys.readouterr().out.splitlines() if line.startswith("door")]
+        assert shown == [
+            f"socks5 at {near['address']} (loopback), for apps blog, shop: 4 connections, 2 refused",
+            f"socks5 at {other['address']} (NOT loopback), for apps blog, shop: 0 connections, 0 refused",
+            f"http at {tunnel['address']} (loopback), for apps blog, shop: 2 connections, 1 refused",
+        ]
+        checks = list(proving.of_doors(proving.look_for_gate(gate.socket)))
+        assert [(each.name, each.state) for each in checks] == [
+            *(("door", features.OK), ("door", features.WARN), ("door", features.OK)),
+        ]
+        assert checks[1].found == shown[1].removesuffix(": 0 connections, 0 refused")
 
 
 def test_a_client_that_goes_while_it_is_dialled_for(door: Doors) -> None:

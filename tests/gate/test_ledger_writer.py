@@ -62,6 +62,7 @@ class Away:
     def __init__(self) -> None:
         self.mode = ""
         self.tried = threading.Semaphore(0)
+        self.back = threading.Event()
 
     def __call__(self, url: str) -> Engine:
         """Return an engine that obeys."""
@@ -82,6 +83,9 @@ class Away:
         if self.mode == "away":
             self.tried.release()
             raise OperationalError("statement", {}, sqlite3.OperationalError("database or disk is full"))
+        if self.mode == "hangs":
+            self.tried.release()
+            self.back.wait()
 
 
 @pytest.fixture
@@ -190,6 +194,25 @@ def test_the_next_gate_writes_what_was_left(start: Callable[..., Writer], url: s
     assert begun.open == {Key(1, 1): Totals(50, 0, 0, 0)}
     told.wait_for("ledger-spool-taken")
     assert held(url) == 55
+    assert spool.leftovers(str(tmp_path), "") == []
+
+
+def test_a_database_that_hangs_at_the_end_loses_nothing(start: Callable[..., Writer], url: str, tmp_path: Path) -> None:
+    """What the database does not answer for when a gate ends is in the spool; if it is booked after all, once."""
+    away = Away()
+    writer = start(connect=away)
+    writer.wait(20)
+    away.mode = "hangs"
+    put(writer, 50)
+    away.tried.acquire()
+    assert not writer.close("stopped", 0.01)
+    left = spool.load(spool.path_of(str(tmp_path), "one"))
+    assert left is not None
+    assert [each.rows for each in left.batches] == [{T0: {A: [50, 0, 0, 0]}}]
+    away.mode = ""
+    away.back.set()
+    assert writer.close("stopped", 20)
+    assert held(url) == 50
     assert spool.leftovers(str(tmp_path), "") == []
 
 

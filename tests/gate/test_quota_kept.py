@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from gate.test_takeover import Program
 from outgate.cli import quota as command
 from outgate.core.quota.account import Kept
 from outgate.errors import ConfigError
@@ -25,6 +24,7 @@ from support import peers
 from support.clocked import Clocked, refused
 from support.commands import serving
 from support.driven import Driven
+from support.upgrades import Program
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from gate.test_exclusive import Connected, receive
 from gate.test_narrowing import connect, narrow_by
 from gate.test_sharing import code_of
-from gate.test_takeover import config
 from support.commands import serving
 from support.raw import RawChannel
+from support.upgrades import config
 
 
 def test_narrowings_and_void_descriptors_are_handed_over(tmp_path: Path) -> None:

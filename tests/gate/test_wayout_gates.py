@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from gate.test_takeover import Program
 from support import proxies
 from support.commands import serving
 from support.proxies import Client, Proxy
+from support.upgrades import Program
 
 pytestmark = pytest.mark.slow
 

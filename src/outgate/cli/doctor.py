@@ -144,7 +144,7 @@ def _find(options: Namespace) -> Findings:
     progress("looking at this host")
     checks, unsealed = look()
     gate = proving.look_for_gate(options.socket)
-    checks.append(gate.check)
+    checks += [gate.check, *proving.of_doors(gate)]
     proof = proving.prove(gate, options.unconfined, progress, options.relay, not unsealed)
     return Findings(checks, levels(checks), proof, options.unconfined, options.relay)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from outgate.cli import nested
 from outgate.core import paths
@@ -15,13 +15,12 @@ from outgate.guard.judge import Judge
 from outgate.guard.proof import Outcome
 from outgate.guard.ways.table import WAYS
 from outgate.guard.ways.target import V4, V6
-from outgate.lookout import ask
-from outgate.lookout.words import shared
+from outgate.lookout import ask, words
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-__all__ = ["Proof", "look_for_gate", "prove"]
+__all__ = ["Proof", "look_for_gate", "of_doors", "prove"]
 
 #: ``outgate run`` without the working directory on its path: a json.py there is not for us.
 _RUN = """\
@@ -66,11 +65,13 @@ class Gate(NamedTuple):
     :ivar check: what to say of it.
     :ivar path: its socket, ``""`` for one that ``run`` starts.
     :ivar is_sealed: whether it seals what it makes, if it runs.
+    :ivar doors: what it says of its doors, if it runs.
     """
 
     check: Check
     path: str = ""
     is_sealed: bool = False
+    doors: Sequence[Mapping[str, Any]] = ()
 
 
 def look_for_gate(socket: str) -> Gate:
@@ -90,21 +91,38 @@ def look_for_gate(socket: str) -> Gate:
     except ask.Refused as e:
         return Gate(Check("gate", features.FAIL, f"the one at {e.path} refuses this user: {e}", _add_app()))
     hello, answer = reply["hello"], reply["answer"]
+    doors = answer.get("doors", ())
     found = f"outgate {answer['version']} at {path}, policy {answer['policy']} ({answer['source']})"
     if not hello["app"]:
-        return Gate(Check("gate", features.FAIL, f"{found}, in which you are no app", _add_app()))
+        return Gate(Check("gate", features.FAIL, f"{found}, in which you are no app", _add_app()), doors=doors)
     is_sealed = bool(answer.get("seal"))
     found += f", in which you are app {hello['app']}, its sockets {'' if is_sealed else 'not '}sealed"
     state = answer.get("fleet_state")
     if state and not state["answers"]:
         change = "start it, or take fleet.state out of the configuration"
-        found += f"; what its fleet shares, {shared(state)}"
-        return Gate(Check("gate", features.WARN, found, change), path, is_sealed)
+        found += f"; what its fleet shares, {words.shared(state)}"
+        return Gate(Check("gate", features.WARN, found, change), path, is_sealed, doors)
     if _verdict(path, V4, _ANY_PORT) == "report":
         change = f'mode = "enforce" under [apps.{hello["app"]}]'
         found += ", which is in report mode: nothing is refused"
-        return Gate(Check("gate", features.WARN, found, change), path, is_sealed)
-    return Gate(Check("gate", features.OK, found), path, is_sealed)
+        return Gate(Check("gate", features.WARN, found, change), path, is_sealed, doors)
+    return Gate(Check("gate", features.OK, found), path, is_sealed, doors)
+
+
+def of_doors(gate: Gate) -> Iterator[Check]:
+    """Give what to say of each door of the gate: whether it listens, who reaches it, and who may use it."""
+    for each in gate.doors:
+        found = words.door(each)
+        if not each["listening"]:
+            found += f"; it does not listen: {each['why']}"
+            yield Check("door", features.WARN, found, "free that address, or name another one; the gate goes on trying")
+        elif not each.get("loopback", True):
+            change = "let only networks that you trust reach it: tokens, and what is not TLS, cross them as they are"
+            yield Check("door", features.WARN, found, change)
+        elif not each.get("app_count", 1):
+            yield Check("door", features.WARN, found, "under an app: token_file = FILE (outgate token new FILE)")
+        else:
+            yield Check("door", features.OK, found)
 
 
 def _verdict(path: str, host: str, port: int) -> str:

@@ -63,7 +63,9 @@ def parser() -> ArgumentParser:
         help="serve pages that show the gate: HOST:PORT of loopback (default: a free one) or unix:PATH",
     )
     p.add_argument(
-        "--state", metavar="DIR", help="the folder for what outlives the gate, in place of the configured one"
+        "--state",
+        metavar="DIR",
+        help="the folder for what outlives the gate, in place of the configured one; so is a ledger without url there",
     )
     return p
 
@@ -134,7 +136,7 @@ def _settings(options: Namespace) -> Settings:
     """
     from dataclasses import replace
 
-    from outgate.gate.configuration import config
+    from outgate.gate.configuration import config, ledgers
     from outgate.gate.kernel import host
 
     own = host.own_addresses()
@@ -149,7 +151,8 @@ def _settings(options: Namespace) -> Settings:
         said["log"] = options.log if options.log == "-" else os.path.abspath(options.log)
     if options.state:
         said["state"] = os.path.abspath(options.state)
-    return replace(settings, gate=replace(settings.gate, **said)) if said else settings
+    gate = replace(settings.gate, **said)
+    return replace(settings, gate=gate, ledger=ledgers.moved(settings.ledger, gate.state))
 
 
 def _reload(previous: Settings, options: Namespace) -> Settings:

@@ -6,8 +6,8 @@ from typing import Any
 
 from outgate.cli import output, parsing
 from outgate.core.formats import messages
-from outgate.lookout import ask
-from outgate.lookout.words import counted, shared, span
+from outgate.lookout import ask, words
+from outgate.lookout.words import counted, span
 
 _DESCRIPTION = "Say whether a gate answers, which policy it has, and which app you are to it."
 _EPILOG = """\
@@ -58,7 +58,7 @@ def _lines(path: str, hello: dict[str, Any], answer: dict[str, Any]) -> list[str
         ("seal", "on every socket" if answer.get("seal") else f"none: {answer.get('seal_why', 'an older gate')}"),
         ("closes", _closes(answer)),
         *(("door", _door(each)) for each in answer.get("doors", ())),
-        *([("fleet state", shared(answer["fleet_state"]))] if answer.get("fleet_state") else []),
+        *([("fleet state", words.shared(answer["fleet_state"]))] if answer.get("fleet_state") else []),
         ("in use", f"{counted(answer['processes'], 'process', 'processes')}, {counted(answer['channels'], 'channel')}"),
         ("you are", f"app {hello['app']}" if hello["app"] else "no app; you may ask because the gate is yours to run"),
     ]
@@ -75,4 +75,4 @@ def _closes(answer: dict[str, Any]) -> str:
 def _door(door: dict[str, Any]) -> str:
     counts = f"{counted(door['accepted'], 'connection')}, {door['refused']} refused"
     state = counts if door["listening"] else f"not open: {door['why']}"
-    return f"{door['kind']} at {door['address']}: {state}"
+    return f"{words.door(door)}: {state}"

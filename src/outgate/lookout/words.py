@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["counted", "peer", "printable", "quantity", "shared", "span"]
+__all__ = ["counted", "door", "peer", "printable", "quantity", "shared", "span"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -73,6 +73,20 @@ def shared(state: Mapping[str, Any]) -> str:
     if state["away"] is None:
         return f"{url} has not answered yet"
     return f"{url} is away for {span(state['away'])}: {printable(state['why'])}; quotas go on from reservations"
+
+
+def door(row: Mapping[str, Any]) -> str:
+    """Return where a door is, who reaches it, and who may use it, as a gate's statistics have it."""
+    text = f"{row['kind']} at {row['address']}"
+    if "apps" not in row:
+        return text  # of an older gate, which does not say
+    reach = "loopback" if row["loopback"] else "NOT loopback"
+    names = list(row["apps"])
+    more = row["app_count"] - len(names)
+    if not names:
+        return f"{text} ({reach}), for no app: none has a token"
+    listed = ", ".join(names) + (f" and {more:,} more" if more else "")
+    return f"{text} ({reach}), for app{'s' if len(names) > 1 else ''} {listed}"
 
 
 def peer(row: Mapping[str, Any]) -> str:

@@ -220,7 +220,8 @@ def reload(previous: Settings, *, reads_tokens: bool = True) -> Settings:
             continue
         kept[name] = getattr(previous.gate, name)
         warnings.append(LintWarning(key, "changed, and takes effect only at the next start", "restart the gate"))
-    booked = ledgers.kept(previous.ledger, fresh.ledger, warnings)
+    # Where its folder stays the ledger in it does: one warning says so.
+    booked = ledgers.kept(previous.ledger, ledgers.moved(fresh.ledger, previous.gate.state), warnings)
     fresh = replace(fresh, ledger=booked, fleet=fleets.kept(previous.fleet, fresh.fleet, warnings))
     return replace(fresh, gate=replace(fresh.gate, **kept), source=previous.source, warnings=tuple(warnings))
 

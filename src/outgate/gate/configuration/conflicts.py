@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from outgate.core.policy.lint import LintWarning
+from outgate.gate.configuration.listening import is_loopback
 from outgate.gate.configuration.places import Place
 from outgate.gate.configuration.settings import AppSettings, GateSettings
 
@@ -62,7 +63,7 @@ def check_doors(place: Place, gate: GateSettings, apps: Mapping[str, AppSettings
     if used and not any(app.token_file for app in apps.values()):
         text = "nobody can use it: no app has a token"
         found.append(LintWarning(f"gate.{used[0]}", text, "name one: token_file = FILE (outgate token new FILE)"))
-    if not all(each.startswith(("127.", "[::1]:")) for key in used for each in getattr(gate, key)):
+    if not all(is_loopback(each) for key in used for each in getattr(gate, key)):
         text = "tokens, and what is not TLS, cross the network as they are"
         found.append(LintWarning("gate.doors_exposed", text, "let only networks that you trust reach the doors"))
     return found

@@ -18,7 +18,7 @@ from outgate.core.policy.rules import parse_groups
 from outgate.gate.configuration.places import Place, check_choice, check_keys, convert
 from outgate.gate.configuration.settings import LedgerSettings
 
-__all__ = ["file_url", "kept", "ledger"]
+__all__ = ["file_url", "kept", "ledger", "moved"]
 
 _SCHEME: Final = re.compile(r"([a-z]+)(\+[a-z0-9]+)?://")
 _EXAMPLE: Final = 'as in "sqlite:////var/lib/outgate/ledger.sqlite" or "postgresql://outgate@db.corp/outgate"'
@@ -66,6 +66,7 @@ def ledger(
         url=_url(place.at("url"), read.url, folder, state),
         gate=name,
         spool=state,
+        is_beside=not read.url,
         grace=read.grace,
         after_grace=read.after_grace,
         prices=found,
@@ -73,9 +74,20 @@ def ledger(
     )
 
 
+def moved(ledger: LedgerSettings | None, state: str) -> LedgerSettings | None:
+    """Return what is said of a ledger where what outlives the gate is in another folder than the file says."""
+    if ledger is None:
+        return None
+    return replace(ledger, spool=state, url=_beside(state) if ledger.is_beside else ledger.url)
+
+
+def _beside(state: str) -> str:
+    return file_url(os.path.join(state, "ledger.sqlite"))
+
+
 def _url(place: Place, url: str, folder: str, state: str) -> str:
     if not url:
-        return file_url(os.path.join(state, "ledger.sqlite"))
+        return _beside(state)
     scheme = _SCHEME.match(url)
     if scheme is None and "://" not in url and "\0" not in url:
         return file_url(os.path.join(folder, url))  # a path

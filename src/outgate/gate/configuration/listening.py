@@ -9,7 +9,7 @@ from typing import Final
 
 from outgate.gate.configuration.places import Place
 
-__all__ = ["MAX_SOCKET_PATH", "doors", "metrics", "path"]
+__all__ = ["MAX_SOCKET_PATH", "doors", "is_loopback", "metrics", "path"]
 
 #: Bytes of a Unix socket's path (sun_path of unix(7), less its NUL).
 MAX_SOCKET_PATH: Final = 107
@@ -65,6 +65,11 @@ def doors(place: Place, texts: Sequence[str], *, exposed: bool) -> tuple[str, ..
             raise here.error(f"{address} stands here twice", "take one out")
         found.append(address)
     return tuple(found)
+
+
+def is_loopback(address: str) -> bool:
+    """Tell whether an address that :func:`doors` or :func:`metrics` has returned is this host's alone."""
+    return address.startswith(("127.", "[::1]:"))
 
 
 def _address(place: Place, text: str, example: str, danger: str, cure: str) -> str:

@@ -71,6 +71,7 @@ class LedgerSettings:
     :ivar url: where it is kept.
     :ivar gate: what this gate is called in it.
     :ivar spool: absolute path of the folder for what it does not take.
+    :ivar is_beside: whether it is kept in that folder too, as nothing else was said.
     :ivar is_single: whether no other gate of this name follows.
     :ivar grace: seconds for which sockets are opened while it cannot be written.
     :ivar after_grace: ``open`` or ``closed``.
@@ -81,6 +82,7 @@ class LedgerSettings:
     url: str
     gate: str
     spool: str
+    is_beside: bool = False
     is_single: bool = False
     grace: int = 3600
     after_grace: str = "open"
@@ -164,6 +166,7 @@ class AppSettings:
     :ivar path: ``auto``, ``direct`` or ``relay``.
     :ivar via: URL of the proxy that its connections leave by, "" for none.
     :ivar credentials: absolute path of the file with the credentials for it, "" for none.
+    :ivar ca: absolute path of the file with the authorities that its certificate is from, "" for those of the host.
     :ivar source: address that they leave from, "" for any.
     :ivar ways: other ways out for some destinations, as written.
     :ivar out: all of these, ready to be asked.
@@ -196,6 +199,7 @@ class AppSettings:
     path: str = "auto"
     via: str = ""
     credentials: str = ""
+    ca: str = ""
     source: str = ""
     ways: tuple[Mapping[str, Any], ...] = ()
     out: WaysOut = field(default_factory=WaysOut, repr=False)

@@ -22,7 +22,7 @@ from outgate.gate.configuration import tokens
 from outgate.gate.doors import listening
 from outgate.gate.doors.association import Association
 from outgate.gate.doors.handshake import Handshake
-from outgate.gate.doors.listening import Door
+from outgate.gate.doors.listening import EVICTED, NO_REQUEST, WRONG_TOKEN, Door
 from outgate.gate.registry import App, Process
 from outgate.gate.replies import Reply, refusal
 
@@ -41,6 +41,8 @@ LOOK: Final = 0.5
 RETRY: Final = 1.0
 #: Processes that stand for clients, which are remembered so that their lines in the log are.
 REMEMBERED: Final = 1024
+#: Apps that are shown of a door: the answer has to find room in a packet.
+SHOWN: Final = 20
 #: Stands where an app has no token, or there is no such app: no token has this digest.
 _NOBODY: Final = bytes(32)
 
@@ -113,6 +115,7 @@ class Doors:
             door.accepted += 1
             if len(door.talking) >= self._most:
                 door.evicted += 1
+                door.refusals[EVICTED] += 1
                 next(iter(door.talking)).close()
             handshake = Handshake(self, door, *client)
             door.talking[handshake] = None
@@ -198,6 +201,7 @@ class Doors:
         """Note that what a client has said is no request; "" for credentials that are nobody's."""
         door = handshake.door
         door.refused += 1
+        door.refusals[NO_REQUEST if why else WRONG_TOKEN] += 1
         name = "door-refused" if why else "wrong-token"
         fields = {"reason": why} if why else {}
         self.gate.log.event(name, door=door.kind, address=door.address, peer=handshake.peer, **fields)
@@ -205,11 +209,18 @@ class Doors:
     # --- the gate as a whole ------------------------------------------------------------------------------------------
 
     def statistics(self) -> list[dict[str, Any]]:
-        """Return what ``outgate status`` shows of each door."""
+        """Return what ``outgate status`` shows of each door.
+
+        Its ``apps`` are those that have a token, the first :data:`SHOWN` of the ``app_count`` that there are.
+        """
+        apps = [name for name, app in self.gate.settings.apps.items() if app.token_file]
         return [
             {
                 "kind": door.kind,
-                "address": door.address or door.wanted,
+                "address": door.place,
+                "loopback": door.is_loopback,
+                "apps": apps[:SHOWN],
+                "app_count": len(apps),
                 "listening": bool(door.address),
                 "why": door.why,
                 "handshakes": len(door.talking),

@@ -27,7 +27,7 @@ from outgate.errors import PolicyDenied, build
 from outgate.gate import wire
 from outgate.gate.asking import ask
 from outgate.gate.doors import association
-from outgate.gate.doors.listening import SOCKS5, Door
+from outgate.gate.doors.listening import LATE, SOCKS5, Door
 from outgate.gate.judging import may_hold
 from outgate.gate.kernel import eager
 from outgate.gate.names.resolver import numbers
@@ -102,8 +102,10 @@ class Handshake:
         """End it: its time is up."""
         if self._state == _OPENING:
             self._wake("late")
-        else:
-            self.close()
+            return
+        if self._state == _TALKING:
+            self.door.refusals[LATE] += 1
+        self.close()
 
     def _read(self) -> None:
         try:
@@ -304,6 +306,7 @@ class Handshake:
         """Count a refusal by the gate, and return it in the words of the doors (:func:`failure_of`)."""
         if "error" in reply and self._app is not None:
             self._gate.counts.refused(self._app.name, request, reply["error"]["code"])
+            self.door.refusals[reply["error"]["code"]] += 1
         return failure_of(reply, host)
 
     async def _dial_ended(self) -> str:
@@ -351,7 +354,7 @@ class Handshake:
     def _associate(self, process: Process, wanted: Wanted) -> Failure | None:
         refused = may_hold(self._gate, process, 1) or self._doors.may_associate(process.app)
         if refused is not None:
-            return failure_of(refused, "")
+            return self._refused(wire.New, refused, "")
         try:
             made = association.Association(self._doors, process, self.sock, self._address, wanted.port)
         except OSError as e:

@@ -19,17 +19,25 @@ from _socket import (
     TCP_NODELAY,
 )
 from _socket import socket as native
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
+
+from outgate.gate.configuration.listening import is_loopback
 
 if TYPE_CHECKING:
     from outgate.gate.configuration.settings import GateSettings
     from outgate.gate.doors.handshake import Handshake
 
-__all__ = ["HTTP", "SOCKS5", "Door", "make", "shown"]
+__all__ = ["EVICTED", "HTTP", "LATE", "NO_REQUEST", "SOCKS5", "WRONG_TOKEN", "Door", "make", "shown"]
 
 SOCKS5: Final = "socks5"
 HTTP: Final = "http"
+#: Why a client was turned away: wrong credentials, nothing of the protocol, no request in time, room for another.
+WRONG_TOKEN: Final = "wrong-token"
+NO_REQUEST: Final = "no-request"
+LATE: Final = "late"
+EVICTED: Final = "evicted"
 #: Connections that may wait to be accepted. net.core.somaxconn caps it.
 _BACKLOG: Final = 1024
 #: What connections inherit. A client whose host has gone is noticed after two minutes: a dead one says nothing.
@@ -54,6 +62,8 @@ class Door:
     :ivar accepted: connections since the gate started; so are the other counts.
     :ivar refused: those with wrong credentials, or none of its protocol.
     :ivar evicted: those that were closed to let another one in.
+    :ivar refusals: why clients were turned away, or what they asked for refused → how many: one of :data:`WRONG_TOKEN`,
+        :data:`NO_REQUEST`, :data:`LATE` and :data:`EVICTED`, or the code of the gate's refusal.
     """
 
     def __init__(self, kind: str, wanted: str, sock: native, is_listening: bool = False) -> None:
@@ -64,7 +74,18 @@ class Door:
         self.why = ""
         self.talking: dict[Handshake, None] = {}
         self.accepted = self.refused = self.evicted = 0
+        self.refusals: Counter[str] = Counter()
         self._is_listening = is_listening
+
+    @property
+    def place(self) -> str:
+        """Where it listens, or is to."""
+        return self.address or self.wanted
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether programs of this host alone reach it."""
+        return is_loopback(self.wanted)
 
     def listen(self) -> bool:
         """Listen, unless it does already, and tell whether it has begun to. Raises ``OSError``."""

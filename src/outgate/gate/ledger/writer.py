@@ -133,6 +133,8 @@ class Writer:
         self._end = how
         self._wake.set()
         self._thread.join(limit)
+        if self._thread.is_alive():
+            self._save()  # it waits for the database still, and does not outlive the process
         return not self._thread.is_alive() and self.failing is None
 
     # --- on the thread ------------------------------------------------------------------------------------------------

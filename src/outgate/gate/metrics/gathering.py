@@ -157,6 +157,17 @@ def _quota_shares(gate: Gate) -> _Samples:
             yield None
 
 
+def _by_door(value: Callable[[Any], Any]) -> Callable[[Gate], _Samples]:
+    """Return the source of a metric that each door has one of."""
+    return lambda gate: tuple(((door.kind, door.place), value(door)) for door in gate.doors.doors)
+
+
+def _door_refusals(gate: Gate) -> _Samples:
+    for door in gate.doors.doors:
+        for reason, count in tuple(door.refusals.items()):
+            yield (door.kind, door.place, reason), count
+
+
 def _single(counts: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
     return {(name,): value for name, value in counts.items()}
 
@@ -186,6 +197,9 @@ _SOURCES: Final[Mapping[str, Callable[[Gate], _Samples]]] = {
     "outgate_received_bytes": _by_app(lambda gate, app: app.received),
     "outgate_decisions": _counted(lambda gate: gate.counts.decisions),
     "outgate_refusals": _counted(lambda gate: gate.counts.refusals),
+    "outgate_door_listening": _by_door(lambda door: int(bool(door.address))),
+    "outgate_door_connections": _by_door(lambda door: door.accepted),
+    "outgate_door_refusals": _door_refusals,
     "outgate_lookups": _counted(lambda gate: gate.counts.look_ups),
     "outgate_fleet_state_up": lambda gate: (((), int(not gate.shared.is_away)),) if gate.shared.is_there else (),
     "outgate_quota_used_ratio": _quota_shares,

@@ -55,6 +55,14 @@ METRICS: Final = (
         ("app", "verdict", "transport", "kind", "class", "code"),
     ),
     Metric("outgate_refusals", "counter", "Requests that were refused, for whatever reason.", ("app", "op", "code")),
+    Metric("outgate_door_listening", "gauge", "1 while the gate listens at a door.", ("door", "address")),
+    Metric("outgate_door_connections", "counter", "Connections that came to a door.", ("door", "address")),
+    Metric(
+        "outgate_door_refusals",
+        "counter",
+        "Clients of a door that were turned away, or were refused what they asked for, and why.",
+        ("door", "address", "reason"),
+    ),
     Metric("outgate_lookups", "counter", "Look-ups of names and addresses.", ("app", "outcome")),
     Metric("outgate_fleet_state_up", "gauge", "1 while what the fleet shares answers; of a gate with fleet.state."),
     Metric(

@@ -12,8 +12,11 @@ import msgspec
 
 from outgate.core.policy.decision import Decision
 
-#: Goes up whenever something here changes: gates of different numbers do not take over from one another.
+#: Goes up whenever something here changes that the gate before could not do without, or would lose. A gate takes over
+#: from those of :data:`OLDEST` on: what came later has a default, which says what there was before. The reverse is
+#: refused, and the gate that runs goes on.
 VERSION = 3
+OLDEST = 2
 
 
 class AppState(msgspec.Struct):

@@ -8,7 +8,7 @@ import socket
 import time
 from _socket import AF_INET, AF_INET6, AF_UNIX, SOCK_SEQPACKET, SOCK_STREAM
 from _socket import socket as native
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -26,7 +26,7 @@ from outgate.gate.narrowing import narrowing
 from outgate.gate.registry import App, Lease, Process
 from outgate.gate.seal import cgroup
 from outgate.gate.takeover.giving import ACCEPTED, ANSWER
-from outgate.gate.takeover.state import VERSION, DatagramsState, DoorState, GateState, LeaseState, LoanState
+from outgate.gate.takeover.state import OLDEST, VERSION, DatagramsState, DoorState, GateState, LeaseState, LoanState
 
 if TYPE_CHECKING:
     from outgate.gate.server import Gate
@@ -54,16 +54,31 @@ def door_of(saved: DoorState, fd: int) -> Door:
 def take(path: str) -> Taken:
     """Ask the gate at a path for everything it has. It stops when this returns.
 
-    :raises ConfigError: none answers there, it refuses, or it is of another version; it goes on then.
+    :raises ConfigError: none answers there, it refuses, or it is of a version that this one does not take over from;
+        it goes on then.
     """
+    why: object = None
+    for version in range(VERSION, OLDEST - 1, -1):
+        try:
+            return _take(path, version)
+        except _OfAnother as refused:
+            why = why or refused
+        except OSError as e:
+            why = why or e.strerror or e
+            break
+    raise ConfigError(f"--takeover: the gate at {path} hands nothing over: {why}")
+
+
+class _OfAnother(Exception):
+    """The other gate hands over in another form, and goes on."""
+
+
+def _take(path: str, version: int) -> Taken:
     with socket.socket(AF_UNIX, SOCK_SEQPACKET) as sock:
         sock.settimeout(ANSWER)
-        try:
-            sock.connect(path)
-            sock.send(_request())
-            state, fds = _receive(sock, path)
-        except OSError as e:
-            raise ConfigError(f"--takeover: the gate at {path} hands nothing over: {e.strerror or e}") from None
+        sock.connect(path)
+        sock.send(_request(version))
+        state, fds = _receive(sock)
         if state.seal:
             _see_that_it_can_be_entered(state.seal, path)
         own = next(each for each in state.listeners if not each.app)
@@ -88,12 +103,12 @@ def _see_that_it_can_be_entered(folder: str, path: str) -> None:
         ) from None
 
 
-def _request() -> bytes:
+def _request(version: int) -> bytes:
     hello = {"v": [messages.OLDEST, messages.VERSION], "role": "request", "token": os.urandom(16).hex()}
-    return msgspec.json.encode({"op": messages.TAKE_OVER, "version": VERSION, "hello": hello})
+    return msgspec.json.encode({"op": messages.TAKE_OVER, "version": version, "hello": hello})
 
 
-def _receive(sock: socket.socket, path: str) -> tuple[GateState, list[int]]:
+def _receive(sock: socket.socket) -> tuple[GateState, list[int]]:
     fds: list[int] = []
     expected = -1
     while len(fds) != expected:
@@ -101,19 +116,15 @@ def _receive(sock: socket.socket, path: str) -> tuple[GateState, list[int]]:
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 fds += array.array("i", data[: len(data) // 4 * 4])
-        said = msgspec.json.decode(packet) if packet else {"error": "it ended the channel"}
+        said: dict[str, Any] = msgspec.json.decode(packet) if packet else {"error": "it ended the channel"}
         if "fds" not in said:
-            raise ConfigError(f"--takeover: the gate at {path} hands nothing over: {_why(said)}")
+            why = str(said.get("answer", said).get("error"))
+            raise _OfAnother(why) if "version" in why else ConnectionAbortedError(0, why)
         expected = int(said["fds"])
     memory = fds.pop(0)
     with open(memory, "rb") as file:
         file.seek(0)
         return msgspec.json.decode(file.read(), type=GateState), fds
-
-
-def _why(said: dict[str, object]) -> object:
-    answer = said.get("answer")
-    return answer.get("error") if isinstance(answer, dict) else said.get("error")
 
 
 def restore(gate: Gate, taken: Taken) -> None:
