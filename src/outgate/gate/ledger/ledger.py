@@ -64,6 +64,8 @@ class Ledger:
     :param grace: seconds for which sockets are opened while the database does not take anything.
     :param is_strict: whether none are opened after that.
     :param clock: of the wall, in seconds since the epoch.
+    :ivar carried_sent: how much more is counted in this run than it was told of, or less: what a gate before this one
+        had noted and not counted, or counted and not noted; likewise ``carried_received``.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Ledger:
         self._writer = writer
         self._grace, self._is_strict = grace, is_strict
         self._clock, self._monotonic = clock, monotonic
+        self.carried_sent = self.carried_received = 0
         self._tally = Tally()
         self._steady = Steady()
         self._items: dict[int, _Item] = {}
@@ -116,6 +119,7 @@ class Ledger:
     def go_on(self, writer: Writer, loop: asyncio.AbstractEventLoop) -> None:
         """Go on after :meth:`close`, in a new run."""
         self._writer = writer
+        self.carried_sent = self.carried_received = 0
         self.run(loop)
 
     def _on_timer(self) -> None:
@@ -251,8 +255,11 @@ class Ledger:
             if counted is not None:
                 item.is_stored = True
                 item.sent, item.received = counted.wire_sent, counted.wire_received
-            sent = max(0, source.noted_sent - (counted.sent if counted else 0))
-            received = max(0, source.noted_received - (counted.received if counted else 0))
+            due_sent = max(0, source.noted_sent - (counted.sent if counted else 0))
+            due_received = max(0, source.noted_received - (counted.received if counted else 0))
+            self.carried_sent += due_sent - sent
+            self.carried_received += due_received - received
+            sent, received = due_sent, due_received
         if sent or received:
             self.add_shares(key.id, sent, received, shares)
 
@@ -327,6 +334,7 @@ class Ledger:
         """Return what ``outgate status`` shows of it."""
         writer = self._writer
         return {
+            "run": writer.run,
             "sealed": writer.sealed,
             "waiting": writer.waiting + self._tally.size,
             "failing": None if writer.failing is None else round(self._monotonic() - writer.failing, 1),
