@@ -93,6 +93,8 @@ class Ledger:
         #: What the gate before had open and had ended, ``None`` where that is not known.
         self._found: dict[Key, Totals] | None = None
         self._closed: frozenset[Key] = frozenset()
+        #: What connections had moved when they were entered, while it is not known how far that is counted, and whose.
+        self._past: dict[Key, tuple[Account, int, int]] = {}
         self._sealed = 0
         self._rounds = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -108,8 +110,27 @@ class Ledger:
         """
         begun = self._writer.wait(limit)
         if begun is not None:
-            self._found, self._closed, self._sealed = dict(begun.open), begun.ended, begun.sealed
+            self._learn(begun)
         return begun
+
+    def _learn(self, begun: Begun) -> None:
+        """Take note of how far gates before this one have counted, and count what is missing of what was entered."""
+        self._found, self._closed = dict(begun.open), begun.ended
+        self._sealed = max(self._sealed, begun.sealed)
+        for key, (account, sent, received) in self._past.items():
+            if key in self._closed:
+                continue
+            counted = self._found.pop(key, Totals(0, 0, 0, 0))
+            sent, received = max(0, sent - counted.sent), max(0, received - counted.received)
+            self.carried_sent += sent
+            self.carried_received += received
+            self._tally.add(self._clock(), account, sent, received, 0, 0)
+            item = self._items.get(key.id)
+            if item is not None and item.key == key:
+                self._changed[key.id] = item  # so that the store knows it, and forgets it at its end
+            else:
+                self._forget.add(key)
+        self._past.clear()
 
     def run(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hand over what was counted every few seconds from now on."""
@@ -260,6 +281,8 @@ class Ledger:
             self.carried_sent += due_sent - sent
             self.carried_received += due_received - received
             sent, received = due_sent, due_received
+        elif self._found is None and (source.noted_sent > sent or source.noted_received > received):
+            self._past[key] = account, source.noted_sent - sent, source.noted_received - received
         if sent or received:
             self.add_shares(key.id, sent, received, shares)
 
@@ -292,6 +315,8 @@ class Ledger:
 
     def flush(self, *, is_last: bool = False) -> None:
         """Hand over what has been counted so far, and have the windows sealed that are over, or all of them."""
+        if self._found is None and self._writer.begun is not None:
+            self._learn(self._writer.begun)
         now = self._clock()
         seal = min(self._steady.see(now, self._monotonic()), start_of(now))
         for item in self._changed.values():
