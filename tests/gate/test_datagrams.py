@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from outgate.core.formats import frames
+from outgate.lookout import ask
 from outgate.testing.running import RunningGate, ThreadGate
 from support.raw import PATIENCE, RawChannel
 
@@ -273,6 +274,21 @@ def test_limits(gate: RunningGate) -> None:
         held[0].end.close()
         small.wait_for(event="end", port=port)
         assert "addr" in held[2].reach("127.0.0.1", port)
+
+
+def test_a_gate_that_drains_lets_none_begin() -> None:
+    """While a gate drains, a socket that was made before and not used yet may not be, by a request nor without one."""
+    with RunningGate() as gate, peer() as (far, port), raw(gate.socket) as used, raw(gate.socket) as fresh:
+        assert "addr" in used.reach("127.0.0.1", port)
+        assert ask.request(gate.socket, {"op": "drain", "on": True})["answer"]["draining"]
+        assert fresh.reach("127.0.0.1", port)["error"]["code"] == "draining"
+        fresh.end.send(to(port) + b"unasked")
+        gate.wait_for_counts(open=1)
+        used.end.send(to(port) + b"used")
+        assert far.recv(100) == b"used"
+        ask.request(gate.socket, {"op": "drain", "on": False})
+        fresh.end.send(to(port) + b"now")
+        assert far.recv(100) == b"now"
 
 
 def test_unknown_and_foreign_sockets_look_alike(gate: RunningGate) -> None:

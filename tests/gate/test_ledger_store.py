@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, Engine, event, select, text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.exc import DBAPIError
 
 from outgate.core.bill.windows import WINDOW, Slice
@@ -21,7 +21,7 @@ from outgate.gate.ledger.batch import Batch, Key, Totals
 from outgate.gate.ledger.reading import Reader
 from outgate.gate.ledger.schema import BASELINES, DRAFTS, GATES, RUNS, WINDOWS
 from outgate.gate.ledger.store import Fenced, Store, connect
-from support.ledger import DB, WEB, account, batch, quick
+from support.ledger import DB, WEB, account, batch, die_at, quick
 
 pytestmark = pytest.mark.usefixtures("closed_databases")
 
@@ -107,27 +107,13 @@ def test_the_watermark_never_goes_back(url: str) -> None:
         assert reader.extent().sealed == T0 + 4 * WINDOW
 
 
-def _die_at(number: int, engine: Engine) -> None:
-    """Have this process killed at that event: before a statement, before a commit, or when it is done."""
-    seen = 0
-
-    def count(*_rest: object) -> None:
-        nonlocal seen
-        if seen == number:
-            os.kill(os.getpid(), signal.SIGKILL)
-        seen += 1
-
-    event.listen(engine, "before_cursor_execute", count)
-    event.listen(engine, "commit", count)
-
-
 def _killed_at(number: int, url: str, batches: list[Batch]) -> bool:
     """Begin and write in a process that is killed on the way; return whether it was."""
     child = os.fork()
     if child == 0:
         try:
             engine = quick(connect(url))
-            _die_at(number, engine)
+            die_at(number, engine)
             store = Store(engine, "gate", "one")
             store.begin(T0)
             for each in batches:

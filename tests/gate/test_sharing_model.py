@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import struct
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -28,6 +29,7 @@ _which = st.integers(0, 1 << 16)
 class Lease:
     """What the model knows of one socket.
 
+    :ivar name: what the operator calls it, of a connection.
     :ivar owed: descriptors of it that nobody has taken yet.
     :ivar texts: all of them.
     :ivar socks: who has it, and by which fds.
@@ -35,6 +37,7 @@ class Lease:
 
     id: int
     kind: str
+    name: str = ""
     owed: set[str] = field(default_factory=set)
     texts: list[str] = field(default_factory=list)
     socks: dict[RawChannel, list[socket.socket]] = field(default_factory=dict)
@@ -67,6 +70,8 @@ class Machine(RuleBasedStateMachine):
 
     gate: RunningGate
     path: str
+    #: The configuration, and the same without time for what nobody has; "" for a gate that cannot be told so.
+    patient = idle = ""
 
     def __init__(self) -> None:
         super().__init__()
@@ -99,7 +104,7 @@ class Machine(RuleBasedStateMachine):
         lease = Lease(reply["ids"][0], kind, socks={client: [sock]})
         self.leases.append(lease)
         if kind == "tcp":
-            assert "lease" in client.connect(lease.id, self.peer.address)
+            lease.name = client.connect(lease.id, self.peer.address)["lease"]
             connect(sock, self.peer.address)
             lease.connection = self.peer.accepted()
         self.use(lease, sock)
@@ -172,11 +177,62 @@ class Machine(RuleBasedStateMachine):
     @rule(who=_which)
     def kill(self, who: int) -> None:
         """A process ends without a word: its sockets and its channel go at once."""
-        client = self.clients.pop(who % len(self.clients))
-        for lease in self.leases:
-            for sock in lease.socks.pop(client, ()):
-                sock.close()
-        client.close()
+        self.end_process(self.clients[who % len(self.clients)])
+
+    @precondition(lambda self: self.connections())
+    @rule(which=_which)
+    def end_by_name(self, which: int) -> None:
+        """The operator ends a connection, whoever has it."""
+        lease = self.connections()[which % len(self.connections())]
+        self.cut(lease)
+        self.is_cut(lease)
+
+    @precondition(lambda self: self.idle)
+    @rule()
+    def reclaim(self) -> None:
+        """What nobody has, and nobody has redeemed in time, is taken back."""
+        with self.reclaiming():
+            pass
+
+    @precondition(lambda self: len(self.clients) > 1 and self.texts())
+    @rule(who=_which, which=_which, what=st.sampled_from(["close", "kill", "end by name", "reclaim"]))
+    def redeem_meanwhile(self, who: int, which: int, what: str) -> None:
+        """A process redeems while the others close it, end, the operator ends it or it is taken back: one is first."""
+        lease, text = self.texts()[which % len(self.texts())]
+        client = self.clients[who % len(self.clients)]
+        with contextlib.ExitStack() as until_read:
+            client.post("redeem", descriptor=text)
+            if what == "close":
+                for other in [other for other in lease.socks if other is not client]:
+                    for sock in lease.socks.pop(other):
+                        sock.close()
+                    other.ask("close", sock=lease.id, shared=True)
+            elif what == "kill":
+                for other in [other for other in lease.socks if other is not client]:
+                    self.end_process(other)
+            elif what == "end by name" and lease in self.connections():
+                self.cut(lease)
+            elif what == "reclaim" and self.idle:
+                until_read.enter_context(self.reclaiming(lease))
+            reply = client.receive()
+        assert reply is not None
+        if "error" in reply:
+            assert code_of(reply) == "unknown-descriptor"
+            is_surely_there = lease.lives and what in ("close", "kill")
+            assert not is_surely_there, "nothing has ended it"
+            self.forget(lease)
+            return
+        sock = client.fds.pop()
+        client.ask("have", descriptor=text)
+        lease.owed.discard(text)
+        was_parked = not lease.socks
+        lease.socks.setdefault(client, []).append(sock)
+        if what == "end by name" and lease in self.connections():
+            self.is_cut(lease)
+        elif what == "reclaim" and self.idle and was_parked and not self.is_held(lease):
+            self.forget(lease)  # on its way: it came to nobody any more
+        else:
+            self.use(lease, sock)
 
     @precondition(lambda self: any(kind_of(each) for each in self.held()))
     @rule(which=_which)
@@ -220,6 +276,54 @@ class Machine(RuleBasedStateMachine):
             for client, socks in lease.socks.items()
             for sock in socks
         ]  # fmt: skip
+
+    def connections(self) -> list[Lease]:
+        """Return what the operator can end."""
+        return [lease for lease in self.leases if lease.kind == "tcp" and not lease.is_reset]
+
+    def end_process(self, client: RawChannel) -> None:
+        """Close all that a process has, its channel last."""
+        self.clients.remove(client)
+        for lease in self.leases:
+            for sock in lease.socks.pop(client, ()):
+                sock.close()
+        client.close()
+
+    def cut(self, lease: Lease) -> None:
+        """Say to the gate what ``outgate kill`` does."""
+        with RawChannel(self.gate.socket) as operator:
+            assert operator.ask("kill", lease=lease.name)["answer"]["ok"]
+
+    def is_cut(self, lease: Lease) -> None:
+        """Note that a connection was reset both ways: a direct socket is one without a connection then."""
+        assert lease.connection is not None
+        assert isinstance(lease.connection.wait().error, ConnectionResetError)
+        if self.path == "relay":
+            self.forget(lease)
+        else:
+            lease.kind = "born"
+
+    def is_held(self, lease: Lease) -> bool:
+        """Tell whether the gate still has a connection, by what its listing says."""
+        return lease.kind != "tcp" or lease.is_reset or lease.name in {row["lease"] for row in rows(self.gate)}
+
+    @contextlib.contextmanager
+    def reclaiming(self, but: Lease | None = None) -> Iterator[None]:
+        """Leave what nobody has no time at all, until it is gone.
+
+        :param but: of which the model does not know whether it goes.
+        """
+        assert self.gate.reload(self.idle)["ok"]
+        for lease in [lease for lease in self.leases if not lease.socks and lease is not but]:
+            self.forget(lease)
+        for _ in range(4_000):
+            if self.gate.app()["held"] <= len(self.leases):
+                break
+            threading.Event().wait(0.005)  # nobody tells of it
+        else:
+            raise TimeoutError(f"{self.gate.app()} for {self.leases}")
+        yield
+        assert self.gate.reload(self.patient)["ok"]
 
     def texts(self) -> list[tuple[Lease, str]]:
         """Return the descriptors of what lives."""
@@ -275,11 +379,46 @@ def kind_of(each: tuple[Lease, RawChannel, socket.socket]) -> bool:
     return each[0].kind == "tcp" and not each[0].is_reset
 
 
+#: Loaded into the gate before all else: it looks for what nobody has twenty times a second, and a second is no time.
+HURRIED = """
+from dataclasses import replace
+from types import MappingProxyType
+from outgate.gate.configuration import config
+from outgate.gate.travel import sharing
+sharing.INTERVAL = 0.05
+as_written = config.reload
+def reload(previous):
+    settings = as_written(previous)
+    app = settings.apps["default"]
+    hurried = replace(app, idle_timeout=app.idle_timeout - 1)
+    return replace(settings, apps=MappingProxyType({"default": hurried}))
+config.reload = reload
+"""
+CONFIG = """
+version = 1
+[apps.default]
+uid = [{uid}]
+billing = true
+trusted = true
+path = "{path}"
+except = ["127.0.0.1"]
+idle_timeout = {seconds}
+"""
+
+
 @pytest.fixture(scope="module", params=["direct", "relay"])
-def modelled(request: pytest.FixtureRequest) -> Iterator[type[Machine]]:
+def modelled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[Machine]]:
     """The machine for a gate of one path, which ends with nothing held."""
-    with RunningGate(path=request.param) as gate:
-        yield type("Modelled", (Machine,), {"gate": gate, "path": request.param})
+    folder = tmp_path_factory.mktemp("hurried")
+    (folder / "sitecustomize.py").write_text(HURRIED)
+    patient, idle = (CONFIG.format(uid=os.getuid(), path=request.param, seconds=seconds) for seconds in (1000, 1))
+    gate = RunningGate(config=patient)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
+        gate.start()
+    with contextlib.ExitStack() as stack:
+        stack.push(gate.__exit__)
+        yield type("Modelled", (Machine,), {"gate": gate, "path": request.param, "patient": patient, "idle": idle})
         assert gate.faults == []
         assert gate.stop() == 0, gate.stderr()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -64,6 +66,24 @@ class Deaths:
         here, self.seen = self.seen, self.seen + 1
         if here == self.at:
             raise Died
+
+
+def die_at(number: int, engine: Engine) -> Callable[..., None]:
+    """Have this process killed at that event: before a statement, before a commit, or when it is done.
+
+    :returns: what is to be called at further events.
+    """
+    seen = 0
+
+    def count(*_rest: object) -> None:
+        nonlocal seen
+        if seen == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        seen += 1
+
+    event.listen(engine, "before_cursor_execute", count)
+    event.listen(engine, "commit", count)
+    return count
 
 
 class HandWriter:

@@ -1,21 +1,63 @@
-"""Add a ledger up again, and hold it against the gate's counts and the decision log: ``outgate usage verify``."""
+"""Add a ledger up again, and hold it against the gate's counts and the decision log: ``outgate usage verify``.
+
+A gate that runs has counted a byte and logged an end before it books them, a few seconds later. So it is asked, and its
+log is read, before the ledger is and after it: what is booked is no less than the first, as soon as it was written, and
+never more than the second.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING, Any
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from outgate.cli import output
 from outgate.core.formats import messages
 from outgate.errors import ConfigError
 from outgate.lookout import ask
+from outgate.lookout.tailing import Tail
 
 if TYPE_CHECKING:
     from outgate.lookout.ledger import Place
 
-#: Seconds that a run may have begun before its gate says it started.
-_SLACK = 60.0
+#: Seconds in which what a gate has counted is booked: it writes every five, and what failed again after two.
+_PATIENCE: Final = 12.0
+#: Seconds by which a ledger may be older than its gate's log: a gate opens it first.
+_SLACK: Final = 60.0
+#: Seconds between looks meanwhile.
+_PAUSE: Final = 0.25
+_WORDS: Final = ("sent", "received")
+
+#: Bytes sent and received; the same of every app.
+Bytes = tuple[int, int]
+ByApp = dict[str, Bytes]
+
+
+class _Said(NamedTuple):
+    """What a gate says of its ledger: its name there, its run, and what it has counted in that."""
+
+    gate: str
+    run: str
+    counted: Bytes
+
+
+class _Ledger(NamedTuple):
+    """What a ledger says, all of one moment.
+
+    :ivar wrong: how it contradicts itself.
+    :ivar began: the first run.
+    :ivar open: of connections that have no line of their end yet.
+    :ivar of_run: what the asked gate's run has booked.
+    :ivar goes_on: whether a run has not ended, so that more may come.
+    """
+
+    wrong: list[str]
+    began: float
+    booked: ByApp
+    open: Bytes
+    of_run: Bytes
+    goes_on: bool
 
 
 def verify(place: Place, log: str, as_json: bool) -> int:
@@ -24,32 +66,34 @@ def verify(place: Place, log: str, as_json: bool) -> int:
     :param log: path of a decision log; "" for that of the configuration, if there is one.
     :raises ConfigError: the ledger or the log cannot be read.
     """
-    from sqlalchemy import func, select
-
-    from outgate.gate.ledger import checking, schema
-    from outgate.gate.ledger.reading import Reader
-
     if not log and place.settings is not None and os.path.isfile(place.settings.gate.log):
         log = place.settings.gate.log
-    with Reader.open(place.url) as reader:
-        connection = reader.connection
-        wrong = list(checking.differences(connection))
-        checked = ["the ledger, with itself"]
-        booked = checking.by_app(connection)
-        open = checking.open_now(connection)
-        began = connection.scalar(select(func.min(schema.RUNS.c.began))) or 0.0
-        if place.gate and place.settings is not None and place.settings.ledger is not None:
-            name = place.settings.ledger.gate
-            wrong += _against_gate(place.gate, lambda since: checking.of_runs(connection, name, since))
-            checked.append(f"the counts of the gate at {place.gate}")
+    path, said = _running(place)
+    ends = _Ends(log) if log else None
+    logged = ends.read() if ends is not None else {}
+    checked = ["the ledger, with itself"]
     notes: list[str] = []
-    if log:
-        logged, first = _ends(log)
-        if first > place.stamp_utc(began):
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        read = _read(place, said)
+        if ends is not None and ends.first > place.stamp_utc(read.began + _SLACK):
             notes.append(f"{log} begins after the ledger, so it is not held against it")
-        else:
-            wrong += _against_log(booked, open, logged)
-            checked.append(f"the decision log {log}")
+            ends = None
+        missing: list[str] = []
+        if said is not None:
+            now = _ask(path)
+            if now is not None and now.run == said.run:
+                missing += _against_gate(said.counted, read.of_run, now.counted)
+            else:
+                said = None  # it has ended meanwhile
+        if ends is not None:
+            missing += _against_log(read.booked, read.open, logged, ends.read())
+        if not missing or read.wrong or not read.goes_on or time.monotonic() >= deadline:
+            break
+        time.sleep(_PAUSE)
+    checked += [f"the counts of the gate at {path}"] if said is not None else []
+    checked += [f"the decision log {log}"] if ends is not None else []
+    wrong = [*read.wrong, *missing]
     if as_json:
         output.print_json({"ok": not wrong, "checked": checked, "differences": wrong, "notes": notes})
         return 1 if wrong else 0
@@ -62,57 +106,99 @@ def verify(place: Place, log: str, as_json: bool) -> int:
     return 1 if wrong else 0
 
 
-def _against_gate(path: str, of_runs: Any) -> list[str]:
-    """Hold the ledger against the counts of the running gate, which are read after it and so are no less."""
+def _running(place: Place) -> tuple[str, _Said | None]:
+    """Return the path of the gate that keeps this ledger, and what it says; ``None`` where no such gate answers."""
+    settings = place.settings
+    path = place.gate or (settings.gate.socket if settings is not None else "")
+    kept = settings.ledger if settings is not None else None
+    return path, _ask(path, kept.shown_url if kept is not None else place.url) if path else None
+
+
+def _ask(path: str, url: str = "") -> _Said | None:
+    """Ask a gate; ``None`` where none answers, or one that keeps no ledger, or another one than this."""
     try:
-        answer = ask.request(path, {"op": messages.STAT})["answer"]
+        kept = ask.request(path, {"op": messages.STAT})["answer"].get("ledger") or {}
     except (ask.NoGate, ask.Refused):
-        return []  # it has ended meanwhile
-    booked = of_runs(answer["started"] - _SLACK)
-    apps = answer["apps"].values()
-    counted = sum(app["sent"] for app in apps), sum(app["received"] for app in apps)
-    if all(have <= has for have, has in zip(booked, counted, strict=True)):
-        return []
+        return None
+    if "run" not in kept or (url and kept["url"] != url):
+        return None
+    sent, received = kept["counted"]
+    return _Said(kept["gate"], kept["run"], (sent, received))
+
+
+def _read(place: Place, said: _Said | None) -> _Ledger:
+    from outgate.gate.ledger import checking
+    from outgate.gate.ledger.reading import Reader
+
+    kept = place.settings.ledger if place.settings is not None else None
+    # Several gates may share a ledger; a log is of one.
+    gate = said.gate if said is not None else kept.gate if kept is not None else None
+    with Reader.open(place.url) as reader:
+        connection = reader.connection
+        began, goes_on = checking.runs(connection, gate)
+        return _Ledger(
+            list(checking.differences(connection)),
+            began,
+            checking.by_app(connection, gate),
+            checking.open_now(connection, gate),
+            checking.of_run(connection, said.gate, said.run) if said is not None else (0, 0),
+            goes_on,
+        )
+
+
+class _Ends:
+    """The bytes of every app by the lines of ends in a decision log, as far as it has been read.
+
+    :ivar first: time of its first line, "" where it has none.
+    :raises ConfigError: it cannot be read.
+    """
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._tail = Tail(path)
+        except OSError as error:
+            raise ConfigError(f"{path}: {error.strerror}") from None
+        self._sums: ByApp = {}
+        self.first = ""
+
+    def read(self) -> ByApp:
+        """Read on, and return the sums."""
+        for text in self._tail.come():
+            try:
+                line = json.loads(text)
+                self.first = self.first or line.get("time", "")
+            except (ValueError, AttributeError):
+                continue  # cut short by a full disk
+            if line.get("event") == "end":
+                sent, received = self._sums.get(line["app"], (0, 0))
+                self._sums[line["app"]] = sent + line.get("sent", 0), received + line.get("received", 0)
+        return dict(self._sums)
+
+
+def _against_gate(before: Bytes, booked: Bytes, after: Bytes) -> list[str]:
+    """Hold what a run has booked against what its gate said to have counted before and after that was read."""
     return [
-        f"the gate has counted {counted[0]:,} bytes sent and {counted[1]:,} received, the ledger has more: {booked}"
+        f"the gate has counted {(least if have < least else most):,} bytes {word}, the ledger has {have:,} of it"
+        for word, least, have, most in zip(_WORDS, before, booked, after, strict=True)
+        if not least <= have <= most
     ]
 
 
-def _ends(path: str) -> tuple[dict[str, tuple[int, int]], str]:
-    """Return the bytes of every app by the lines of ends, and the time of the first line."""
-    sums: dict[str, tuple[int, int]] = {}
-    first = ""
-    try:
-        with open(path, encoding="utf-8") as lines:
-            for text in lines:
-                try:
-                    line = json.loads(text)
-                except ValueError:
-                    continue  # cut short by a full disk
-                first = first or line.get("time", "")
-                if line.get("event") == "end":
-                    sent, received = sums.get(line["app"], (0, 0))
-                    sums[line["app"]] = sent + line.get("sent", 0), received + line.get("received", 0)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
-    return sums, first
+def _against_log(booked: ByApp, open: Bytes, before: ByApp, after: ByApp) -> list[str]:
+    """Hold what is booked against the ends in the log: more can only be what connections have moved that are open.
 
-
-def _against_log(
-    booked: dict[str, tuple[int, int]], open: tuple[int, int], logged: dict[str, tuple[int, int]]
-) -> list[str]:
-    """Hold what is booked against the ends in the log: more can only be what connections have moved that are open."""
+    :param before: the ends that were there before the ledger was read; likewise ``after``.
+    """
     wrong: list[str] = []
-    for place, word in enumerate(("sent", "received")):
-        more = 0
-        for app in sorted(booked.keys() | logged.keys()):
-            have, ends = booked.get(app, (0, 0))[place], logged.get(app, (0, 0))[place]
+    for place, word in enumerate(_WORDS):
+        for app in sorted(before):
+            have, ends = booked.get(app, (0, 0))[place], before[app][place]
             if have < ends:
                 wrong.append(f"app {app}: the log has ends of {ends:,} bytes {word}, the ledger {have:,}")
-            more += have - ends
-        if not wrong and more != open[place]:
+        total, least, most = (sum(each[place] for each in sums.values()) for sums in (booked, before, after))
+        if not wrong and not least <= total - open[place] <= most:
             wrong.append(
-                f"the ledger has {more:,} bytes {word} more than the log has ends of; connections that are open have "
-                f"{open[place]:,}"
+                f"the ledger has {total - most:,} bytes {word} more than the log has ends of; connections that are "
+                f"open have {open[place]:,}"
             )
     return wrong

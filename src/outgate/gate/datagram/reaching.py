@@ -17,7 +17,7 @@ from outgate.core.formats import frames
 from outgate.core.policy.decide import Ask
 from outgate.gate import wire
 from outgate.gate.datagram.datagrams import Datagrams
-from outgate.gate.judging import judge, may_have_sockets
+from outgate.gate.judging import judge, may_have_sockets, may_open
 from outgate.gate.names import lookup
 from outgate.gate.names.resolver import numeric
 from outgate.gate.relay.relaying import Side
@@ -39,11 +39,9 @@ async def reach(gate: Gate, channel: Channel, process: Process, request: wire.Re
     if made is None:
         return gate.ending.missing(process, request.sock)
     app = made.process.app
-    refused = may_have_sockets(process)
+    refused = may_open(gate, process) if made.first is None else may_have_sockets(process)
     if refused is not None:
         return refused
-    if made.first is None and gate.books.refuses:
-        return refusal("ledger-behind", why=gate.books.why)
     limit = gate.limits.open(app)
     if made.first is None and not life.may_hold(app.open, 1, limit):
         return refusal("too-many-leases", app=app.name, used=app.open, limit=limit)

@@ -20,6 +20,7 @@ from outgate.gate.datagram.datagrams import Datagrams
 from outgate.gate.datagram.destination import Destination
 from outgate.gate.datagram.nameservers import Forwarding, NameServers
 from outgate.gate.decisionlog import record
+from outgate.gate.judging import may_open
 from outgate.gate.kernel import births, meter
 from outgate.gate.refusals import Asked
 
@@ -150,10 +151,11 @@ class Udp:
         return found if found is not None and process.may_use(found.process, id) else None
 
     def may_begin(self, made: Datagrams) -> bool:
-        """Tell whether an app may have one more open socket, and charge it."""
+        """Tell whether a socket that was never used may be, and charge it: its program need not have asked."""
         app = made.process.app
         may_hold = life.may_hold(app.open, 1, self._gate.limits.open(app))
-        return may_hold and self._gate.quotas.charge_socket(made) is None
+        is_free = may_hold and may_open(self._gate, made.process) is None
+        return is_free and self._gate.quotas.charge_socket(made) is None
 
     def most_destinations(self, app: App) -> int:
         """Return how many destinations each socket of an app may have in its tables just now."""

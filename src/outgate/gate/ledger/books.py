@@ -36,6 +36,8 @@ class Books(NoBooks):
     def __init__(self, settings: LedgerSettings, log: DecisionLog) -> None:
         self._settings, self._log = settings, log
         self._gate: Gate | None = None
+        #: What the meters had counted when the run began.
+        self._before = (0, 0)
         self._ledger = Ledger(self._writer(), settings.grace, settings.after_grace == "closed")
         self.charging = Charging(self._ledger)
         begun = self._ledger.begin(START)
@@ -74,6 +76,7 @@ class Books(NoBooks):
 
     def take_back(self) -> None:
         assert self._gate is not None
+        self._before = self._gate.meters.sent, self._gate.meters.received
         self._ledger.go_on(self._writer(), self._gate.loop)
 
     def close(self) -> None:
@@ -81,4 +84,13 @@ class Books(NoBooks):
             self._log.event("ledger-left", reason=self._ledger.why or "the database did not answer in time")
 
     def statistics(self) -> dict[str, Any] | None:
-        return {"url": self._settings.shown_url, "gate": self._settings.gate, **self._ledger.statistics()}
+        """As :meth:`.NoBooks.statistics`; ``counted`` is what this run is to book, sent and received, by the meters."""
+        assert self._gate is not None
+        meters, ledger = self._gate.meters, self._ledger
+        counted = meters.sent - self._before[0], meters.received - self._before[1]
+        return {
+            "url": self._settings.shown_url,
+            "gate": self._settings.gate,
+            "counted": [counted[0] + ledger.carried_sent, counted[1] + ledger.carried_received],
+            **ledger.statistics(),
+        }

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, except_, func, select, union_all
+from sqlalchemy import ColumnElement, Connection, Select, Table, except_, func, select, true, union_all
 
 from outgate.core.bill.windows import DAY, HOUR
 from outgate.gate.ledger.schema import ACCOUNTS, BASELINES, DAYS, DRAFTS, GATES, HOURS, RUNS, SEALINGS, WINDOWS
 
-__all__ = ["by_app", "differences", "of_runs", "open_now"]
+__all__ = ["by_app", "differences", "of_run", "open_now", "runs"]
 
 _COUNTS: Final = ("sent", "received", "wire_sent", "wire_received")
 #: Differences of one kind that are named.
@@ -81,10 +81,16 @@ def _sums(connection: Connection, table: Table, unit: int) -> Iterator[str]:
             return
 
 
-def by_app(connection: Connection) -> dict[str, tuple[int, int]]:
-    """Return the bytes sent and received of every app, sealed or not."""
+def by_app(connection: Connection, gate: str | None = None) -> dict[str, tuple[int, int]]:
+    """Return the bytes sent and received of every app, sealed or not.
+
+    :param gate: the name of the only one to be counted.
+    """
     rows = union_all(
-        *(select(table.c.account, table.c.sent, table.c.received) for table in (WINDOWS, DRAFTS))
+        *(
+            select(table.c.account, table.c.sent, table.c.received).where(_is_of(table, gate))
+            for table in (WINDOWS, DRAFTS)
+        )
     ).subquery()
     found = connection.execute(
         select(ACCOUNTS.c.app, func.sum(rows.c.sent), func.sum(rows.c.received))
@@ -94,17 +100,28 @@ def by_app(connection: Connection) -> dict[str, tuple[int, int]]:
     return {row[0]: (int(row[1]), int(row[2])) for row in found}
 
 
-def open_now(connection: Connection) -> tuple[int, int]:
+def open_now(connection: Connection, gate: str | None = None) -> tuple[int, int]:
     """Return the bytes of connections that are open, and so have no line of their end in a decision log yet."""
-    row = connection.execute(select(*_sums_of(BASELINES)[:2])).one()
-    return int(row[0]), int(row[1])
+    return _two(connection.execute(select(*_sums_of(BASELINES)[:2]).where(_is_of(BASELINES, gate))).one())
 
 
-def of_runs(connection: Connection, gate: str, since: float) -> tuple[int, int]:
-    """Return the bytes that runs of a gate have counted which began after a moment."""
-    row = connection.execute(
-        select(*_sums_of(RUNS)[:2])
-        .join(GATES, GATES.c.id == RUNS.c.gate)
-        .where(GATES.c.name == gate, RUNS.c.began >= since)
-    ).one()
+def of_run(connection: Connection, gate: str, run: str) -> tuple[int, int]:
+    """Return the bytes that one run of a gate has booked; none where it has not begun."""
+    return _two(connection.execute(select(*_sums_of(RUNS)[:2]).where(_is_of(RUNS, gate), RUNS.c.name == run)).one())
+
+
+def runs(connection: Connection, gate: str | None = None) -> tuple[float, bool]:
+    """Return when the first run began, and whether one has not ended."""
+    columns = (func.min(RUNS.c.began), func.count() - func.count(RUNS.c.ended))
+    began, running = connection.execute(select(*columns).where(_is_of(RUNS, gate))).one()
+    return began or 0.0, running > 0
+
+
+def _is_of(table: Table, gate: str | None) -> ColumnElement[bool]:
+    if gate is None:
+        return true()
+    return table.c.gate == select(GATES.c.id).where(GATES.c.name == gate).scalar_subquery()
+
+
+def _two(row: Any) -> tuple[int, int]:
     return int(row[0]), int(row[1])

@@ -64,6 +64,8 @@ class Ledger:
     :param grace: seconds for which sockets are opened while the database does not take anything.
     :param is_strict: whether none are opened after that.
     :param clock: of the wall, in seconds since the epoch.
+    :ivar carried_sent: how much more is counted in this run than it was told of, or less: what a gate before this one
+        had noted and not counted, or counted and not noted; likewise ``carried_received``.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class Ledger:
         self._writer = writer
         self._grace, self._is_strict = grace, is_strict
         self._clock, self._monotonic = clock, monotonic
+        self.carried_sent = self.carried_received = 0
         self._tally = Tally()
         self._steady = Steady()
         self._items: dict[int, _Item] = {}
@@ -90,6 +93,8 @@ class Ledger:
         #: What the gate before had open and had ended, ``None`` where that is not known.
         self._found: dict[Key, Totals] | None = None
         self._closed: frozenset[Key] = frozenset()
+        #: What connections had moved when they were entered, while it is not known how far that is counted, and whose.
+        self._past: dict[Key, tuple[Account, int, int]] = {}
         self._sealed = 0
         self._rounds = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -105,8 +110,27 @@ class Ledger:
         """
         begun = self._writer.wait(limit)
         if begun is not None:
-            self._found, self._closed, self._sealed = dict(begun.open), begun.ended, begun.sealed
+            self._learn(begun)
         return begun
+
+    def _learn(self, begun: Begun) -> None:
+        """Take note of how far gates before this one have counted, and count what is missing of what was entered."""
+        self._found, self._closed = dict(begun.open), begun.ended
+        self._sealed = max(self._sealed, begun.sealed)
+        for key, (account, sent, received) in self._past.items():
+            if key in self._closed:
+                continue
+            counted = self._found.pop(key, Totals(0, 0, 0, 0))
+            sent, received = max(0, sent - counted.sent), max(0, received - counted.received)
+            self.carried_sent += sent
+            self.carried_received += received
+            self._tally.add(self._clock(), account, sent, received, 0, 0)
+            item = self._items.get(key.id)
+            if item is not None and item.key == key:
+                self._changed[key.id] = item  # so that the store knows it, and forgets it at its end
+            else:
+                self._forget.add(key)
+        self._past.clear()
 
     def run(self, loop: asyncio.AbstractEventLoop) -> None:
         """Hand over what was counted every few seconds from now on."""
@@ -116,6 +140,7 @@ class Ledger:
     def go_on(self, writer: Writer, loop: asyncio.AbstractEventLoop) -> None:
         """Go on after :meth:`close`, in a new run."""
         self._writer = writer
+        self.carried_sent = self.carried_received = 0
         self.run(loop)
 
     def _on_timer(self) -> None:
@@ -251,8 +276,13 @@ class Ledger:
             if counted is not None:
                 item.is_stored = True
                 item.sent, item.received = counted.wire_sent, counted.wire_received
-            sent = max(0, source.noted_sent - (counted.sent if counted else 0))
-            received = max(0, source.noted_received - (counted.received if counted else 0))
+            due_sent = max(0, source.noted_sent - (counted.sent if counted else 0))
+            due_received = max(0, source.noted_received - (counted.received if counted else 0))
+            self.carried_sent += due_sent - sent
+            self.carried_received += due_received - received
+            sent, received = due_sent, due_received
+        elif self._found is None and (source.noted_sent > sent or source.noted_received > received):
+            self._past[key] = account, source.noted_sent - sent, source.noted_received - received
         if sent or received:
             self.add_shares(key.id, sent, received, shares)
 
@@ -285,6 +315,8 @@ class Ledger:
 
     def flush(self, *, is_last: bool = False) -> None:
         """Hand over what has been counted so far, and have the windows sealed that are over, or all of them."""
+        if self._found is None and self._writer.begun is not None:
+            self._learn(self._writer.begun)
         now = self._clock()
         seal = min(self._steady.see(now, self._monotonic()), start_of(now))
         for item in self._changed.values():
@@ -327,6 +359,7 @@ class Ledger:
         """Return what ``outgate status`` shows of it."""
         writer = self._writer
         return {
+            "run": writer.run,
             "sealed": writer.sealed,
             "waiting": writer.waiting + self._tally.size,
             "failing": None if writer.failing is None else round(self._monotonic() - writer.failing, 1),

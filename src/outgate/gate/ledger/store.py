@@ -89,6 +89,7 @@ def _sqlite(url: URL, read_only: bool) -> Engine:
     quoted = re.sub(r"[?#%]", lambda match: f"%{ord(match[0]):02X}", os.path.abspath(path))
     url = url.set(database=f"file:{quoted}", query={"uri": "true", "mode": "ro" if read_only else "rwc"})
     engine = create_engine(url, pool_size=1, max_overflow=0, connect_args={"timeout": PATIENCE})
+    opened: list[os.stat_result] = []
 
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
@@ -96,13 +97,29 @@ def _sqlite(url: URL, read_only: bool) -> Engine:
         if not read_only:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")  # what is sealed outlives a loss of power, too
+            opened[:] = [os.stat(path)]
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
+        for file in opened:
+            _see_that_it_is_there(path, file)
         # A deferred transaction that has read and then writes is refused at once where somebody else wrote between.
         connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _see_that_it_is_there(path: str, opened: os.stat_result) -> None:
+    """Raise ``OSError`` where a file that was opened has another path by now, or none.
+
+    SQLite would write on to what nobody finds again ("How To Corrupt An SQLite Database File", 2.4).
+    """
+    try:
+        if os.path.samestat(os.stat(path), opened):
+            return
+    except OSError:
+        pass
+    raise FileNotFoundError(f"{path} was moved or removed; put it back, or restart the gate to begin another one")
 
 
 class Store:

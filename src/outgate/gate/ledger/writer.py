@@ -90,6 +90,11 @@ class Writer:
 
     # --- from the loop ------------------------------------------------------------------------------------------------
 
+    @property
+    def run(self) -> str:
+        """The name of the run."""
+        return self._who.run
+
     def wait(self, limit: float) -> Begun | None:
         """Wait until the run has begun or the first attempt has failed, and return what it found.
 

@@ -28,6 +28,7 @@ class Meters:
 
     :ivar listeners: told of each growth, in order, on the loop; at most one of its two numbers is 0. A UDP socket comes
         alone.
+    :ivar sent: what all sockets have sent since the gate began; likewise ``received``.
     :ivar since: when the last round of readings but one began (monotonic seconds); each socket was read since.
     """
 
@@ -38,6 +39,7 @@ class Meters:
             socket zeroes the kernel's (tcp_disconnect()). The gate's own calls read before.
         """
         self.listeners: list[Listener] = []
+        self.sent = self.received = 0
         self.since = self._began = time.monotonic()
         self._tampered = tampered
 
@@ -56,6 +58,7 @@ class Meters:
     def note_all(self, readings: Iterable[tuple[Metered, int, int]]) -> None:
         """Take the counters of several sockets, each as of :meth:`note`."""
         grown: list[tuple[Metered, int, int]] = []
+        all_out = all_back = 0
         for item, sent, received in readings:
             out, back = sent - item.noted_sent, received - item.noted_received
             if not (out or back):
@@ -69,8 +72,12 @@ class Meters:
             app = item.process.app
             app.sent += out
             app.received += back
+            all_out += out
+            all_back += back
             grown.append((item, out, back))
         if grown:
+            self.sent += all_out
+            self.received += all_back
             for listener in self.listeners:
                 listener(grown)
 
