@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from outgate.core.doors import failures, socks
@@ -324,6 +324,7 @@ _HTTP_LIKE = st.lists(
 
 
 @pytest.mark.parametrize("kind", TALKS)
+@example(data=b"\r\x00")
 @given(data=st.one_of(st.binary(max_size=80), _SOCKS_LIKE, _HTTP_LIKE))
 def test_whatever_comes(kind: type[Talk], data: bytes) -> None:
     """Whatever bytes come, a talk waits, says what they mean or refuses them; and the same one byte at a time."""

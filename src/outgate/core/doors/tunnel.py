@@ -65,14 +65,16 @@ class TunnelTalk(Talk):
             wanted, self._wanted = self._wanted, None
             return wanted
         data = self._in
-        if self._wanted is not None or not data:
+        if self._wanted is not None:
+            return None
+        if data[:1] in (b"\r", b"\n"):  # RFC 9112 §2.2: empty lines before a request are not looked at
+            data[:] = data.lstrip(b"\r\n")
+        if not data:
             return None
         if data[0] == 5:
             raise Malformed("SOCKS5", _NOT_SOCKS)
-        if data[0] < 32 and data[0] not in b"\r\n":
+        if data[0] < 32:
             raise Malformed("not HTTP")
-        if data[0] in b"\r\n":  # RFC 9112 §2.2: empty lines before a request are not looked at
-            data[:] = data.lstrip(b"\r\n")
         end = _END.search(data, max(0, self._seen - 3))
         if end is None or end.end() > MAX_HEAD:
             self._seen = len(data)
