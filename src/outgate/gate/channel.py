@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from outgate.core.formats import messages
 from outgate.errors import GateError, OutgateError, ProtocolError
 from outgate.gate import requests, wire
+from outgate.gate.greeting import greeting
 from outgate.gate.kernel import births, eager, queues
 from outgate.gate.registry import Process
 
@@ -256,7 +257,7 @@ class Channel:
             gate.refusals.replied(process, request, reply)
         if not self.closed:
             if request.hello is not None:
-                reply["hello"] = gate.greeting(process)
+                reply["hello"] = greeting(gate, process)
             self._send(reply, fds)
         # Also where the client is gone by now: what it had us do is done, and belongs into the log.
         after, self._after = self._after, []

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 from outgate import __version__
-from outgate.core import idle
 from outgate.core import lease as life
 from outgate.core.formats import messages
 from outgate.core.policy.decide import Decision
@@ -131,25 +130,6 @@ class Gate:
         self.reception = Reception(self, listener)
 
     # --- processes ---------------------------------------------------------------------------------------------------
-
-    def greeting(self, process: Process) -> dict[str, Any]:
-        """Return the gate's side of HELLO."""
-        settings = process.app.settings
-        process.told_idle = settings.idle_timeout if settings.idle_reclaim == idle.ALWAYS else 0
-        return {
-            "v": messages.VERSION,
-            "boot": f"{self.boot}.{self.generation}" if self.generation else self.boot,
-            "gate": __version__,
-            "app": process.app.name,
-            "fenced": process.fenced,
-            "path": way(self, process),
-            "dev": self.is_dev(process),
-            "idle": process.told_idle,
-            "profile": settings.profile,
-            "guard": settings.guarding,
-            "unix": list(settings.unix),
-            "led": settings.out.has_proxy,
-        }
 
     def is_dev(self, process: Process) -> bool:
         """Whether the process may listen on loopback.
