@@ -67,7 +67,7 @@ class TunnelTalk(Talk):
         data = self._in
         if self._wanted is not None:
             return None
-        if data[:1] in (b"\r", b"\n"):  # RFC 9112 §2.2: empty lines before a request are not looked at
+        if data.startswith((b"\r", b"\n")):  # RFC 9112 §2.2: empty lines before a request are not looked at
             data[:] = data.lstrip(b"\r\n")
         if not data:
             return None
