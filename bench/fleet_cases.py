@@ -28,7 +28,8 @@ from outgate.gate.fleet.folder import Folder
 _A, _B = "93.184.216.1", "93.184.216.2"
 #: Seconds of a round trip to the far end.
 _ROUND_TRIP = 0.020
-_PORTS = {"a": 7400, "b": 7401}
+#: Where the gates of a pair listen, each pair at its own ports.
+_PORTS = {"near": {"a": 7400, "b": 7401}, "far": {"a": 7402, "b": 7403}}
 _MIB = 1 << 20
 #: What is redeemed before it counts.
 _WARM_UP = 3
@@ -52,7 +53,8 @@ def _pair(world: World, name: str, a: str, b: str, host: Host | None = None) -> 
 
     :param host: where ``b`` is; this one by default.
     """
-    places = {"a": f"{a}:{_PORTS['a']}", "b": f"{b}:{_PORTS['b']}"}
+    ports = _PORTS[name]
+    places = {"a": f"{a}:{ports['a']}", "b": f"{b}:{ports['b']}"}
     files = {}
     folders = {each: Folder(f"{world.scratch}/{name}-{each}") for each in places}
     now = time.time()
@@ -63,7 +65,7 @@ def _pair(world: World, name: str, a: str, b: str, host: Host | None = None) -> 
     for each, folder in folders.items():
         said = {
             "name": each,
-            "listen": f"0.0.0.0:{_PORTS[each]}",
+            "listen": f"0.0.0.0:{ports[each]}",
             "gates": places,
             "state": str(Path(folder.path).parent),
         }
