@@ -202,7 +202,7 @@ def test_a_gate_that_is_busy_asks_before_it_is_short() -> None:
 
 
 def test_where_the_pool_is_away_the_reservation_is_granted_and_counted_afterwards() -> None:
-    """Each window anew, on top of what is held; the refusal then says why, and what was used is stated when it can be."""
+    """Each window anew, on top of what is held; the refusal then says why, and what was used is stated afterwards."""
     gate = shared(1000)
     other = Gate("b", Quota("connect", MINUTE, 1000, CUT), gate.redis, 0.01)
     for _ in range(30):
