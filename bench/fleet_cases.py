@@ -127,17 +127,26 @@ def _carried(world: World, pair: Pair, host: Host) -> Iterator[Result]:
     """One stream each way, and 64 bytes there and back, over a cable between two hosts."""
     ways: dict[str, Way] = {"native": host, "fleet": pair.b}
     size = (96 if world.quick else 384) * _MIB
+    costs: dict[str, list[float]] = {"owner": [], "other gate": []}
 
     for case, port in (("receive", world.ports["source"][0]), ("send", world.ports["sink"][0])):
 
         def measure(name: str, way: Way, case: str = case, port: int = port) -> float:
             lent = _lent(world, pair.a, port)[0] if name == "fleet" else ""
-            return float(world.ask(case, way, port=port, host=_A, size=size, lent=lent)["rate"]) / 1e9
+            used = pair.a.cpu(), pair.b.cpu()
+            rate = float(world.ask(case, way, port=port, host=_A, size=size, lent=lent)["rate"]) / 1e9
+            if name == "fleet":
+                for which, gate, before in zip(costs, pair, used, strict=True):
+                    costs[which].append((gate.cpu() - before) * 1e9 / size)
+            return rate
 
         taken = turns(world.rounds, measure, ways)
         name = f"{case}, one stream between hosts"
         yield Beside(name, "GB/s", taken)
         yield ratio_row(name, "GB/s", taken["native"], taken["fleet"], (">=", 0.5))
+
+    for which, each in costs.items():
+        yield row(f"{which}, processor time for each GB between hosts", "s", [], each, each, "s")
 
     def there_and_back(name: str, way: Way) -> float:
         port = world.ports["echo"][0]

@@ -57,11 +57,25 @@ def _lines(path: str, hello: dict[str, Any], answer: dict[str, Any]) -> list[str
         ("log", log),
         ("seal", "on every socket" if answer.get("seal") else f"none: {answer.get('seal_why', 'an older gate')}"),
         *(("door", _door(each)) for each in answer.get("doors", ())),
-        *([("fleet state", shared(answer["fleet_state"]))] if answer.get("fleet_state") else []),
+        *_fleet(answer.get("fleet_state")),
         ("in use", f"{counted(answer['processes'], 'process', 'processes')}, {counted(answer['channels'], 'channel')}"),
         ("you are", f"app {hello['app']}" if hello["app"] else "no app; you may ask because the gate is yours to run"),
     ]
     return [f"{output.paint('answers', 'green')}, outgate {answer['version']}", *output.table(rows)]
+
+
+def _fleet(state: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if not state:
+        return []
+    found = [("fleet state", shared(state))]
+    if state.get("namesake"):
+        found.append(
+            ("namesake", f"another gate has this one's name, at {state['namesake']}: change fleet.name of one")
+        )
+    if state.get("differing"):
+        apps = ", ".join(name or "others" for name in state["differing"])
+        found.append(("differs", f"the policy of {apps} is not the same at all gates (outgate fleet)"))
+    return found
 
 
 def _door(door: dict[str, Any]) -> str:
