@@ -28,7 +28,8 @@ from outgate.gate.fleet.folder import Folder
 _A, _B = "93.184.216.1", "93.184.216.2"
 #: Seconds of a round trip to the far end.
 _ROUND_TRIP = 0.020
-_PORTS = {"a": 7400, "b": 7401}
+#: Where the gates of a pair listen, each pair at its own ports.
+_PORTS = {"near": {"a": 7400, "b": 7401}, "far": {"a": 7402, "b": 7403}}
 _MIB = 1 << 20
 #: What is redeemed before it counts.
 _WARM_UP = 3
@@ -52,7 +53,8 @@ def _pair(world: World, name: str, a: str, b: str, host: Host | None = None) -> 
 
     :param host: where ``b`` is; this one by default.
     """
-    places = {"a": f"{a}:{_PORTS['a']}", "b": f"{b}:{_PORTS['b']}"}
+    ports = _PORTS[name]
+    places = {"a": f"{a}:{ports['a']}", "b": f"{b}:{ports['b']}"}
     files = {}
     folders = {each: Folder(f"{world.scratch}/{name}-{each}") for each in places}
     now = time.time()
@@ -63,7 +65,7 @@ def _pair(world: World, name: str, a: str, b: str, host: Host | None = None) -> 
     for each, folder in folders.items():
         said = {
             "name": each,
-            "listen": f"0.0.0.0:{_PORTS[each]}",
+            "listen": f"0.0.0.0:{ports[each]}",
             "gates": places,
             "state": str(Path(folder.path).parent),
         }
@@ -125,17 +127,26 @@ def _carried(world: World, pair: Pair, host: Host) -> Iterator[Result]:
     """One stream each way, and 64 bytes there and back, over a cable between two hosts."""
     ways: dict[str, Way] = {"native": host, "fleet": pair.b}
     size = (96 if world.quick else 384) * _MIB
+    costs: dict[str, list[float]] = {"owner": [], "other gate": []}
 
     for case, port in (("receive", world.ports["source"][0]), ("send", world.ports["sink"][0])):
 
         def measure(name: str, way: Way, case: str = case, port: int = port) -> float:
             lent = _lent(world, pair.a, port)[0] if name == "fleet" else ""
-            return float(world.ask(case, way, port=port, host=_A, size=size, lent=lent)["rate"]) / 1e9
+            used = pair.a.cpu(), pair.b.cpu()
+            rate = float(world.ask(case, way, port=port, host=_A, size=size, lent=lent)["rate"]) / 1e9
+            if name == "fleet":
+                for which, gate, before in zip(costs, pair, used, strict=True):
+                    costs[which].append((gate.cpu() - before) * 1e9 / size)
+            return rate
 
         taken = turns(world.rounds, measure, ways)
         name = f"{case}, one stream between hosts"
         yield Beside(name, "GB/s", taken)
         yield ratio_row(name, "GB/s", taken["native"], taken["fleet"], (">=", 0.5))
+
+    for which, each in costs.items():
+        yield row(f"{which}, processor time for each GB between hosts", "s", [], each, each, "s")
 
     def there_and_back(name: str, way: Way) -> float:
         port = world.ports["echo"][0]

@@ -145,6 +145,8 @@ def test_policies_that_differ_are_said_once(state: KeyValue, capsys: pytest.Capt
         told = known(a, capsys)["differing"]["worker"]
         assert sorted(told.values()) == [["a"], ["b"]]
         assert "policies differ, app worker" in shown(a, capsys)
+        assert main(["status", "--socket", a.socket]) == 0
+        assert "the policy of worker is not the same" in capsys.readouterr().out
         assert a.reload(fresh.replace('name = "b"', 'name = "a"'))["ok"]
         for gate in (a, b):
             gate.wait_for(event="fleet-policy", apps="")
@@ -166,6 +168,8 @@ def test_two_gates_with_one_name_find_each_other(state: KeyValue, capsys: pytest
             assert "fleet.name" in line["reason"]
             assert known(gate, capsys)["namesake"]
             assert 'another gate is called "a" too' in shown(gate, capsys)
+            assert main(["status", "--socket", gate.socket]) == 0
+            assert "another gate has this one's name" in capsys.readouterr().out
         boots = {line["reason"].split("boot ")[1].split(")")[0] for line in a.log.all(event="fleet-name-twice")}
         assert boots == {known(twin, capsys)["gates"]["a"]["boot"]}
         twin.stop()

@@ -41,6 +41,7 @@ class Host:
     :param namespace: its network.
     :param folder: for what its gate keeps; made here.
     :param environ: of everything that is run here.
+    :ivar environ: the same, to add to.
     :ivar config: the gate's configuration (:meth:`configure`).
     """
 
@@ -50,7 +51,7 @@ class Host:
         self.folder = folder
         self.config = folder / "outgate.toml"
         self.gate: subprocess.Popen[str] | None = None
-        self._environ = environ
+        self.environ = dict(environ)
 
     def configure(self, *tables: str) -> None:
         """Write the gate's configuration: where it keeps what, and these tables."""
@@ -76,7 +77,7 @@ class Host:
     def begin_gate(self) -> None:
         """Start the gate, without waiting for it (:meth:`wait`)."""
         words = self._command("serve", "--config", str(self.config))
-        self.gate = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=dict(self._environ))
+        self.gate = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=self.environ)
 
     def wait(self) -> None:
         """Wait until the gate serves."""
@@ -125,7 +126,7 @@ class Host:
             self.stop()
 
     def _programs(self) -> dict[str, str]:
-        return {**self._environ, "OUTGATE_SOCKET": str(self.folder / "gate.sock")}
+        return {**self.environ, "OUTGATE_SOCKET": str(self.folder / "gate.sock")}
 
     def _command(self, *words: str) -> list[str]:
         return self.namespace.command(sys.executable, "-m", "outgate", *words)

@@ -58,7 +58,7 @@ def _lines(path: str, hello: dict[str, Any], answer: dict[str, Any]) -> list[str
         ("seal", "on every socket" if answer.get("seal") else f"none: {answer.get('seal_why', 'an older gate')}"),
         ("closes", _closes(answer)),
         *(("door", _door(each)) for each in answer.get("doors", ())),
-        *([("fleet state", words.shared(answer["fleet_state"]))] if answer.get("fleet_state") else []),
+        *_fleet(answer.get("fleet_state")),
         ("in use", f"{counted(answer['processes'], 'process', 'processes')}, {counted(answer['channels'], 'channel')}"),
         ("you are", f"app {hello['app']}" if hello["app"] else "no app; you may ask because the gate is yours to run"),
     ]
@@ -70,6 +70,20 @@ def _closes(answer: dict[str, Any]) -> str:
     if answer.get("closes"):
         return "told by the kernel, with the last bytes"
     return f"looked for each second: {answer.get('closes_why', 'an older gate')}"
+
+
+def _fleet(state: dict[str, Any] | None) -> list[tuple[str, str]]:
+    if not state:
+        return []
+    found = [("fleet state", words.shared(state))]
+    if state.get("namesake"):
+        found.append(
+            ("namesake", f"another gate has this one's name, at {state['namesake']}: change fleet.name of one")
+        )
+    if state.get("differing"):
+        apps = ", ".join(name or "others" for name in state["differing"])
+        found.append(("differs", f"the policy of {apps} is not the same at all gates (outgate fleet)"))
+    return found
 
 
 def _door(door: dict[str, Any]) -> str:

@@ -314,7 +314,7 @@ class Gate:
             "log": self.settings.gate.log,
             "log_dropped": self.log.dropped,
             "ledger": self.books.statistics(),
-            "fleet_state": self.shared.statistics(),
+            "fleet_state": self.directory.state(self.shared),
             "draining": self.is_draining,
             "channels": len(self.reception.channels),
             "processes": len(self.registry.processes),

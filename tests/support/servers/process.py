@@ -85,6 +85,11 @@ class Server:
         """Return the end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
+    def kill(self) -> None:
+        """End it, and what it started, without a word to anybody."""
+        os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait(5)
+
     def stop(self) -> None:
         """End it by its signal, and by SIGKILL what is left of its group then or after five seconds."""
         for number in (self._end, signal.SIGKILL):

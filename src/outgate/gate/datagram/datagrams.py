@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from outgate.core.formats import frames
 from outgate.core.policy.decide import Ask
+from outgate.gate.datagram import waiting
 from outgate.gate.datagram.counted import Counted
 from outgate.gate.datagram.destination import Destination, Destinations, is_loopback
 from outgate.gate.kernel import births
@@ -128,6 +129,9 @@ class Datagrams(Counted):
             if destination.is_denied:
                 self._refuse(destination)
             elif self.limit is not None and not self.limit.may_send(len(packet) - _SIZE):
+                if self.limit.is_short:
+                    self._receive = waiting.out(self, self._carrier.loop, receive, packet)
+                    return
                 self.dropped += 1
                 if self.limit.tells():
                     self._tell(frames.REFUSED, destination)
@@ -236,6 +240,9 @@ class Datagrams(Counted):
                     self.strangers += 1
                     continue
             if self.limit is not None and not self.limit.may_receive(len(payload)):
+                if self.limit.is_short:
+                    waiting.back(self, self._carrier.loop, destination, payload)
+                    return
                 continue  # lost, as in a full buffer; the quota's line in the log says so
             try:
                 inside.send(destination.reply + payload)
@@ -292,9 +299,7 @@ class Datagrams(Counted):
 
     def deliver(self, destination: Destination, payload: bytes) -> None:
         """Give the program a datagram from a destination; without room it is lost, as in a full buffer."""
-        if self.is_ended:
-            return
-        if self.limit is not None and not self.limit.may_receive(len(payload)):
+        if self.is_ended or (self.limit is not None and not self.limit.may_receive(len(payload))):
             return
         try:
             self.inside.send(destination.reply + payload)

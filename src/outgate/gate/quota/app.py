@@ -203,6 +203,16 @@ class DatagramLimit:
         """Use the quotas for a datagram from outside, or return ``False``."""
         return self._app.grants("receive", size)
 
+    @property
+    def is_short(self) -> bool:
+        """Whether the fleet's pool may have what the last one did not get."""
+        return self._app.is_short
+
+    def later(self, function: Callable[[], None]) -> None:
+        """Have something done after the pool's next answer."""
+        assert self._app.later is not None
+        self._app.later(function)
+
     def tells(self) -> bool:
         """Whether the program is to hear that one was refused: once, until it asks why."""
         is_told, self._is_told = self._is_told, True

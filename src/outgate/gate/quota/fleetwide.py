@@ -24,7 +24,7 @@ __all__ = ["Fleetwide"]
 #: Windows in one question: Redis does nothing else meanwhile.
 BATCH: Final = 200
 #: Seconds between looks at quotas that nobody uses here: others may.
-STATE_EVERY: Final = 10
+STATE_EVERY: Final = 5
 #: Seconds between questions while nothing is given because everything was lost.
 PATIENCE: Final = 0.1
 #: Seconds for which a request waits for what an answer may bring; a client waits for ten.

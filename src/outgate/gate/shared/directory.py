@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from outgate.core.fleet import directory, names
 from outgate.core.fleet.directory import Entry
 from outgate.gate.shared.standing import Taken, take
-from outgate.gate.shared.unshared import NoDirectory
+from outgate.gate.shared.unshared import NoDirectory, Unshared
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -77,6 +77,11 @@ class Directory(NoDirectory):
     def take(self, gate: Gate) -> Taken:
         """Return what this gate says of itself now, as far as the loop knows it."""
         return take(gate)._replace(skew=self._skew, clash=bool(self.clash))
+
+    def state(self, shared: Unshared) -> dict[str, Any] | None:
+        """Return what ``outgate status`` shows of what the fleet shares, and of what is wrong among its gates."""
+        said = super().state(shared)
+        return None if said is None else {**said, "namesake": self.clash, "differing": list(self.differing)[:20]}
 
     # --- saying and hearing -------------------------------------------------------------------------------------------
 

@@ -64,6 +64,10 @@ class NoDirectory:
         """Return what a gate of a fleet knows of itself now."""
         return take(gate)
 
+    def state(self, shared: Unshared) -> dict[str, Any] | None:
+        """Return what ``outgate status`` shows of what the fleet shares, and of what is wrong among its gates."""
+        return shared.statistics()
+
     def announce(self) -> None:
         """Tell the others at once how this gate stands."""
 
