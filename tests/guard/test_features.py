@@ -105,6 +105,12 @@ def test_pass_rights() -> None:
     assert features.pass_rights(False).state == ABSENT
 
 
+def test_closes() -> None:
+    """A kernel that does not tell of them leaves nothing to change: what is no more is looked for."""
+    assert features.closes(True).state == OK
+    assert (features.closes(False).state, features.closes(False).change) == (ABSENT, "")
+
+
 def test_fence() -> None:
     """A fence that was made is well; one that could not be made is a failure, with the obstacle's own cure."""
     assert features.fence(Fence(user=True)).state == OK

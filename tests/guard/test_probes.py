@@ -32,6 +32,13 @@ def test_every_question_is_asked_once() -> None:
     assert all(each.change for each in found if each.state == features.FAIL)
 
 
+def test_this_kernel_tells_of_closes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that was closed is heard of; where nothing tells nothing is waited for."""
+    assert probes.tells_of_closes()
+    monkeypatch.setattr("outgate.guard.cable.closes", list)
+    assert not probes.tells_of_closes()
+
+
 def test_this_python_loads_the_client() -> None:
     """The Python of this test, started as outgate run starts programs, has the client in place of _socket."""
     found = probes.loaded_by(sys.executable, AUTOLOAD, os.environ)

@@ -29,6 +29,7 @@ __all__ = [
     "Loaded",
     "autoload",
     "capabilities",
+    "closes",
     "daemons",
     "descriptors",
     "event_loop",
@@ -218,6 +219,17 @@ def pass_rights(there: bool) -> Check:
     if there:
         return Check(name, OK, "the kernel refuses fds that nobody asked for")
     return Check(name, ABSENT, "the gate counts and closes fds that nobody asked for; Linux 6.16 would refuse them")
+
+
+def closes(told: bool) -> Check:
+    """Judge whether the kernel tells of sockets that are no more (sock_diag(7)).
+
+    :param told: whether it has told of one that was closed.
+    """
+    name = "closes"
+    if told:
+        return Check(name, OK, "the kernel tells of sockets that are no more, with their last bytes")
+    return Check(name, ABSENT, "sockets that are no more are looked for each second; udp_diag and tcp_diag would tell")
 
 
 # --- the fence --------------------------------------------------------------------------------------------------------

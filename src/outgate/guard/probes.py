@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
-from outgate.guard import features, guard, landlock, launch
+from outgate.core import notices
+from outgate.guard import cable, features, guard, landlock, launch
 from outgate.guard.features import Check, Loaded
 from outgate.guard.obstacles import read_setting
 
@@ -21,13 +24,15 @@ if TYPE_CHECKING:
 
     from outgate.guard.fence import Fence, FenceUnavailable
 
-__all__ = ["checks", "loaded_by", "pythons", "reachable_daemons", "takes_pass_rights"]
+__all__ = ["checks", "loaded_by", "pythons", "reachable_daemons", "takes_pass_rights", "tells_of_closes"]
 
 #: Seconds an interpreter may take to say whether it loaded the client.
 _LIMIT = 10.0
 
-#: socket(7), since Linux 6.16.
-_SO_PASSRIGHTS = 83
+#: socket(7): the first since Linux 6.16; the second is the kernel's own name of a socket.
+_SO_PASSRIGHTS, _SO_COOKIE = 83, 57
+#: Seconds in which the kernel has told of a close, if it tells at all.
+_MOMENT = 1.0
 
 #: Sockets of daemons that start programs, dial or log in for whoever may write to them. ``{uid}`` is the user's.
 _DAEMONS = (
@@ -66,6 +71,7 @@ def checks(
     yield features.descriptors(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
     yield features.fast_open(read_setting("/proc/sys/net/ipv4/tcp_fastopen"))
     yield features.pass_rights(takes_pass_rights())
+    yield features.closes(tells_of_closes())
     yield features.fence(verdict)
     yield features.user_namespaces(read_setting)
     yield features.user(os.geteuid())
@@ -128,6 +134,25 @@ def takes_pass_rights() -> bool:
         except OSError:
             return False
     return True
+
+
+def tells_of_closes() -> bool:
+    """Whether the kernel tells of sockets that are no more: one is made, and closed."""
+    for sock in cable.closes():
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+            cookie = int.from_bytes(made.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8), sys.byteorder)
+        waiting = select.poll()
+        waiting.register(sock.fileno(), select.POLLIN)
+        deadline = time.monotonic() + _MOMENT
+        try:
+            while waiting.poll(max(0.0, 1000 * (deadline - time.monotonic()))):  # others' are told as well
+                if notices.cookie_of(sock.recv(notices.ROOM)) == cookie:
+                    return True
+        except OSError:  # more than there was room for: a busy host, and it tells
+            return True
+        finally:
+            sock.close()
+    return False
 
 
 def _uvloop() -> str:
