@@ -45,8 +45,12 @@ socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 command: connect }}
     return Server("danted", namespace, folder, ["danted", "-f", str(config), "-p", str(folder / "danted.pid")])
 
 
-def squid(namespace: Namespace, folder: Path, address: str, port: int) -> Server:
-    """Serve HTTP CONNECT for :data:`USER`, to any port."""
+def squid(namespace: Namespace, folder: Path, address: str, port: int, secure: int, certificate: Path) -> Server:
+    """Serve HTTP CONNECT for :data:`USER`, to any port.
+
+    :param secure: where it speaks TLS, which is GnuTLS's.
+    :param certificate: its own, with its key, as PEM.
+    """
     hashed = subprocess.run(["openssl", "passwd", "-6", PASSWORD], capture_output=True, text=True, check=True).stdout
     passwords = folder / "squid.passwords"
     passwords.write_text(f"{USER}:{hashed}")
@@ -56,6 +60,7 @@ def squid(namespace: Namespace, folder: Path, address: str, port: int) -> Server
     config.write_text(
         f"""\
 http_port {address}:{port}
+https_port {address}:{secure} tls-cert={certificate}
 visible_hostname proxy.island.test
 auth_param basic program /usr/lib/squid/basic_ncsa_auth {passwords}
 acl known proxy_auth REQUIRED
