@@ -63,7 +63,7 @@ class WaysOut:
     :param rules: of these entries, likewise.
     """
 
-    __slots__ = ("_index", "default", "entries", "has_proxy", "has_tls", "is_straight")
+    __slots__ = ("_index", "default", "entries", "has_proxy", "is_straight")
 
     def __init__(self, default: WayOut = STRAIGHT, entries: Sequence[Entry] = (), rules: Sequence[Rule] = ()) -> None:
         self.default = default
@@ -72,8 +72,6 @@ class WaysOut:
         #: Whether any destination is led by a proxy.
         ways = [default, *(entry.way for entry in entries)]
         self.has_proxy = any(way.via is not None for way in ways)
-        #: Whether any is led by one that is spoken to by TLS.
-        self.has_tls = any(way.via is not None and way.via.is_tls for way in ways)
         #: Whether all go the host's own way.
         self.is_straight = all(way == STRAIGHT for way in ways)
 
