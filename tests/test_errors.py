@@ -60,6 +60,7 @@ FACTS = {
     },
     "via-unreachable": {**WAY, "why": "Connection refused"},
     "via-timeout": {**WAY, "limit": 15.0},
+    "via-tls": {**WAY, "why": "its certificate is not trusted: self-signed certificate"},
     "via-ended": WAY,
     "via-garbage": {**WAY, "protocol": "SOCKS5", "said": "HT"},
     "via-credentials": {**WAY, "why": "it takes no one without credentials"},

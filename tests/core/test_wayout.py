@@ -34,6 +34,8 @@ ME = Credentials(b"gate", b"p:w")
         ("socks5://10.0.0.1", Proxy("socks5", "10.0.0.1", 1080)),
         ("SOCKS5H://Proxy.Corp.:1080/", Proxy("socks5h", "proxy.corp", 1080)),
         ("http://proxy", Proxy("http", "proxy", 8080)),
+        ("https://Proxy.corp", Proxy("https", "proxy.corp", 443)),
+        ("https://[2001:DB8::1]:8443/", Proxy("https", "2001:db8::1", 8443)),
         ("http://[2001:DB8::1]:3128", Proxy("http", "2001:db8::1", 3128)),
         ("http://0x7f.1:3128", Proxy("http", "127.0.0.1", 3128)),
     ],
@@ -44,6 +46,15 @@ def test_a_url_names_a_proxy(text: str, meant: Proxy) -> None:
     assert proxy.parse(str(meant)) == meant
 
 
+def test_tls_is_beside_what_is_said() -> None:
+    """Of a proxy that is spoken to by TLS the same is asked as without, by the name; it alone has TLS."""
+    assert [scheme for scheme in proxy.PORTS if proxy.parse(f"{scheme}://proxy").is_tls] == ["https"]
+    for scheme in ("http", "https"):
+        asked = choice.handshake(proxy.parse(f"{scheme}://proxy"), WHERE)
+        assert asked.say() == HttpConnect(WHERE).say()
+    assert choice.target(proxy.parse("https://proxy"), "10.0.0.5", 5432, "db.corp") == WHERE
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -51,9 +62,8 @@ def test_a_url_names_a_proxy(text: str, meant: Proxy) -> None:
         ("", "is not the URL of a proxy"),
         ("socks5h://proxy corp", "is not the URL of a proxy"),
         ("socks5h://proxy\n", "is not the URL of a proxy"),
-        ("https://proxy:443", "TLS to the proxy itself is not offered"),
         ("socks4://proxy", "socks4 is not offered"),
-        ("ftp://proxy", 'unknown scheme "ftp"; one of socks5://, socks5h://, http://'),
+        ("ftp://proxy", 'unknown scheme "ftp"; one of socks5://, socks5h://, http://, https://'),
         ("http://user:hidden@proxy", "has credentials in it"),
         ("http://user@proxy", "has credentials in it"),
         ("http://proxy:0", '"0" is not a port'),

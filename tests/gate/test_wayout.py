@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,47 +15,18 @@ import pytest
 from outgate.gate.configuration import config
 from outgate.gate.wayout import passages
 from outgate.testing.running import RunningGate, ThreadGate
-from support import peers, proxies
-from support.driven import Driven, Refused
+from support import leaving, peers, proxies
+from support.driven import Driven
+from support.leaving import CODE, FAR, refused, use
 from support.proxies import GREETED, Client, Proxy
 
-CONFIG = """
-version = 1
-[apps.default]
-uid = [{uid}]
-billing = true
-trusted = true
-except = ["127.0.0.0/8", "::1", "203.0.113.0/24", "192.0.2.0/24"]
-deny = ["198.51.100.0/24"]
-{more}
-"""
-#: Where nobody is; only a proxy that lies connects there.
-FAR = ("203.0.113.5", 8080)
 PATHS = ("auto", "direct")
-
-CODE = """
-import asyncio, errno, select, socket
-def dial(address, timeout=None):
-    s = socket.socket()
-    s.settimeout(timeout)
-    s.connect(address)
-    return s
-def exchange(s, data):
-    s.sendall(data)
-    return s.recv(len(data), socket.MSG_WAITALL).decode()
-async def streams(host, port, data):
-    reader, writer = await asyncio.open_connection(host, port)
-    writer.write(data)
-    got = await reader.readexactly(len(data))
-    writer.close()
-    return got.decode()
-"""
 
 
 @pytest.fixture(scope="module")
 def gate() -> Iterator[RunningGate]:
     """A gate whose configuration each test writes."""
-    with RunningGate(config=_config("")) as running:
+    with RunningGate(config=leaving.configuration("")) as running:
         yield running
         assert running.faults == []
 
@@ -64,49 +34,8 @@ def gate() -> Iterator[RunningGate]:
 @pytest.fixture
 def program(gate: RunningGate) -> Iterator[Driven]:
     """A program that begins when the test has written its configuration."""
-    made: list[Driven] = []
-
-    class Late(Driven):
-        """Starts at its first line."""
-
-        def __init__(self) -> None:
-            pass
-
-        def do(self, code: str) -> Any:
-            """Run a line, of a program that has the configuration of this moment."""
-            if not made:
-                made.append(Driven(gate))
-                made[0].do(CODE)
-            return made[0].do(code)
-
-        def begin(self, code: str) -> None:
-            """Begin a line."""
-            self.do("None")
-            made[0].begin(code)
-
-        def end(self) -> Any:
-            """Return what became of it."""
-            return made[0].end()
-
-    yield Late()
-    for each in made:
-        each.__exit__()
-
-
-def _config(more: str) -> str:
-    return CONFIG.format(uid=os.getuid(), more=more)
-
-
-def use(gate: RunningGate, via: str, *more: str) -> None:
-    """Have the app leave this way from now on."""
-    assert gate.reload(_config("\n".join((f'via = "{via}"', *more))))["ok"]
-
-
-def refused(program: Driven, code: str) -> Refused:
-    """Return what a line raises."""
-    with pytest.raises(Refused) as caught:
-        program.do(code)
-    return caught.value
+    with leaving.program_of(gate) as made:
+        yield made
 
 
 SCHEMES = {"socks5": proxies.socks5, "socks5h": proxies.socks5, "http": proxies.http}
@@ -307,7 +236,7 @@ def test_a_proxy_that_stalls(
         else:
             url = stack.enter_context(Proxy(proxies.answering(*answers, stalls=True))).url("socks5")
         file = tmp_path / "outgate.toml"
-        file.write_text(_config(f'via = "{url}"\npath = "{path}"'))
+        file.write_text(leaving.configuration(f'via = "{url}"\npath = "{path}"'))
         gate = stack.enter_context(ThreadGate(config.load(str(file))))
         program = stack.enter_context(Driven(gate))
         program.do(CODE)
@@ -418,7 +347,7 @@ def test_datagrams_are_refused_with_a_reason(gate: RunningGate, program: Driven)
 def test_connections_leave_from_the_source(gate: RunningGate, program: Driven, path: str) -> None:
     """The far end sees the address that the configuration says, each time with a port of its own."""
     with peers.echo() as peer:
-        assert gate.reload(_config(f'source = "127.0.0.9"\npath = "{path}"'))["ok"]
+        assert gate.reload(leaving.configuration(f'source = "127.0.0.9"\npath = "{path}"'))["ok"]
         program.do(f"s, t = dial({peer.address}), dial({peer.address})")
         assert [peer.accepted().client[0] for _ in range(2)] == ["127.0.0.9"] * 2
         assert program.do("s.getsockname()[0]") == "127.0.0.9"
@@ -442,7 +371,7 @@ def test_the_proxy_is_reached_from_the_source(gate: RunningGate, program: Driven
 def test_a_source_that_the_host_does_not_have(gate: RunningGate, program: Driven, path: str) -> None:
     """Nothing leaves from elsewhere instead: the connect is refused, and so is what is of the other IP version."""
     with peers.echo() as peer:
-        assert gate.reload(_config(f'source = "192.0.2.77"\npath = "{path}"'))["ok"]
+        assert gate.reload(leaving.configuration(f'source = "192.0.2.77"\npath = "{path}"'))["ok"]
         error = refused(program, f"dial({peer.address})")
         assert (error.code, error.errno) == ("source-missing", errno.EADDRNOTAVAIL)
         assert refused(program, "socket.socket(socket.AF_INET6).connect(('::1', 80))").code == "source-family"
@@ -455,7 +384,7 @@ def test_datagrams_leave_from_the_source(gate: RunningGate, program: Driven) -> 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
         peer.bind(("127.0.0.1", 0))
         peer.settimeout(peers.PATIENCE)
-        assert gate.reload(_config('source = "127.0.0.9"'))["ok"]
+        assert gate.reload(leaving.configuration('source = "127.0.0.9"'))["ok"]
         for bind in ("", "u.bind(('', 0)); "):
             program.do(
                 f"u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); {bind}u.sendto(b'x', {peer.getsockname()})"

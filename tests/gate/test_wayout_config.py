@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from outgate.core.wayout.choice import STRAIGHT
 from outgate.core.wayout.proxy import Credentials
@@ -87,9 +88,22 @@ def test_who_does_not_serve_reads_no_credentials(folder: Path) -> None:
     [
         ('via = "ftp://proxy"', 'apps.web.via: "ftp://proxy" unknown scheme "ftp"; one of'),
         (
-            'via = "https://proxy"',
-            'apps.web.via: "https://proxy" TLS to the proxy itself is not offered; write http://',
+            'via = "https://proxy"\ntrusted = true\npath = "direct"',
+            'apps.web.via: of TLS to a proxy the gate carries every byte, and path = "direct" leaves them to the kernel'
+            "; leave path out, or write http:// and have stunnel",
         ),
+        (
+            'trusted = true\npath = "direct"\nways = [{ to = "*.corp", via = "https://proxy" }]',
+            "apps.web.ways[0].via: of TLS to a proxy the gate carries every byte",
+        ),
+        (
+            'via = "https://proxy"\nguard = true',
+            "apps.web.via: of TLS to a proxy the gate carries every byte, and guarded programs have the kernel's own",
+        ),
+        ('via = "http://proxy"\nca = "ca.pem"', "apps.web.ca: there is no https:// that it could be for"),
+        ('via = "https://p"\nca = "none"', "apps.web.ca: {folder}/none cannot be read: No such file"),
+        ('via = "https://p"\nca = "proxy.secret"', "apps.web.ca: {folder}/proxy.secret holds no certificate: "),
+        ('ways = [{ to = "*", via = "https://p", ca = "none" }]', "apps.web.ways[0].ca: {folder}/none cannot be read"),
         ('via = "http://u:hidden@proxy"', 'apps.web.via: "…" has credentials in it'),
         ("via = 1", "apps.web.via: takes text in quotes, not a whole number"),
         ('credentials = "proxy.secret"', "apps.web.credentials: there is no via that they could be for"),
@@ -175,3 +189,26 @@ def test_by_a_proxy_the_gate_carries(folder: Path, text: str, relayed: bool, gua
     """With "auto" whatever has a proxy among its ways is relayed, trusted or not, and cannot be guarded."""
     app = read(folder, f"trusted = true\n{text}").apps["web"]
     assert (app.is_relayed(), app.guarding) == (relayed, guarding)
+
+
+def test_authorities_are_read_with_the_file(folder: Path) -> None:
+    """The certificates of a ``ca`` are there when the configuration is, of an app and of each of its ways."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    app = read(
+        folder,
+        '[apps.web]\nbilling = true\nvia = "https://proxy.corp"\nca = "ca.pem"\n'
+        'ways = [{ to = "*.corp", via = "https://other:8443" }, { to = "*.test", via = "https://p", ca = "ca.pem" }]',
+    ).apps["web"]
+    text = authority.cert_pem.bytes().decode()
+    default, plain, own = (each.via for each in (app.out.default, *(entry.way for entry in app.out.entries)))
+    assert default is not None
+    assert (str(default), default.authorities, default.is_tls) == ("https://proxy.corp:443", text, True)
+    assert plain is not None
+    assert own is not None
+    assert (plain.port, plain.authorities, own.authorities) == (8443, "", text)
+    assert (app.ca, app.ways[1]["ca"]) == (str(folder / "ca.pem"), str(folder / "ca.pem"))
+    assert app.is_relayed(is_held=True)
+    (folder / "ca.pem").chmod(0o664)
+    said = fault(folder, 'via = "https://p"\nca = "ca.pem"')
+    assert "ca.pem may be changed by others than its owner; chmod 644" in said

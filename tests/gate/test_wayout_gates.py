@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from support import proxies
 from support.commands import serving
@@ -66,10 +68,10 @@ def script(client: Client) -> None:
     client.echo()
 
 
-def configured(folder: Path, proxy: Proxy, path: str) -> tuple[str, ...]:
+def configured(folder: Path, proxy: Proxy, path: str, scheme: str = "socks5", more: str = "") -> tuple[str, ...]:
     """Write a configuration, and return the options that name it."""
     file = folder / "outgate.toml"
-    file.write_text(CONFIG.format(uid=os.getuid(), path=path, via=proxy.url("socks5")))
+    file.write_text(CONFIG.format(uid=os.getuid(), path=path, via=proxy.url(scheme)) + more)
     return ("--config", str(file))
 
 
@@ -117,3 +119,47 @@ def test_a_gate_that_is_killed(tmp_path: Path) -> None:
                 second.stop()
             (line,) = ends(second)
             assert (line["sent"], line["received"], line["via"]) == (9, 9, proxy.url("socks5"))
+
+
+#: A connection that is reset, and another one in its place.
+AGAIN = """
+import json, socket, sys
+def dial():
+    s = socket.create_connection(("203.0.113.5", 7))
+    s.sendall(b"abc")
+    return s, s.recv(3, socket.MSG_WAITALL).decode()
+s, got = dial()
+print(json.dumps(got), flush=True)
+for line in sys.stdin:
+    try:
+        got = s.recv(1).decode()
+    except OSError as e:
+        got = [e.errno]
+    s.close()
+    s, again = dial()
+    print(json.dumps([got, again]), flush=True)
+s.close()
+print(json.dumps("end"), flush=True)
+"""
+
+
+def test_tls_stays_with_its_gate(tmp_path: Path) -> None:
+    """No other gate has the keys: what leads out by TLS is reset when another takes over, and opens again at once."""
+    authority, server = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    with Proxy(proxies.secured(proxies.http(), server)) as proxy:
+        options = configured(tmp_path, proxy, "auto", "https", 'ca = "ca.pem"\n')
+        with serving(tmp_path, *options) as first:
+            program = Program(first, code=AGAIN)
+            assert program.said() == "abc"
+            with serving(tmp_path, *options, "--takeover") as second:
+                assert first.process.wait(20) == 0
+                assert program.ask() == [[errno.ECONNRESET], "abc"]
+                assert program.finish() == "end"
+                second.wait_for_counts("blog", open=0)
+                second.stop()
+            assert [(line["how"], line["sent"], line["received"]) for line in ends(second)] == [
+                ("handed-over", 3, 3),
+                ("closed", 3, 3),
+            ]

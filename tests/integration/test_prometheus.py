@@ -30,6 +30,7 @@ CONFIG = f"""
 version = 1
 [gate]
 metrics = "127.0.0.1:0"
+socks = ["127.0.0.1:0"]
 [apps.blog]
 uid = [{os.getuid()}]
 billing = true
@@ -62,11 +63,15 @@ def tool() -> str:
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    """Where a gate serves metrics, after a program has been allowed and refused something."""
+    """Where a gate serves metrics, after some were allowed and some refused."""
     with RunningGate(config=CONFIG) as gate, peers.sink() as peer:
         with gate.program("-c", PROGRAM, str(peer.port)) as program:
             assert program.communicate(timeout=PATIENCE)[1] == ""
         gate.wait_for(event="end")
+        host, _, port = gate.stats()["doors"][0]["address"].rpartition(":")
+        with socket.create_connection((host, int(port)), PATIENCE) as client:
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            gate.wait_for(event="door-refused")
         yield str(gate.wait_for(event="metrics")["address"])
         assert gate.faults == []
 
@@ -103,7 +108,7 @@ def test_every_alert_is_tested() -> None:
     names = [line.split()[-1] for line in (ETC / "outgate.rules.yml").read_text().splitlines() if "- alert:" in line]
     tests = (HERE / "outgate.rules.test.yml").read_text()
     assert [name for name in names if name not in tests] == []
-    assert len(names) == len(set(names)) == 12
+    assert len(names) == len(set(names)) == 14
 
 
 def queries() -> list[str]:

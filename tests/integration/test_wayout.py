@@ -100,11 +100,15 @@ def left(island: Island, config: Path, log: Path, **more: Any) -> dict[str, Any]
 @pytest.mark.parametrize("name", CASES)
 def test_out_by_a_proxy(island: Island, tmp_path: Path, name: str, trust: str) -> None:
     """Programs reach by every kind of proxy what they may, and nothing else; the log names the way, and no password."""
-    case = CASES[name]
+    out_by(island, tmp_path, CASES[name], TRUST[trust])
+
+
+def out_by(island: Island, tmp_path: Path, case: Case, *lines: str) -> None:
+    """Hold that programs reach by a proxy what they may, and nothing else."""
     url = f"{case.scheme}://proxy.island.test:{PORTS[case.server]}"
-    lines = [f'via = "{url}"', TRUST[trust], 'reasons = "full"']
+    lines = (*lines, f'via = "{url}"', 'reasons = "full"')
     if case.asks:
-        lines.append('credentials = "proxy.secret"')
+        lines += ('credentials = "proxy.secret"',)
     log = tmp_path / "log"
     came = left(island, configured(tmp_path, *lines), log)
     assert came["by name"] == [case.reached, True, [SEEN_NEAR, PORT]]
@@ -120,6 +124,21 @@ def test_out_by_a_proxy(island: Island, tmp_path: Path, name: str, trust: str) -
     greeting = len(case.reached) + 1
     assert sorted(moved) == [(6, 6 + greeting)] * 5 + [(1_000_000, 1_000_000 + greeting)] * 2
     assert PASSWORD not in log.read_text()
+
+
+@pytest.mark.parametrize("trust", ["relay", "fenced"])
+def test_out_by_tls(island: Island, tmp_path: Path, trust: str) -> None:
+    """The same by a proxy that is spoken to by TLS, and whose certificate is checked."""
+    island.authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    out_by(island, tmp_path, Case("https", "secure", SEEN_BY_PROXIES, True, _REFUSED), TRUST[trust], 'ca = "ca.pem"')
+
+
+def test_a_proxy_whose_certificate_is_not_trusted(island: Island, tmp_path: Path) -> None:
+    """A proxy of an authority that the host does not know is told nothing, and the program why."""
+    lines = (f'via = "https://proxy.island.test:{PORTS["secure"]}"', 'credentials = "proxy.secret"', "trusted = true")
+    error = left(island, configured(tmp_path, *lines), tmp_path / "log")["by address"]
+    assert (error["error"], error["code"], error["errno"]) == ("WayOutFailed", "via-tls", errno.EPROTO)
+    assert "its certificate is not trusted: unable to get local issuer certificate" in error["text"]
 
 
 @pytest.mark.parametrize("name", ["microsocks with a password", "squid", "tinyproxy"])

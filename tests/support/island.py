@@ -16,6 +16,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import trustme
+
 from support import peers
 from support.namespaces import Namespace, ip, join
 from support.servers import leading
@@ -32,7 +34,7 @@ FAR6 = "2a00:dead:beef:1::11"
 #: Where the far end says its address, and then what it hears; and where nobody listens.
 PORT, CLOSED = 7777, 7778
 #: Ports of the proxies.
-PORTS = {"microsocks": 1080, "asking": 1081, "dante": 1082, "squid": 3128, "tinyproxy": 8888}
+PORTS = {"microsocks": 1080, "asking": 1081, "dante": 1082, "squid": 3128, "secure": 3129, "tinyproxy": 8888}
 
 _PROGRAMS = ("ip", "microsocks", "danted", "squid", "tinyproxy", "openssl")
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
@@ -58,6 +60,7 @@ class Island:
     """The three namespaces with their servers running; a context manager.
 
     :ivar far_ends: the peer of each far address.
+    :ivar authority: has signed the certificate of the proxy that speaks TLS.
     """
 
     environ = World.environ
@@ -70,6 +73,7 @@ class Island:
             self._stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
             self.folder.chmod(0o755)
             self.ca = self.folder / "none.pem"
+            self.authority = trustme.CA()
             self._make_namespaces()
             self._start_servers()
         except BaseException:
@@ -112,7 +116,11 @@ class Island:
         self._keep(leading.microsocks(mid, folder, PROXY, PORTS["microsocks"]), "microsocks")
         self._keep(leading.microsocks(mid, folder, PROXY, PORTS["asking"], asks=True), "asking")
         self._keep(leading.dante(mid, folder, PROXY, PORTS["dante"], "near0"), "dante")
-        self._keep(leading.squid(mid, folder, PROXY, PORTS["squid"]), "squid")
+        certificate = folder / "proxy.pem"
+        self.authority.issue_cert("proxy.island.test", PROXY).private_key_and_cert_chain_pem.write_to_path(
+            str(certificate)
+        )
+        self._keep(leading.squid(mid, folder, PROXY, PORTS["squid"], secure=PORTS["secure"], certificate=certificate), "squid")
         self._keep(leading.tinyproxy(mid, folder, PROXY, PORTS["tinyproxy"]), "tinyproxy")
 
     def listen(self, namespace: Namespace, address: str, habit: object = None) -> peers.Peer:

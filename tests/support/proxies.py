@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 
@@ -97,7 +98,7 @@ class Proxy:
         self._listener = bound(host)
         self._listener.listen(64)
         self.address: tuple[str, int] = self._listener.getsockname()[:2]
-        self._open: list[socket.socket] = []
+        self._open: list[Client] = []
         self._threads: list[threading.Thread] = []
 
     def url(self, scheme: str) -> str:
@@ -116,12 +117,12 @@ class Proxy:
     def __exit__(self, *_: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._threads[0].join(PATIENCE)
-        for sock in self._open:
+        for client in self._open:
             with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
+                client.sock.shutdown(socket.SHUT_RDWR)
         for thread in self._threads[1:]:
             thread.join(PATIENCE)
-        for sock in (self._listener, *self._open):
+        for sock in (self._listener, *(client.sock for client in self._open)):
             sock.close()
 
     def _start(self, target: Callable[..., None], *args: object) -> None:
@@ -135,7 +136,7 @@ class Proxy:
             except OSError:
                 return
             client = Client(sock)
-            self._open.append(sock)
+            self._open.append(client)
             self.clients.put(client)
             self._start(self._run, client)
 
@@ -188,3 +189,15 @@ def answering(*answers: bytes, stalls: bool = False) -> Script:
             client.wait_for_end()
 
     return script
+
+
+def secured(script: Script, context: ssl.SSLContext) -> Script:
+    """Return a script that agrees on TLS first. Its client's end without TLS's own word for it is a reset."""
+
+    def run(client: Client) -> None:
+        client.sock = context.wrap_socket(client.sock, server_side=True, suppress_ragged_eofs=False)
+        script(client)
+        with contextlib.suppress(OSError):  # the word for the end, behind what was said
+            client.sock.unwrap()  # type: ignore[attr-defined]
+
+    return run

@@ -28,6 +28,13 @@ ROWS = (
         _HOW,
     ),
     Row(
+        "via-tls",
+        WayOutFailed,
+        _errno.EPROTO,
+        "{app} → {host}:{port}: the way out {via} cannot be spoken to by TLS: {why}",
+        "ca under [apps.{app}] names a file with the certificate of who signed its own, which must name that host",
+    ),
+    Row(
         "via-ended",
         WayOutFailed,
         _errno.ECONNABORTED,

@@ -45,8 +45,21 @@ socks pass {{ from: 0.0.0.0/0 to: 0.0.0.0/0 command: connect }}
     return Server("danted", namespace, folder, ["danted", "-f", str(config), "-p", str(folder / "danted.pid")])
 
 
-def squid(namespace: Namespace, folder: Path, address: str, port: int, *, asks: bool = True) -> Server:
-    """Serve HTTP CONNECT to any port, for :data:`USER` or for everybody."""
+def squid(
+    namespace: Namespace,
+    folder: Path,
+    address: str,
+    port: int,
+    *,
+    secure: int = 0,
+    certificate: Path | None = None,
+    asks: bool = True,
+) -> Server:
+    """Serve HTTP CONNECT to any port, for :data:`USER` or for everybody.
+
+    :param secure: where it speaks TLS, which is GnuTLS's; 0 for nowhere.
+    :param certificate: its own, with its key, as PEM.
+    """
     hashed = subprocess.run(["openssl", "passwd", "-6", PASSWORD], capture_output=True, text=True, check=True).stdout
     passwords = folder / "squid.passwords"
     passwords.write_text(f"{USER}:{hashed}")
@@ -56,6 +69,7 @@ def squid(namespace: Namespace, folder: Path, address: str, port: int, *, asks: 
     config.write_text(
         f"""\
 http_port {address}:{port}
+{f"https_port {address}:{secure} tls-cert={certificate}" if secure else ""}
 visible_hostname proxy.island.test
 auth_param basic program /usr/lib/squid/basic_ncsa_auth {passwords}
 acl known proxy_auth REQUIRED

@@ -189,4 +189,5 @@ def handshake(proxy: Proxy, where: Target) -> Handshake:
 
     :raises ValueError: its protocol has no room for that target.
     """
-    return HttpConnect(where, proxy.credentials) if proxy.scheme == "http" else Socks5(where, proxy.credentials)
+    speaks = HttpConnect if proxy.scheme in ("http", "https") else Socks5
+    return speaks(where, proxy.credentials)

@@ -11,10 +11,10 @@ from outgate.core.name.names import canonical
 
 __all__ = ["PORTS", "Credentials", "Proxy", "is_numeric", "parse", "parse_credentials"]
 
-#: Scheme → the port where none is said: IANA's of the service names ``socks`` and ``http-alt``.
-PORTS: Final = {"socks5": 1080, "socks5h": 1080, "http": 8080}
+#: Scheme → the port where none is said: IANA's of the service names ``socks``, ``http-alt`` and ``https``.
+PORTS: Final = {"socks5": 1080, "socks5h": 1080, "http": 8080, "https": 443}
 #: Schemes whose proxy is given the name, where there is one, and looks it up itself.
-_BY_NAME: Final = frozenset(("socks5h", "http"))
+_BY_NAME: Final = frozenset(("socks5h", "http", "https"))
 #: RFC 1929: user and password have a length of one byte each.
 _LONGEST: Final = 255
 _URL: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(?:(.*)@)?(\[[^\]]*\]|[^:/?#@\[\]]*)(?::([^/?#]*))?(.*)", re.S)
@@ -38,12 +38,19 @@ class Proxy:
     :ivar host: an address, or a canonical name.
     :ivar port: its port.
     :ivar credentials: ``None`` for none.
+    :ivar authorities: certificates as PEM of which one has signed the proxy's, "" for those that the host trusts.
     """
 
     scheme: str
     host: str
     port: int
     credentials: Credentials | None = field(default=None, repr=False)
+    authorities: str = field(default="", repr=False)
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether it is spoken to by TLS, which the gate then speaks for every connection."""
+        return self.scheme == "https"
 
     @property
     def takes_names(self) -> bool:
@@ -65,11 +72,6 @@ def parse(text: str) -> Proxy:
         raise ValueError('is not the URL of a proxy; as in "socks5h://proxy.corp:1080"')
     scheme, user, host, port, rest = match.groups()
     scheme = scheme.lower()
-    if scheme == "https":
-        raise ValueError(
-            "TLS to the proxy itself is not offered; "
-            "write http:// and have stunnel or haproxy beside the gate speak TLS to it"
-        )
     if scheme in ("socks4", "socks4a", "socks"):
         raise ValueError(f"{scheme} is not offered, which has no names, no IPv6 and no passwords; use socks5h://")
     if scheme not in PORTS:

@@ -284,15 +284,21 @@ KEYS: Final[Mapping[str, Key]] = {
     "apps.NAME.via": Key(
         "",
         True,
-        'The proxy that its connections leave by, as in "socks5h://proxy.corp:1080", "socks5://…" or "http://…"; "" is '
-        "none. The policy judges where they go as without one; socks5h and http then give the proxy the name where one "
-        "is known, socks5 the address. UDP has no way by a proxy (docs/ways.md).",
+        'The proxy that its connections leave by, as in "socks5h://proxy.corp:1080", "socks5://…", "http://…" or '
+        '"https://…"; "" is none. The policy judges where they go as without one; all but socks5 then give the proxy '
+        "the name where one is known, socks5 the address. UDP has no way by a proxy (docs/ways.md).",
     ),
     "apps.NAME.credentials": Key(
         "",
         True,
         "A file with who the gate is to that proxy: one line, user:password. Nobody but its owner and its group may "
         "read it.",
+    ),
+    "apps.NAME.ca": Key(
+        "",
+        True,
+        'A file with certificates (PEM), of which one has signed that of an https:// proxy; "" is those that the host '
+        "trusts. Nobody but its owner may change it.",
     ),
     "apps.NAME.source": Key(
         "",
@@ -304,7 +310,7 @@ KEYS: Final[Mapping[str, Key]] = {
         [],
         True,
         'Other ways out for some destinations, the first that matches: [{ to = "*.corp", via = "" }], where to is a '
-        "rule, and via, credentials and source are as above and of that way alone.",
+        "rule, and via, credentials, ca and source are as above and of that way alone.",
     ),
     "apps.NAME.open_sockets": Key(4000, True, "The most sockets its programs may have open at one time."),
     "apps.NAME.quotas": Key(

@@ -51,6 +51,7 @@ class AppTable(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     path: str = "auto"
     via: str = ""
     credentials: str = ""
+    ca: str = ""
     source: str = ""
     ways: list[dict[str, Any]] = []
     open_sockets: int = 4000

@@ -148,7 +148,7 @@ class AppQuotas:
 
 
 class RelayLimit:
-    """What the quotas of an app say to one relayed socket: a :class:`outgate.gate.relay.pair.Limit`."""
+    """What the quotas of an app say to one relayed socket: a :class:`outgate.gate.relay.carry.Limit`."""
 
     __slots__ = ("_app", "_clock", "_cut", "_lease")
 

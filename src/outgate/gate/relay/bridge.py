@@ -13,6 +13,7 @@ from outgate.gate.relay.pair import OUTSIDE, RESET, Relayed
 
 if TYPE_CHECKING:
     from outgate.gate.relay.relays import Relays
+    from outgate.gate.tls.secured import Secured
 
 __all__ = ["Bridge"]
 
@@ -54,10 +55,11 @@ class Bridge(Relayed):
     def release(self, filled: int, failed: bool = False) -> None:
         """Nothing of the client's was filled; the handshake tells it what has failed."""
 
-    def begin(self, outside: native, filled: int, nagle: bool = False) -> None:
+    def begin(self, outside: native, filled: int, nagle: bool = False, secured: Secured | None = None) -> None:
         """Say to the client that it is connected, and relay."""
+        self.secured = secured
         if self.is_over or self._take is None:
-            self._dispose(outside)
+            self._let_go(outside, reset=False)
             return
         early = self._take(outside)
         if early is None:

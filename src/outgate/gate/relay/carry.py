@@ -17,8 +17,12 @@ import struct
 from _socket import CMSG_SPACE, MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_PEEK, SCM_RIGHTS, SHUT_RD, SOL_SOCKET
 from _socket import socket as native
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 from outgate.gate.kernel import queues
+
+if TYPE_CHECKING:
+    from outgate.gate.tls.secured import Secured
 
 #: Bytes looked at in one step. What fills it is followed by more, and worth a splice.
 SMALL = 16 * 1024
@@ -76,6 +80,16 @@ def _grow(pipe: int) -> int:
         return fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)
 
 
+class Limit(Protocol):
+    """What a quota says to a relayed socket."""
+
+    def room(self, out: bool) -> int:
+        """Return how many bytes may go now; at 0 nothing goes until :meth:`~outgate.gate.relay.pair.Relayed.resume`."""
+
+    def moved(self, out: bool, count: int) -> None:
+        """Take note of bytes that have gone, never more than there was room for."""
+
+
 class Way:
     """One direction of a relayed socket.
 
@@ -84,6 +98,7 @@ class Way:
         first how much will go.
     :ivar counted: how many of these, from the first, are in ``moved`` already: another holder's end had taken them.
     :ivar errno: why a step failed.
+    :ivar splices: whether both ends are sockets of the kernel's, and no fds can come.
     """
 
     #: How to look at what lies in the source. A look that takes it out saves a call; what the target then refuses,
@@ -92,7 +107,6 @@ class Way:
 
     __slots__ = (
         "_bulk",
-        "_splices",
         "_tools",
         "_view",
         "counted",
@@ -103,13 +117,14 @@ class Way:
         "ready",
         "rest",
         "source",
+        "splices",
         "stopped",
         "target",
     )
 
-    def __init__(self, tools: Tools, source: native, target: native, splices: bool = True) -> None:
+    def __init__(self, tools: Tools, source: native | Secured, target: native | Secured, splices: bool = True) -> None:
         self._tools = tools
-        self._splices = splices
+        self.splices = splices
         self._view = tools.buffer[:SMALL] if splices else tools.buffer
         self.source = source
         self.target = target
@@ -161,9 +176,9 @@ class Way:
             return SOURCE_FAILED
         if taken < count:
             return FULL
-        if count < size and not self.ends and self._splices:
+        if count < size and not self.ends and self.splices:
             return EMPTY  # without another look; where fds can come, a look also ends at them
-        self._bulk = self._splices and count == size
+        self._bulk = self.splices and count == size
         return MORE
 
     def _take(self, taken: int, seen: int) -> bool:
@@ -209,7 +224,8 @@ class Way:
 
     def _room(self) -> int:
         """Return about how many bytes the target will take: a sixteenth less, for the kernel's overhead counts too."""
-        memory = _MEMINFO.unpack(self.target.getsockopt(SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
+        target: native = self.target  # type: ignore[assignment]  # splices, so it is the kernel's
+        memory = _MEMINFO.unpack(target.getsockopt(SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
         # Unix sockets count in the one, TCP sockets in the other.
         room: int = memory[_SNDBUF] - max(memory[_WMEM_ALLOC], memory[_WMEM_QUEUED])
         return room - room // 16
@@ -247,6 +263,7 @@ class OutWay(Way):
     _look = MSG_PEEK | MSG_DONTWAIT
 
     __slots__ = ("held",)
+    source: native
 
     def __init__(self, tools: Tools, source: native) -> None:
         # The target is set when there is one.

@@ -9,18 +9,22 @@ import time
 from _socket import IPPROTO_TCP, MSG_DONTWAIT, SHUT_RD, SHUT_WR, SO_ERROR, SO_LINGER, SO_SNDBUF, SOL_SOCKET, TCP_NODELAY
 from _socket import socket as native
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from outgate.gate.relay.carry import EMPTY, END, FULL, MORE, SOURCE_FAILED, TARGET_FAILED, ClientWay, OutWay, Way
 
 if TYPE_CHECKING:
+    from outgate.gate.relay.carry import Limit
     from outgate.gate.relay.relays import Relays
+    from outgate.gate.tls.secured import Secured
 
 #: SO_SNDBUF of the inside, which the kernel doubles: what may lie unread in a program's queue. Half of it takes a third
 #: off the throughput towards programs. The kernel cuts it to net.core.wmem_max.
 QUEUE = 512 * 1024
 #: Bytes that one way of a socket moves before the next socket's turn.
 SHARE = 1024 * 1024
+#: What a byte weighs of which TLS is made: four times one that is copied, a dozen times one that is spliced.
+SEALED = 4
 
 _IN, _OUT, _ERR, _HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP
 _ENDS = select.EPOLLRDHUP | _HUP | _ERR
@@ -33,16 +37,6 @@ _LINGER = struct.Struct("ii")
 RESET = _LINGER.pack(1, 0)
 
 
-class Limit(Protocol):
-    """What a quota says to a relayed socket."""
-
-    def room(self, out: bool) -> int:
-        """Return how many bytes may go now; at 0 nothing goes until :meth:`Relayed.resume`."""
-
-    def moved(self, out: bool, count: int) -> None:
-        """Take note of bytes that have gone, never more than there was room for."""
-
-
 class Relayed:
     """A socket of a program: the gate's end of its Unix pair and, once connected, a TCP socket outside.
 
@@ -50,6 +44,7 @@ class Relayed:
     :ivar gone: whether the program has closed its end, or shut it down both ways.
     :ivar errno: why the connection outside failed; 0 if it did not.
     :ivar limit: asked before each step.
+    :ivar secured: what speaks TLS over the socket outside, where there is any: a matter of this process.
     :ivar queued: whether its turn is to come; for :class:`~outgate.gate.relay.relays.Relays`.
     """
 
@@ -71,6 +66,7 @@ class Relayed:
         "limit",
         "outside",
         "queued",
+        "secured",
     )
 
     def __init__(
@@ -88,6 +84,7 @@ class Relayed:
         self.outside: native | None = None
         self._out = self._way_out()
         self._back: Way | None = None
+        self.secured: Secured | None = None
         self._aborts = self._armed = False
         self._inside_events = self._outside_events = 0
         self.active = time.monotonic()
@@ -133,15 +130,17 @@ class Relayed:
             with contextlib.suppress(OSError):  # one from an earlier failure may lie there; or the program has closed
                 self.inside.send(b"\0", MSG_DONTWAIT)
 
-    def begin(self, outside: native, filled: int, nagle: bool = False) -> None:
+    def begin(self, outside: native, filled: int, nagle: bool = False, secured: Secured | None = None) -> None:
         """Relay, now that the dial has succeeded.
 
         :param outside: a connected TCP socket that nobody else holds.
         :param filled: as for :meth:`release`.
         :param nagle: let small pieces wait, where the program has asked for TCP_NODELAY to be off.
+        :param secured: what speaks TLS over it, so that no piece can be spliced.
         """
+        self.secured = secured
         if self.is_over:  # the program has closed while the dial went on
-            self._dispose(outside)
+            self._let_go(outside, reset=False)
             return
         self._out.discard(filled)
         self.inside.setsockopt(SOL_SOCKET, SO_SNDBUF, QUEUE)
@@ -151,12 +150,18 @@ class Relayed:
         outside.setblocking(False)
         if not nagle:
             outside.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
-        self.outside = self._out.target = outside
+        self.outside = outside
+        self._aim(outside)
         self.active = time.monotonic()
-        self._back = Way(self._relays.tools, outside, self.inside)
+        self._back = Way(self._relays.tools, self.secured or outside, self.inside, splices=self.secured is None)
         self._inside_events |= _IN  # what it has sent after the fill has had its edge
         self._relays.watch(outside, self, OUTSIDE)
         self._relays.queue(self)
+
+    def _aim(self, outside: native) -> None:
+        """Have the way out lead to the socket outside, or to what speaks TLS over it."""
+        self._out.target = self.secured or outside
+        self._out.splices = self._out.splices and self.secured is None
 
     def in_between(self) -> tuple[int, bytes, bytes, int]:
         """Return what is under way: whether a byte is held, what neither side has, outwards and back, and of the latter
@@ -207,7 +212,8 @@ class Relayed:
         self._inside_events = _IN | (select.EPOLLRDHUP if ends else 0)
         self._armed = False
         if back is not None and self.outside is not None:
-            self._out.target, self._out.rest = self.outside, left
+            self._aim(self.outside)
+            self._out.rest = left
             inside.setsockopt(SOL_SOCKET, SO_SNDBUF, QUEUE)
             back.target, back.full, back.ready = inside, False, True
         taken = 0
@@ -261,7 +267,7 @@ class Relayed:
         return (out.ready and not out.full and not out.stopped) or (back.ready and not back.full and not back.stopped)
 
     def run(self) -> int:
-        """Take a turn and return how many bytes have moved."""
+        """Take a turn and return how many bytes have moved, by their weight."""
         inside, outside = self._inside_events, self._outside_events
         self._inside_events = self._outside_events = 0
         out, back = self._out, self._back
@@ -292,7 +298,7 @@ class Relayed:
             moved += self._move(back)
         if out.stopped or back.stopped or self._aborts or self.errno:
             self._settle(out, back)
-        return moved
+        return moved if self.secured is None else moved * SEALED
 
     def _leave(self, events: int) -> None:
         """The program has closed. Nothing goes back any more; what it has sent goes on, unless its close is a reset."""
@@ -314,7 +320,7 @@ class Relayed:
         """Move a share one way, note how that ended, and return how many bytes."""
         limit = self.limit
         is_out = way is self._out
-        left = SHARE
+        share = left = SHARE if self.secured is None else SHARE // SEALED
         outcome = MORE
         while outcome == MORE and left > 0:
             most = left if limit is None else min(left, limit.room(is_out))
@@ -328,7 +334,7 @@ class Relayed:
             if limit is not None and count:
                 limit.moved(is_out, count)
         if outcome == MORE:
-            return SHARE - left
+            return share - left
         if outcome == END and is_out and not way.ends:
             # Whether the program has closed (perhaps asking for a reset) or has only ended its sending comes with the
             # event that is now on its way. An end of file before a reset would look like a good end.
@@ -355,7 +361,7 @@ class Relayed:
             way.stopped = True  # where it is the program: it has shut down reading
             if is_out:
                 self._fail(way.errno)
-        return SHARE - left
+        return share - left
 
     def _settle(self, out: Way, back: Way) -> None:
         """End it where nothing is left to do."""
@@ -375,12 +381,18 @@ class Relayed:
         self._relays.unwatch(self.inside)
         if self.outside is not None:
             self._relays.unwatch(self.outside)
-            if reset:
-                with contextlib.suppress(OSError):
-                    self.outside.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
-            self._dispose(self.outside)
+            self._let_go(self.outside, reset)
         self._dispose_inside(reset)
         self._ended(self, how)
+
+    def _let_go(self, outside: native, reset: bool) -> None:
+        """Have the socket outside closed, cleanly or by a reset."""
+        if reset:
+            with contextlib.suppress(OSError):
+                outside.setsockopt(SOL_SOCKET, SO_LINGER, RESET)
+        if self.secured is not None:
+            self.secured.end(reset)
+        self._dispose(outside)
 
     def _dispose_inside(self, reset: bool) -> None:
         """Close the gate's end of the pair: what lies unread in it says whether that is a reset."""

@@ -16,7 +16,7 @@ from outgate.gate import wire
 from outgate.gate.kernel import births, dial, meter
 from outgate.gate.kernel.closer import Closer
 from outgate.gate.relay.relays import Relays
-from outgate.gate.replies import Reply
+from outgate.gate.replies import Reply, refusal
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from outgate.gate.relay.pair import Relayed
     from outgate.gate.server import Gate
     from outgate.gate.takeover.state import RelayedState
+    from outgate.gate.tls.secured import Secured
 
 #: Seconds that a process has between its claim and its connect, which follows at once unless it is stopped.
 CLAIM_LIMIT = 1.0
@@ -216,14 +217,17 @@ class Relaying:
         lease = self._gate.registry.find(process, id)
         return None if lease is None else lease.side
 
-    def dial_ended(self, lease: Lease, side: Side) -> None:
-        """Begin to carry bytes, or let the program's end be writable again; either way it is writable now."""
+    def dial_ended(self, lease: Lease, side: Side, secured: Secured | None = None) -> None:
+        """Begin to carry bytes, or let the program's end be writable again; either way it is writable now.
+
+        :param secured: what speaks TLS on the way out, where there is any.
+        """
         relayed = side.relayed
         filled, side.filled = side.filled, 0
         side.errno, side.why = 0, None
         if lease.state == life.OPEN:
             # Its error is not looked at here: a reset that has come since is for whoever carries, and told once.
-            relayed.begin(lease.sock, filled, side.nagle)
+            relayed.begin(lease.sock, filled, side.nagle, secured)
         else:
             side.errno = lease.sock.getsockopt(SOL_SOCKET, SO_ERROR)
             if side.errno:
@@ -266,6 +270,13 @@ class Relaying:
             self._gate.ending.end(lease, how)
         if lease.side is not None and lease.side.told is not None:
             lease.side.told(how)
+
+    def cut_secured(self) -> None:
+        """Reset those that lead out by TLS: its keys are this process's, and no other could go on with them."""
+        why = refusal("cut", by="the gate", why="another takes its place, which has not the keys of TLS to the proxy")
+        for lease in tuple(self._gate.registry.leases.values()):
+            if lease.side is not None and lease.side.relayed.secured is not None:
+                self._gate.ending.cut(lease, "handed-over", why)
 
     def stop(self) -> None:
         """Reset all of them: the gate ends, and nobody carries their bytes on."""

@@ -63,6 +63,7 @@ async def take_over(gate: Gate, channel: Channel, process: Process, request: wir
         await asyncio.wait(others, timeout=PATIENCE)
     gate.passages.give_up()  # those that have begun since
     gate.doors.abandon()
+    gate.relaying.cut_secured()
     gate.keeping.hold()
     gate.books.hand_over()
     taken = _give(gate, channel)

@@ -16,6 +16,7 @@ from outgate.gate.kernel.aside import Aside
 from outgate.gate.names import lookup
 from outgate.gate.names.resolver import numeric
 from outgate.gate.replies import Reply, refusal
+from outgate.gate.tls.secured import why
 from outgate.gate.wayout.passages import Passage, note_failure, told
 
 if TYPE_CHECKING:
@@ -54,19 +55,27 @@ async def prepare(
         refused, number = await _bind(gate, lease, way.source, address)
         return refused or (_no_source(gate, lease.process, way, number, host, port) if number else None)
     facts = {"app": app.name, "via": way.text, "host": host, "port": port}
-    if lease.side is None and not app.settings.trusted:
+    if lease.side is None and (way.via.is_tls or not app.settings.trusted):
         return refuse(gate, lease.process, "via-held", facts)
     try:
         dialled = await _address(gate, way.via, lease.family)
         where = choice.target(way.via, address, port, _name(app, host, lease.family, address))
         handshake = choice.handshake(way.via, where)
     except (OSError, ValueError) as e:
-        why = (e.strerror if isinstance(e, OSError) else str(e)) or "it cannot be asked for this"
-        return refuse(gate, lease.process, "via-unreachable", {**facts, "why": why})
+        said = (e.strerror if isinstance(e, OSError) else str(e)) or "it cannot be asked for this"
+        return refuse(gate, lease.process, "via-unreachable", {**facts, "why": said})
+    context = None
+    if way.via.is_tls:
+        try:
+            context = await gate.passages.contexts.of(way.via.authorities, gate.settings.number)
+        except OSError as e:
+            return refuse(gate, lease.process, "via-tls", {**facts, "why": why(e)})
     refused, number = await _bind(gate, lease, way.source, dialled[0]) if way.source else (None, 0)
     if refused is not None:
         return refused
-    return _no_source(gate, lease.process, way, number, host, port) if number else Passage(way, dialled, handshake)
+    if number:
+        return _no_source(gate, lease.process, way, number, host, port)
+    return Passage(way, dialled, handshake, context)
 
 
 def _name(app: App, host: str, family: int, address: str) -> str:

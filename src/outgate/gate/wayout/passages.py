@@ -21,8 +21,11 @@ from outgate.errors import describe
 from outgate.gate.kernel import cut
 from outgate.gate.names.resolver import Resolver
 from outgate.gate.replies import Reply, refusal
+from outgate.gate.tls.secured import Contexts, Secured, why
 
 if TYPE_CHECKING:
+    import ssl
+
     from outgate.core.wayout.choice import WayOut
     from outgate.gate.registry import Lease, Process
     from outgate.gate.server import Gate
@@ -49,17 +52,25 @@ class Passage:
     :ivar number: why the proxy could not be dialled at all; 0 if it could.
     :ivar sent: bytes of the handshake that went to the proxy.
     :ivar received: those that came.
+    :ivar context: whom to trust, where the proxy is spoken to by TLS; else ``None``.
+    :ivar secured: the TLS itself, once the proxy has been reached, and until the relay has it.
+    :ivar is_secure: whether what is to be said may be said: TLS has been agreed on, or is not wanted.
     """
 
     __slots__ = (
-        *("address", "failure", "fd", "handshake", "has_begun", "number", "over"),
-        *("received", "rest", "sent", "timer", "way"),
+        *("address", "context", "failure", "fd", "handshake", "has_begun", "is_secure", "number", "over"),
+        *("received", "rest", "secured", "sent", "timer", "way"),
     )
 
-    def __init__(self, way: WayOut, address: tuple[Any, ...], handshake: Handshake) -> None:
+    def __init__(
+        self, way: WayOut, address: tuple[Any, ...], handshake: Handshake, context: ssl.SSLContext | None = None
+    ) -> None:
         self.way = way
         self.address = address
         self.handshake = handshake
+        self.context = context
+        self.secured: Secured | None = None
+        self.is_secure = context is None
         self.failure: Reply | None = None
         self.over: asyncio.Future[None] | None = None
         self.has_begun = False
@@ -81,6 +92,7 @@ class Passages:
         self._epoll = select.epoll()
         self._leases: dict[int, Lease] = {}
         self._pending: set[Lease] = set()
+        self.contexts = Contexts(gate.loop)
         #: Looks the proxies' names up, which are the operator's.
         self.resolver = Resolver("ways", looked_up=gate.counts.looked_up)
         gate.loop.add_reader(self._epoll.fileno(), self._on_ready)
@@ -133,7 +145,14 @@ class Passages:
         passage.fd = lease.sock.fileno()
         self._leases[passage.fd] = lease
         self._epoll.register(passage.fd, select.EPOLLIN)
-        self._say(lease, passage)
+        if passage.context is None:
+            self._say(lease, passage)
+            return
+        via = passage.way.via
+        assert via is not None, "there is no context without a proxy"
+        passage.secured = Secured(lease.sock, passage.context, via.host, self._gate.loop)
+        self._wait(lease, passage, PATIENCE)
+        self._secure(lease, passage, passage.secured)
 
     def discard(self, lease: Lease) -> None:
         """Forget the handshake of a lease that has ended. Must come before the gate closes its duplicate."""
@@ -146,6 +165,8 @@ class Passages:
         if self._leases.pop(passage.fd, None) is not None:
             self._epoll.unregister(passage.fd)
         passage.fd = -1
+        if passage.secured is not None:
+            passage.secured.end(reset=True)
         lease.passage = None
         lease.before = (passage.sent, passage.received)
         if passage.over is not None and not passage.over.done():
@@ -198,12 +219,24 @@ class Passages:
             if events & ~select.EPOLLOUT and lease.passage is not None:
                 self._hear(lease, lease.passage)
 
+    def _secure(self, lease: Lease, passage: Passage, secured: Secured) -> None:
+        """Go on agreeing on TLS; then begin to speak."""
+        try:
+            passage.is_secure = secured.shake()
+        except OSError as e:
+            self._fail(lease, "via-tls", {"why": why(e)})
+            return
+        if passage.is_secure:
+            self._say(lease, passage)
+            if lease.passage is passage:
+                self._hear(lease, passage)  # what came with the last of it is in no socket any more
+
     def _say(self, lease: Lease, passage: Passage) -> None:
         """Send what the handshake has to say; what the socket does not take now goes when it does."""
         passage.rest += passage.handshake.say()
         if passage.rest:
             try:
-                taken = lease.sock.send(passage.rest, MSG_DONTWAIT | MSG_NOSIGNAL)
+                taken = (passage.secured or lease.sock).send(passage.rest, MSG_DONTWAIT | MSG_NOSIGNAL)
             except BlockingIOError:
                 taken = 0
             except OSError:
@@ -216,13 +249,19 @@ class Passages:
 
     def _hear(self, lease: Lease, passage: Passage) -> None:
         """Look at what has come, and take out of the socket just what the proxy says of its own."""
+        secured = passage.secured
+        if secured is not None and not passage.is_secure:
+            self._secure(lease, passage, secured)
+            return
         try:
-            seen = lease.sock.recv(_LOOK, MSG_PEEK | MSG_DONTWAIT)
+            seen = lease.sock.recv(_LOOK, MSG_PEEK | MSG_DONTWAIT) if secured is None else secured.look()
             if not seen:
                 self._fail(lease, "via-ended", {})
                 return
             count = passage.handshake.take(seen)
-            if count and len(lease.sock.recv(count, MSG_DONTWAIT)) != count:
+            if secured is not None:
+                secured.take(count)
+            elif count and len(lease.sock.recv(count, MSG_DONTWAIT)) != count:
                 raise ConnectionAbortedError(errno.ECONNABORTED, "somebody else reads from it")
             passage.received += count
         except BlockingIOError:
@@ -241,11 +280,12 @@ class Passages:
     # --- how it ends --------------------------------------------------------------------------------------------------
 
     def _through(self, lease: Lease, passage: Passage) -> None:
+        secured, passage.secured = passage.secured, None
         self.discard(lease)
         self._gate.joined(lease, True)
         self._gate.keeping.opened(lease)
         if lease.side is not None:
-            self._gate.relaying.dial_ended(lease, lease.side)
+            self._gate.relaying.dial_ended(lease, lease.side, secured)
 
     def unreached(self, lease: Lease, number: int) -> None:
         """The dial to the proxy has come to nothing.
