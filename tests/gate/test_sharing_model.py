@@ -443,7 +443,5 @@ def test_the_gate_is_as_the_model(modelled: type[Machine]) -> None:
     deep = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
     run_state_machine_as_test(
         modelled,
-        settings=settings(
-            phases=[Phase.generate], max_examples=1_000 if deep else 30, stateful_step_count=50 if deep else 30
-        ),
+        settings=settings(max_examples=1_000 if deep else 30, stateful_step_count=50 if deep else 30),
     )
