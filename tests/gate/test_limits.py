@@ -120,6 +120,49 @@ def test_sockets_never_closed() -> None:
         hoard(gate, tries=200, limit=50)
 
 
+#: Opens as many as it can and makes a descriptor of each, which it tells nobody.
+SHARER = """if True:
+    import outgate, socket, sys
+    from outgate.errors import TooManyLeases
+    port, tries, closes = map(int, sys.argv[1:])
+    kept, refused = [], 0
+    for _ in range(tries):
+        try:
+            sock = socket.create_connection(("127.0.0.1", port))
+        except TooManyLeases:
+            refused += 1
+            continue
+        for _ in range(5):
+            outgate.descriptor(sock)
+        kept.append(sock)
+        if closes:
+            sock.close()
+    print(len(kept), refused, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("closes", [0, 1])
+def test_sockets_shared_and_never_redeemed(closes: int) -> None:
+    """What an app shares and nobody takes counts for it, held or parked, and is all taken back in time."""
+    config = TWO_APPS.replace("OPEN_SOCKETS", "20\nidle_timeout = 1")
+    with RunningGate(config=config) as gate, Hoard() as peer, peers.sink() as sink:
+        # Where they are closed, what is parked for a second is taken back already: the first round is over before that.
+        with gate.program("-c", SHARER, str(peer.port), "60", str(closes)) as program:
+            assert program.stdout is not None
+            kept, refused = map(int, program.stdout.readline().split())
+            assert kept + refused == 60
+            assert kept >= 20 if closes else kept == 20
+            assert gate.app("greedy")["held"] <= 20 + 6  # and what its client keeps in store
+            if os.getuid() == 0:
+                other_opens(gate, sink)
+            program.kill()
+            program.communicate()
+        gate.wait_for_counts("greedy", held=0, open=0, processes=0)
+        assert {line["how"] for line in gate.log.all(event="end", app="greedy")} <= {"idle", "process-ended"}
+        assert gate.faults == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_20000_sockets_never_closed() -> None:

@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outgate.core import lease as life
 from outgate.gate import sweep
 from outgate.gate.kernel import meter
+from outgate.gate.metering import rounds
 from outgate.gate.metering.meters import Meters
+from outgate.gate.registry import NOTHING_BEFORE
 from outgate.testing.running import RunningGate, ThreadGate
 from support import peers
 from support.raw import RawChannel
@@ -122,19 +125,25 @@ def test_a_quick_reading_is_the_whole_ones() -> None:
     """Of a connection that is open or half closed a quick reading is what the exact one is, of one in CLOSE nothing."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as sock:
         peer, _ = server.accept()
+        lease = SimpleNamespace(state=life.OPEN, decision=object(), side=None, sock=sock, before=NOTHING_BEFORE)
+        lease.noted_sent = lease.noted_received = 0
+
+        def quick() -> list[list[int]]:
+            return [counts for _, *counts in rounds._readings([lease], 0.0, None)]  # type: ignore[list-item]
+
         with peer:
             sock.sendall(bytes(3000))
             peer.sendall(bytes(200))
             assert sock.recv(200, socket.MSG_WAITALL) == bytes(200)
-            assert meter.passing(sock) == meter.read(sock)[1:] == (3000, 200)
+            assert quick() == [[*meter.read(sock)[1:]]] == [[3000, 200]]
             peer.shutdown(socket.SHUT_WR)
             assert sock.recv(1) == b""
-            assert meter.passing(sock) == meter.read(sock)[1:] == (3000, 200)
+            assert quick() == [[*meter.read(sock)[1:]]] == [[3000, 200]]
             sock.shutdown(socket.SHUT_WR)
             assert peer.recv(4000, socket.MSG_WAITALL) == bytes(3000)
             assert peer.recv(1) == b""
             assert meter.read(sock).state == meter.CLOSE
-            assert meter.passing(sock) is None
+            assert quick() == []
 
 
 def test_a_socket_that_has_just_sent_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:

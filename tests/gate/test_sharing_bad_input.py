@@ -5,19 +5,29 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
+from types import FrameType
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from gate.test_sharing import Opened, code_of, redeemed, talk, wait_for_fds
+from outgate.core.descriptor import KEY_SIZE, Descriptor, seal
+from outgate.gate import wire
 from outgate.gate.kernel import births
 from outgate.gate.travel import passing
 from outgate.testing.running import RunningGate, ThreadGate
 from support import peers
 from support.raw import RawChannel
 from support.victims import victim
+
+if TYPE_CHECKING:
+    from outgate.gate.channel import Channel
+    from outgate.gate.registry import Process
+    from outgate.gate.server import Gate
 
 pytestmark = pytest.mark.slow
 
@@ -255,8 +265,9 @@ def test_every_wrong_descriptor_gets_one_answer(path: str) -> None:
         with Opened(gate.socket, peer) as client, RawChannel(gate.socket) as bad:
             bad.ask("stat")
             good = client.share()
-            wrong = [good[:at] + chr(ord(good[at]) ^ 1) + good[at + 1 :] for at in range(len(good))]
-            wrong += [good[:at] for at in range(0, len(good), 7)]
+            places = range(len(good))
+            wrong = [good[:at] + chr(ord(good[at]) ^ 1 << bit) + good[at + 1 :] for at in places for bit in range(8)]
+            wrong += [good[:at] for at in places]
             wrong += [foreign, gone, "", "\0", good + "\0", "é" * 160, "x" * 160, good.upper(), "outgate1." + "9" * 150]
             replies = [bad.ask("redeem", descriptor=text) for text in wrong]
             assert code_of(replies[0]) == "unknown-descriptor"
@@ -265,6 +276,48 @@ def test_every_wrong_descriptor_gets_one_answer(path: str) -> None:
             with redeemed(bad, good) as sock:
                 talk(sock, b"the right one")
         assert gate.faults == []
+
+
+def steps(gate: Gate, process: Process, text: str) -> tuple[object, list[tuple[str, int]]]:
+    """Return the answer to a redeem, and every line of Python that it took."""
+    lines: list[tuple[str, int]] = []
+
+    def trace(frame: FrameType, event: str, _arg: object) -> Any:
+        lines.append((frame.f_code.co_name, frame.f_lineno))
+        return trace
+
+    coroutine = passing.redeem(gate, cast("Channel", None), process, wire.Redeem(descriptor=text))
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value, lines
+    finally:
+        sys.settrace(before)
+    raise AssertionError("it waits for something")
+
+
+def test_every_wrong_descriptor_takes_as_long() -> None:
+    """Forged, foreign and made up take the very same steps; one that has ended a few more, however many there are."""
+    with ThreadGate() as gate, peers.echo() as peer, contextlib.ExitStack() as stack:
+        with Opened(gate.socket, peer) as opener, RawChannel(gate.socket) as last:
+            ended = opener.share()
+            with redeemed(last, ended):
+                opener.close()
+        gate.wait_for_counts(held=0)
+        openers = [stack.enter_context(Opened(gate.socket, peer)) for _ in range(20)]
+        texts = [opener.share() for opener in openers]
+        (process, *_) = gate.call(lambda: list(gate.gate.registry.processes.values()))
+        name = Descriptor(gate.gate.boot, 1, 0, 0, 0)
+        other_key = seal(bytes(KEY_SIZE), process.app.name, name)
+        foreign = seal(gate.gate.sharing.key, "another", name)
+        forged = texts[-1][:-1] + ("0" if texts[-1][-1] != "0" else "1")
+        taken = [gate.call(partial(steps, gate.gate, process, text)) for text in (forged, foreign, other_key, ended)]
+        assert len({str(answer) for answer, _ in taken}) == 1
+        assert taken[0][1] == taken[1][1] == taken[2][1]
+        assert taken[3][1][: len(taken[0][1]) // 2] == taken[0][1][: len(taken[0][1]) // 2]
+        assert 0 <= len(taken[3][1]) - len(taken[0][1]) <= 6
 
 
 @pytest.mark.parametrize("value", ["x" * 65_000, "x" * 161, 7, None, ["x"], {"a": 1}])

@@ -195,25 +195,39 @@ class Machine(RuleBasedStateMachine):
             pass
 
     @precondition(lambda self: len(self.clients) > 1 and self.texts())
-    @rule(who=_which, which=_which, what=st.sampled_from(["close", "kill", "end by name", "reclaim"]))
-    def redeem_meanwhile(self, who: int, which: int, what: str) -> None:
-        """A process redeems while the others close it, end, the operator ends it or it is taken back: one is first."""
+    @rule(
+        who=_which,
+        which=_which,
+        what=st.sampled_from(["close", "kill", "end by name", "reclaim"]),
+        is_first=st.booleans(),
+    )
+    def redeem_meanwhile(self, who: int, which: int, what: str, is_first: bool) -> None:
+        """A process redeems while the others close it, end, the operator ends it or it is taken back."""
         lease, text = self.texts()[which % len(self.texts())]
         client = self.clients[who % len(self.clients)]
+        others = [other for other in lease.socks if other is not client]
+        answered: list[RawChannel] = []
         with contextlib.ExitStack() as until_read:
-            client.post("redeem", descriptor=text)
+            if is_first:
+                client.post("redeem", descriptor=text)
             if what == "close":
-                for other in [other for other in lease.socks if other is not client]:
+                answered += others
+                for other in others:
                     for sock in lease.socks.pop(other):
                         sock.close()
-                    other.ask("close", sock=lease.id, shared=True)
+                    other.post("close", sock=lease.id, shared=True)
             elif what == "kill":
-                for other in [other for other in lease.socks if other is not client]:
+                for other in others:
                     self.end_process(other)
             elif what == "end by name" and lease in self.connections():
-                self.cut(lease)
+                answered.append(until_read.enter_context(RawChannel(self.gate.socket)))
+                answered[0].post("kill", lease=lease.name)
             elif what == "reclaim" and self.idle:
                 until_read.enter_context(self.reclaiming(lease))
+            if not is_first:
+                client.post("redeem", descriptor=text)
+            for other in answered:
+                assert "error" not in (other.receive() or {})
             reply = client.receive()
         assert reply is not None
         if "error" in reply:
@@ -428,5 +442,6 @@ def test_the_gate_is_as_the_model(modelled: type[Machine]) -> None:
     """Whatever clients do, in whatever order, the gate counts, keeps, gives and refuses what the model says."""
     deep = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
     run_state_machine_as_test(
-        modelled, settings=settings(max_examples=1_000 if deep else 20, stateful_step_count=50 if deep else 25)
+        modelled,
+        settings=settings(max_examples=1_000 if deep else 30, stateful_step_count=50 if deep else 30),
     )

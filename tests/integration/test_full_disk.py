@@ -12,9 +12,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gate.test_restart import Program
+from gate.test_restart import Program, written
 from outgate.core.bill.windows import slices
+from outgate.gate.ledger import checking
 from outgate.gate.ledger.reading import Reader
+from outgate.gate.restart import records
 from outgate.testing.running import RunningGate
 from support import peers
 
@@ -97,12 +99,26 @@ def fill(disk: Path) -> Path:
     return path
 
 
-def test_a_full_disk_holds_up_nobody_and_nothing_is_lost(gate: RunningGate, disk: Path) -> None:
-    """What is open goes on, and so do new opens; the gate says what it cannot write, and later that it can again.
+def booked(disk: Path) -> list[int]:
+    """Return the bytes that the ledger has, sent and received, which must agree with itself."""
+    with Reader.open(f"sqlite:///{disk / 'ledger.sqlite'}") as reader:
+        assert list(checking.differences(reader.connection)) == []
+        extent = reader.extent()
+        used = reader.used(slices(extent.first, extent.last, "", ZoneInfo("UTC"), tiered=False))
+        return [sum(each.counts[way] for each in used) for way in (0, 1)]
 
-    A gate that is killed meanwhile is followed by one that starts on the full disk. Once there is room the ledger has
-    every byte that the peers have seen, but for connections that the disk never knew of.
-    """
+
+def is_whole_again(gate: RunningGate, disk: Path, peer: peers.Peer) -> None:
+    """See that a gate that has ended has booked every byte that the peers have seen, and left nothing for later."""
+    gate.wait_for_counts("blog", open=0)
+    assert gate.stop() == 0, gate.stderr()
+    received = sum(connection.wait().received for connection in peer.connections)
+    assert booked(disk) == [received, received]
+    assert list(disk.glob("*.spool*")) == []
+
+
+def test_a_full_disk_holds_up_nobody_and_nothing_is_lost(gate: RunningGate, disk: Path) -> None:
+    """What is open goes on, and so do new opens; the gate says what it cannot write, and later that it can again."""
     with peers.echo() as peer, Program(gate, WORKS, peer.port) as program:
         program.said()
         filled = fill(disk)
@@ -117,32 +133,36 @@ def test_a_full_disk_holds_up_nobody_and_nothing_is_lost(gate: RunningGate, disk
         gate.wait_for(event="state-kept")
         program.tell("end")
         program.end()
-        gate.wait_for_counts("blog", open=0)
-        assert gate.stop() == 0, gate.stderr()
-        received = sum(connection.wait().received for connection in peer.connections)
-        with Reader.open(f"sqlite:///{disk / 'ledger.sqlite'}") as reader:
-            extent = reader.extent()
-            used = reader.used(slices(extent.first, extent.last, "", ZoneInfo("UTC"), tiered=False))
-            assert [sum(each.counts[way] for each in used) for way in (0, 1)] == [received, received]
+        is_whole_again(gate, disk, peer)
 
 
 def test_a_gate_starts_on_a_full_disk(gate: RunningGate, disk: Path) -> None:
-    """It says what it cannot write, serves, and takes up what is open by what the disk still says."""
+    """It says what it cannot write, serves, and takes up what is open by what the disk still says.
+
+    When there is room the ledger has every byte: those of before, those while no gate ran, and those since.
+    """
     with peers.echo() as peer, Program(gate, WORKS, peer.port) as program:
         program.said()
         gate.wait_for_counts("blog", open=3)
+        written(gate, records.Opened, count=3)
         filled = fill(disk)
         gate.kill()
         program.tell("0")
         program.said()
         gate.start()
         gate.wait_for(event="state-failed")
+        gate.wait_for(event="ledger-failed")
+        assert gate.log.all(event="returned")[0]["leases"] == 3
         program.tell("5")
         program.said()
         filled.unlink()
+        gate.wait_for(event="ledger-back")
+        gate.wait_for(event="state-kept")
+        program.tell("5")
+        program.said()
         program.tell("end")
         program.end()
-        gate.wait_for_counts("blog", open=0)
+        is_whole_again(gate, disk, peer)
 
 
 def test_a_gate_starts_with_files_that_cannot_be_read(gate: RunningGate, disk: Path) -> None:

@@ -16,7 +16,7 @@ SIZE = 216
 #: The fields at 0 (state), 120 (bytes acked), 128 (received), 144 (not sent), 200 (sent) and 208 (retransmitted).
 _FIELDS = struct.Struct("=B119xQQ8xI52xQQ")
 #: The same but for the bytes acked, which those of an established connection do not hang on.
-_PASSING = struct.Struct("=B127xQ8xI52xQQ")
+PASSING = struct.Struct("=B127xQ8xI52xQQ")
 #: Those at 44 and 52: milliseconds since data were last sent, and received.
 _CLOCKS = struct.Struct("=44xI4xI")
 
@@ -74,19 +74,6 @@ def look(sock: native) -> tuple[Reading, float]:
     """Return what :func:`read` and :func:`idle` do, of one instant."""
     info = sock.getsockopt(IPPROTO_TCP, TCP_INFO, SIZE)
     return parse(info), _idle(info)
-
-
-def passing(sock: native) -> tuple[int, int] | None:
-    """Return the bytes sent and received of a connection that goes on; ``None`` where it is in state CLOSE.
-
-    As :func:`read`, for who reads thousands of them again and again: most are established, and that is quick to tell.
-    """
-    info = sock.getsockopt(IPPROTO_TCP, TCP_INFO, SIZE)
-    state, received, notsent, sent, retransmitted = _PASSING.unpack(info)
-    if state == ESTABLISHED:
-        return sent - retransmitted + notsent, received
-    reading = parse(info)
-    return None if reading.state == CLOSE else (reading.sent, reading.received)
 
 
 def pack(state: int, sent: int, received: int) -> bytes:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from outgate.gate.datagram.datagrams import Datagrams
-    from outgate.gate.registry import Lease
+    from outgate.gate.registry import App, Lease
 
     Metered = Union[Lease, Datagrams]
 
@@ -58,7 +58,8 @@ class Meters:
     def note_all(self, readings: Iterable[tuple[Metered, int, int]]) -> None:
         """Take the counters of several sockets, each as of :meth:`note`."""
         grown: list[tuple[Metered, int, int]] = []
-        all_out = all_back = 0
+        app: App | None = None
+        all_sent = all_received = 0  # of what follows one another and is the same app's
         for item, sent, received in readings:
             out, back = sent - item.noted_sent, received - item.noted_received
             if not (out or back):
@@ -69,17 +70,23 @@ class Meters:
                 out, back = max(out, 0), max(back, 0)
                 if not (out or back):
                     continue
-            app = item.process.app
-            app.sent += out
-            app.received += back
-            all_out += out
-            all_back += back
+            if item.process.app is not app:
+                if app is not None:
+                    self._add(app, all_sent, all_received)
+                app, all_sent, all_received = item.process.app, 0, 0
+            all_sent += out
+            all_received += back
             grown.append((item, out, back))
-        if grown:
-            self.sent += all_out
-            self.received += all_back
+        if app is not None:
+            self._add(app, all_sent, all_received)
             for listener in self.listeners:
                 listener(grown)
+
+    def _add(self, app: App, sent: int, received: int) -> None:
+        app.sent += sent
+        app.received += received
+        self.sent += sent
+        self.received += received
 
     def note_datagrams(self, made: Datagrams) -> None:
         """Take the counters of a UDP socket as they stand now; listeners find whose the growth is in its ``shares``."""
