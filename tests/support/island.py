@@ -120,7 +120,9 @@ class Island:
         self.authority.issue_cert("proxy.island.test", PROXY).private_key_and_cert_chain_pem.write_to_path(
             str(certificate)
         )
-        self._keep(leading.squid(mid, folder, PROXY, PORTS["squid"], secure=PORTS["secure"], certificate=certificate), "squid")
+        self._keep(
+            leading.squid(mid, folder, PROXY, PORTS["squid"], secure=PORTS["secure"], certificate=certificate), "squid"
+        )
         self._keep(leading.tinyproxy(mid, folder, PROXY, PORTS["tinyproxy"]), "tinyproxy")
 
     def listen(self, namespace: Namespace, address: str, habit: object = None) -> peers.Peer:
