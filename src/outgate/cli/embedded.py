@@ -208,7 +208,8 @@ def main(argv: list[str]) -> int:
         if log == "-":
             log = "/dev/stderr" if os.path.exists("/dev/stderr") else settings.gate.log
         settings = replace(settings, gate=replace(settings.gate, socket=socket, socket_mode=0o600, log=log, state=""))
-        settings = _with_ledger(settings, options["ledger"])
+        # Its name in a fleet is that of the host's gate.
+        settings = _with_ledger(replace(settings, fleet=None), options["ledger"])
 
         def ready(gate: Gate) -> None:
             name, app = next(iter(settings.apps.items()))
@@ -221,7 +222,8 @@ def main(argv: list[str]) -> int:
             fresh = _as_one_app(config.reload(previous, reads_tokens=False), next(iter(previous.apps)))
             if options["report"]:
                 fresh = _reporting(fresh)
-            return replace(fresh, warnings=tuple(w for w in fresh.warnings if not w.place.startswith("gate.")))
+            mine = (w for w in fresh.warnings if not w.place.startswith(("gate.", "fleet")))
+            return replace(fresh, warnings=tuple(mine))
 
         return gate_main.run(settings, ready=ready, while_running=pidfd, reloader=again)
     except ConfigError as e:

@@ -92,6 +92,8 @@ def main(argv: list[str]) -> int:
             gate_main.new_loop().close()  # loads uvloop: from the line of take() on programs wait
             if settings.ledger is not None:
                 gate_main.load_ledger()
+            if settings.fleet is not None and settings.fleet.shared is not None:
+                gate_main.load_shared()
             taken = take(settings.gate.socket)
         for warning in settings.warnings:
             output.warn(str(warning))

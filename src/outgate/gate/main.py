@@ -165,11 +165,18 @@ def _shares(settings: config.Settings) -> Callable[[Gate], None] | None:
     """Return what has a gate share its state with others. Raises ``ConfigError`` where it cannot."""
     if settings.fleet is None or settings.fleet.shared is None:
         return None
+    load_shared()
+    from outgate.gate.shared import sharing
+
+    return sharing.prepare(settings.fleet)
+
+
+def load_shared() -> None:
+    """Load what a line to Redis needs, which takes some 0.3 s, before anybody waits. Raises ``ConfigError`` without."""
     try:
-        from outgate.gate.shared import sharing
+        importlib.import_module("outgate.gate.shared.sharing")
     except ModuleNotFoundError as e:
         raise ConfigError(f"fleet.state: {e.name} is not installed here; pip install 'outgate[redis]'") from None
-    return sharing.prepare(settings.fleet)
 
 
 def load_ledger() -> None:
