@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -109,6 +110,45 @@ def test_no_gate(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "--takeover: the gate at" in done.stderr
     assert "No such file" in done.stderr
+
+
+@pytest.mark.integration
+def test_a_connection_of_a_dead_gate_goes_on(tmp_path: Path) -> None:
+    """What the gate before held no duplicate of is metered on by the one that takes its place, to its last byte."""
+    options = ("--config", config(tmp_path))
+    # Without the right to trace it a gate may not take a duplicate from a program that has that right.
+    prefix = ("setpriv", "--bounding-set", "-sys_ptrace")
+    code = """
+import os, socket, sys
+sock = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+sock.sendall(bytes(1000))
+print(1, flush=True)
+for word in sys.stdin:
+    sock.sendall(bytes(500))
+    if word == "end\\n":
+        os._exit(0)
+    print(1, flush=True)
+"""
+    with peers.sink() as peer, contextlib.ExitStack() as stack:
+        first = stack.enter_context(serving(tmp_path, *options, prefix=prefix))
+        program = Program(first, peer.port, code=code)
+        program.said()
+        while not any(b'["open",' in path.read_bytes() for path in (tmp_path / "state").glob("leases-*")):
+            time.sleep(0.005)  # a file tells of no change of its own
+        first.stop(signal.SIGKILL)
+        second = stack.enter_context(serving(tmp_path, *options, prefix=prefix))
+        program.ask()
+        second.wait_for_counts("blog", open=1, held=0, sent=1500)
+        third = stack.enter_context(serving(tmp_path, *options, "--takeover", prefix=prefix))
+        assert second.process.wait(20) == 0
+        third.wait_for_counts("blog", open=1, held=0, sent=1500)
+        assert program.process.stdin is not None
+        program.process.stdin.write("end\n")
+        program.process.stdin.flush()
+        program.process.communicate()
+        while not (ends := [line for line in third.log() if line["event"] == "end"]):
+            time.sleep(0.005)
+        assert [(end["sent"], end.get("incomplete")) for end in ends] == [(2000, None)]
 
 
 def test_the_file_of_what_is_open_goes_on(tmp_path: Path) -> None:

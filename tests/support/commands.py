@@ -167,11 +167,13 @@ class Served:
     :ivar said: what it printed until it was ready.
     """
 
-    def __init__(self, folder: Path, *options: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *options: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+    ) -> None:
         self.socket = str(folder / "gate.sock")
         self.log_path = folder / "decisions.jsonl"
         self.process = subprocess.Popen(
-            [*OUTGATE, "serve", *_paths(folder), *options],
+            [*prefix, *OUTGATE, "serve", *_paths(folder), *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -218,9 +220,14 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[Served]:
-    """Have a gate while the block runs."""
-    gate = Served(folder, *options, env=env)
+def serving(
+    folder: Path, *options: str, env: Mapping[str, str] | None = None, prefix: Sequence[str] = ()
+) -> Iterator[Served]:
+    """Have a gate while the block runs.
+
+    :param prefix: a command that starts it, such as ``setpriv`` and its options.
+    """
+    gate = Served(folder, *options, env=env, prefix=prefix)
     try:
         yield gate
     finally:

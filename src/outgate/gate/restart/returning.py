@@ -1,6 +1,7 @@
 """Go on where a gate died: log what ended meanwhile, take up again what is open, meter the rest until it comes back.
 
-:func:`go_on` is the story; a program that gives its sockets back is :mod:`outgate.gate.restart.claiming`.
+:func:`go_on` is the story, and :func:`go_on_with` what is left of it where a gate takes the place of one that runs; a
+program that gives its sockets back is :mod:`outgate.gate.restart.claiming`.
 """
 
 from __future__ import annotations
@@ -76,6 +77,25 @@ def go_on(gate: Gate, past: Past, stored: Mapping[int, native], log_path: str) -
         orphans=len(gate.orphans.known),
         reason=f"{past.damaged} lines of the state file are damaged" if past.damaged else None,
     )
+
+
+def go_on_with(gate: Gate, past: Past, had: Iterable[tuple[int, int, int]]) -> None:
+    """Meter on what the gate whose place this one has taken held no duplicate of.
+
+    :param had: the ids of those, and their bytes sent and received as far as they are counted; the file, in which the
+        rest stands, may lag behind.
+    """
+    processes = dict(gate.registry.processes)
+    orphans: list[Orphan] = []
+    for id, sent, received in had:
+        left = past.left.get(id)
+        if left is not None:
+            left.sent, left.received = sent, received
+            orphan = gate.orphans.make(left, _process(gate, left.known, processes))
+            orphan.process.app.open += 1
+            orphans.append(orphan)
+    for orphan in gate.orphans.enter(orphans):
+        gate.log_end(orphan, _last(orphan), "gate-died", incomplete=True)
 
 
 def _log_ends(gate: Gate, past: Past, processes: dict[tuple[int, str], Process], logged: set[bytes]) -> None:

@@ -83,6 +83,7 @@ def go_on_with(gate: Gate, taken: Taken, notifier: notify.Notifier, environ: Map
     if had is not None:
         gate.store.know(had.stored)
         old = StateFile(had.path, taken.fds[had.lock])
+        returning.go_on_with(gate, replay(old.read()[0]), taken.state.orphans)
     if old is not None and old.path != path:
         old.remove()  # what stands in it is here, and must not be found by a third
         old.close()

@@ -142,6 +142,7 @@ def _write_down(gate: Gate, channel: Channel, fds: _Fds) -> GateState:
         loans=[_loan(loan, places, fds) for loan in gate.sharing.loans.values()],
         keeping=_keeping(gate, fds),
         doors=[DoorState(fds.add(door.sock.fileno()), door.kind, door.wanted) for door in gate.doors.listening],
+        orphans=[(each.id, each.noted_sent, each.noted_received) for each in gate.orphans.known.values()],
         waits=[(id, places[process], count) for id, process, count in gate.waits.all() if process in places],
     )
 

@@ -180,7 +180,11 @@ class DoorState(msgspec.Struct):
 
 
 class GateState(msgspec.Struct):
-    """A whole gate; ``seal`` is the folder of its cgroup, "" where it has none of its own."""
+    """A whole gate.
+
+    :ivar seal: the folder of its cgroup, "" where it has none of its own.
+    :ivar orphans: connections that it holds no duplicate of: id, bytes sent and received as far as they are counted.
+    """
 
     version: int
     pid: int
@@ -203,3 +207,4 @@ class GateState(msgspec.Struct):
     waits: list[tuple[int, int, int]]
     seal: str
     doors: list[DoorState] = []
+    orphans: list[tuple[int, int, int]] = []
