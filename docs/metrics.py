@@ -66,8 +66,8 @@ doors; every other label is one of a few words of the gate's own. Nothing that a
 (`address`, `name`, `names`, `port`, `none`); `class` what the address is (`public`, `private`, `metadata`, …; empty
 where a name was refused unasked); `code` the refusal's in [errors](errors.md), empty for `allow`. `how` is that of the
 [log](log.md): `closed`, `process-ended`, `failed` (never connected), `reset` (by the far end), `idle` (reclaimed),
-`killed`, `gate-ended`, `handed-over` (TLS to a proxy, which no other gate goes on with), and what cut it. The reason of a
-door's refusal is in [doors](doors.md). The outcome of a look-up is `answered`, `missing` (no such name), `failed`,
+`killed`, `gate-ended`, `handed-over` (TLS to a proxy, which no other gate goes on with), and what cut it. The reason of
+a door's refusal is in [doors](doors.md). The outcome of a look-up is `answered`, `missing` (no such name), `failed`,
 `late` (no answer in the gate's patience) or `remembered`. `op` is the request: `new` (make sockets),
 `connect`, `resolve`, …
 
