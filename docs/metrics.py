@@ -57,8 +57,8 @@ second.
 ## What is counted
 
 Counts begin with the gate, and go on over a reload; a takeover carries those of apps along and begins the others anew,
-which `rate()` and `increase()` expect. `app` has as many values as the configuration has apps; every other label is one
-of a few words of the gate's own. Nothing that a program chose is ever a label.
+which `rate()` and `increase()` expect. `app` has as many values as the configuration has apps, `address` as it has
+doors; every other label is one of a few words of the gate's own. Nothing that a program chose is ever a label.
 
 {metrics}
 
@@ -66,7 +66,8 @@ of a few words of the gate's own. Nothing that a program chose is ever a label.
 (`address`, `name`, `names`, `port`, `none`); `class` what the address is (`public`, `private`, `metadata`, …; empty
 where a name was refused unasked); `code` the refusal's in [errors](errors.md), empty for `allow`. `how` is that of the
 [log](log.md): `closed`, `process-ended`, `failed` (never connected), `reset` (by the far end), `idle` (reclaimed),
-`killed`, `gate-ended`, and what cut it. The outcome of a look-up is `answered`, `missing` (no such name), `failed`,
+`killed`, `gate-ended`, `handed-over` (TLS to a proxy, which no other gate goes on with), and what cut it. The reason of
+a door's refusal is in [doors](doors.md). The outcome of a look-up is `answered`, `missing` (no such name), `failed`,
 `late` (no answer in the gate's patience) or `remembered`. `op` is the request: `new` (make sockets),
 `connect`, `resolve`, …
 

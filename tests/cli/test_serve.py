@@ -142,7 +142,8 @@ os.execv(command[0], command)
 def test_the_ledger_lies_where_the_state_does(tmp_path: Path) -> None:
     """With ``--state`` a ledger whose place the file does not say lies in that folder, and a reload finds no change."""
     config = tmp_path / "outgate.toml"
-    config.write_text(f'version = 1\n[gate]\nstate = "{tmp_path}/configured"\n[ledger]\n[apps]\n')
+    app = f"[apps.blog]\nuid = [{os.getuid()}]\nbilling = true\ntrusted = true\n"
+    config.write_text(f'version = 1\n[gate]\nstate = "{tmp_path}/configured"\n[ledger]\n{app}')
     with serving(tmp_path, "--config", str(config)) as gate:
         assert (tmp_path / "state" / "ledger.sqlite").exists()
         assert not (tmp_path / "configured").exists()

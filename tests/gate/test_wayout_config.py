@@ -197,7 +197,7 @@ def test_authorities_are_read_with_the_file(folder: Path) -> None:
     authority.cert_pem.write_to_path(str(folder / "ca.pem"))
     app = read(
         folder,
-        '[apps.web]\nbilling = true\nvia = "https://proxy.corp"\nca = "ca.pem"\n'
+        'via = "https://proxy.corp"\nca = "ca.pem"\n'
         'ways = [{ to = "*.corp", via = "https://other:8443" }, { to = "*.test", via = "https://p", ca = "ca.pem" }]',
     ).apps["web"]
     text = authority.cert_pem.bytes().decode()

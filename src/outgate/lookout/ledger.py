@@ -66,7 +66,8 @@ def find(url: str, config: str, socket: str, zone: str) -> Place:
             raise ConfigError(f"{config} has no [ledger]; name one: --ledger URL")
     kept = settings.ledger if settings is not None else None
     if not url:
-        url = kept.url if kept is not None else booked
+        # What a gate says has no password, but a file that lies beside its state may lie elsewhere than configured.
+        url = booked if kept is None or (booked and kept.is_beside) else kept.url
     elif "://" not in url:
         url = file_url(url)
     named = zone or (settings.gate.zone if settings is not None else "UTC")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import ssl
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -175,6 +174,8 @@ def read_authorities(place: Place, path: str) -> str:
 
     :raises ConfigError: it cannot be read, others than its owner may change it, or it holds none.
     """
+    import ssl  # 10 ms that no other configuration costs
+
     _, content = _content(place, path, _MOST_AUTHORITIES, _NAME_ONE, "644")
     try:
         text = content.decode("ascii")

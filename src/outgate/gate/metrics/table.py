@@ -16,7 +16,7 @@ class Metric(NamedTuple):
     :ivar name: without what its type puts behind it (``_total``, ``_bucket`` …).
     :ivar type: ``counter``, ``gauge`` or ``histogram``.
     :ivar labels: in the order in which its values are given. ``app`` has as many values as the configuration has apps,
-        every other one a few words of the gate's own.
+        ``address`` as it has doors, every other one a few words of the gate's own.
     """
 
     name: str
