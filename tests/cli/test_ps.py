@@ -65,13 +65,19 @@ def test_what_is_open_and_its_end(path: str, capsys: Capture) -> None:
         assert lines[0].split()[:3] == ["lease", "app", "pid"]
         assert lines[1].split()[:5] == [tcp["lease"], "default", str(tcp["pid"]), f"127.0.0.1:{peer.port}", path]
 
-        assert main(["kill", "--socket", gate.socket, tcp["lease"], udp["lease"]]) == 0
-        assert capsys.readouterr().out == f"{tcp['lease']} ended\n{udp['lease']} ended\n"
+        assert main(["kill", "--socket", gate.socket, tcp["lease"]]) == 0
+        assert capsys.readouterr().out == f"{tcp['lease']} ended\n"
+        assert main(["kill", "--json", "--socket", gate.socket, udp["lease"]]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert (answer["ok"], answer["leases"]) == (True, [{"lease": udp["lease"], "ok": True}])
         assert gate.wait_for(event="end", lease=tcp["lease"])["how"] == "killed"
         assert gate.wait_for(event="end", lease=udp["lease"])["how"] == "killed"
         program.tell()
         assert program.said() == {"first": "ConnectionResetError", "then": "BrokenPipeError"}
         assert listed(gate, capsys) == []
+        assert main(["kill", "--json", "--socket", gate.socket, tcp["lease"]]) == 1
+        (again,) = json.loads(capsys.readouterr().out)["leases"]
+        assert (again["lease"], again["ok"]) == (tcp["lease"], False)
         connects = gate.stats()["apps"]["default"]["connects"]
         program.tell()
         if path == "direct":

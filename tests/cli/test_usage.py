@@ -300,6 +300,41 @@ def test_a_gate_books_what_programs_move(tmp_path: Path, capsys: Capture, path: 
     assert 150_000 <= made["total"]["wire_received"] < 250_000
 
 
+OPENS_AND_SHARES = """
+import outgate, socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as s:
+    s.sendall(bytes(1000))
+    print(outgate.descriptor(s))
+"""
+GOES_ON = """
+import outgate, socket, sys
+with outgate.adopt(sys.argv[1]) as s:
+    s.sendall(bytes(234))
+    s.shutdown(socket.SHUT_WR)
+    print(len(s.recv(617, socket.MSG_WAITALL)))
+"""
+
+
+@pytest.mark.parametrize("path", ["direct", "relay"])
+def test_a_socket_that_was_passed_on_is_booked_once(tmp_path: Path, capsys: Capture, path: str) -> None:
+    """What all who have had a socket moved is on the bill of who opened it, under its labels."""
+    text = CONFIG.format(folder=tmp_path, uid=os.getuid(), path=path)
+    with echoing() as port, RunningGate(config=text) as gate:
+
+        def run(label: str, code: str, argument: object) -> str:
+            environ = {**gate.environ(), "OUTGATE_LABELS": f"job={label}"}
+            command = [sys.executable, "-c", code, str(argument)]
+            done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=30)
+            assert done.returncode == 0, done.stderr
+            return done.stdout.strip()
+
+        assert run("2", GOES_ON, run("1", OPENS_AND_SHARES, port)) == "617"
+        gate.wait_for_counts("blog", open=0)
+        assert gate.stop() == 0, gate.stderr()
+    made = json.loads(usage(capsys, "--ledger", str(tmp_path / "ledger.sqlite"), "--by", "app,label", "--json"))
+    assert [(line["label"], line["sent"], line["received"]) for line in made["lines"]] == [("job=1", 1234, 617)]
+
+
 def test_run_keeps_a_ledger_of_its_own(tmp_path: Path, capsys: Capture) -> None:
     """``outgate run --ledger FILE --label`` leaves a ledger in which everything is final, run after run."""
     file = tmp_path / "ledger.sqlite"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -9,17 +10,23 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 import outgate as package
+from gate.test_restart import written
 from outgate.cli import verifying
 from outgate.cli.main import main
+from outgate.gate.restart import records
 from support import peers
 from support.commands import Served, environment, serving
+
+if TYPE_CHECKING:
+    from outgate.testing.running import RunningGate
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +45,7 @@ billing = true
 trusted = true
 except = ["127.0.0.1"]
 """
-#: Moves bytes over connections that it keeps, and over others that it opens and closes until it is told not to.
+#: Moves bytes over connections that it keeps, and from a word on over others that it opens and closes, until the next.
 BUSY = """
 import socket, sys, threading
 peer = ("127.0.0.1", int(sys.argv[1]))
@@ -47,23 +54,22 @@ def move(sock, count):
     assert len(sock.recv(count, socket.MSG_WAITALL)) == count
 kept = [socket.create_connection(peer) for _ in range(3)]
 ending = threading.Event()
-def passing():
+def pass_by():
     while not ending.is_set():
         with socket.create_connection(peer) as sock:
             move(sock, 10)
         for sock in kept:
             move(sock, 100)
-thread = threading.Thread(target=passing)
-thread.start()
-print("ready", flush=True)
-sys.stdin.readline()
-ending.set()
-thread.join()
-print("quiet", flush=True)
-while sys.stdin.readline() == "move\\n":
+thread = threading.Thread(target=pass_by)
+for word in ("ready", "busy"):
     for sock in kept:
         move(sock, 1000)
-    print("moved", flush=True)
+    if word == "busy":
+        thread.start()
+    print(word, flush=True)
+    sys.stdin.readline()
+ending.set()
+thread.join()
 """
 
 
@@ -113,42 +119,36 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_is_under_way_is_no_difference(folder: Path, capsys: Capture) -> None:
-    """Ledger, log and counts agree while connections come and go, and when the gate was killed with some of them open.
+    """Ledger, log and counts agree while connections come and go, a moment after the gate was killed with some open.
 
     The gate that comes after books what the one before had noted and not booked, and begins to count at 0.
     """
     options = ("--config", str(folder / "outgate.toml"))
-    words = ("--config", str(folder / "outgate.toml"), "--socket", str(folder / "gate.sock"))
     three = [
         "the ledger, with itself",
         f"the counts of the gate at {folder / 'gate.sock'}",
         f"the decision log {folder / 'decisions.jsonl'}",
     ]
-    with peers.echo() as peer, serving(folder, *options) as gate, Program(gate, peer.port) as program:
-        found = verify(capsys, "--socket", gate.socket)
+    with peers.echo() as peer, contextlib.ExitStack() as gates:
+        first = gates.enter_context(serving(folder, *options))
+        program = gates.enter_context(Program(first, peer.port))
+        written(cast("RunningGate", SimpleNamespace(folder=folder)), records.Read, count=3)
+        first.stop(signal.SIGKILL)
+        after = gates.enter_context(serving(folder, *options))
+        program.tell("go on")
+        program.hear("busy")
+        found = verify(capsys, "--socket", after.socket)
         assert (found["differences"], found["notes"], found["checked"]) == ([], [], three)
-        program.tell("no more")
-        program.hear("quiet")
-        assert verify(capsys, "--socket", gate.socket)["ok"]
-        program.tell("move")
-        program.hear("moved")
-        gate.stop(signal.SIGKILL)
-        with serving(folder, *options) as after:
-            program.tell("move")
-            program.hear("moved")
-            found = verify(capsys, "--socket", after.socket)
-            assert (found["differences"], found["checked"]) == ([], three)
-            program.tell("end")
-            after.wait_for_counts("blog", open=0)
-            assert verify(capsys, "--socket", after.socket)["ok"]
-            assert after.stop() == (0, "")
-    found = verify(capsys, *words[:2])
+        program.tell("end")
+        after.wait_for_counts("blog", open=0)
+        assert after.stop()[0] == 0
+    found = verify(capsys, *options)
     assert (found["differences"], found["checked"]) == ([], [three[0], three[2]])
 
 
 def alter(folder: Path, more: int) -> bool:
     """Change what was sent in a way that sums cannot tell; return whether there was something to change."""
-    with closing(sqlite3.connect(folder / "ledger.sqlite", timeout=20)) as ledger, ledger:
+    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite", timeout=20)) as ledger, ledger:
         first = "(SELECT start FROM drafts LIMIT 1)"
         changed = ledger.execute(f"UPDATE drafts SET sent = sent + ? WHERE start = {first}", (more,)).rowcount
         ledger.execute("UPDATE runs SET sent = sent + ?", (more * changed,))
@@ -158,18 +158,16 @@ def alter(folder: Path, more: int) -> bool:
 def test_what_is_amiss_is_named(folder: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """What vanishes from a ledger, or comes into it, so that it agrees with itself, differs from the gate's counts."""
     options = ("--config", str(folder / "outgate.toml"))
-    with peers.echo() as peer, serving(folder, *options) as gate, Program(gate, peer.port) as program:
-        program.tell("no more")
-        program.hear("quiet")
-        for more in (-5, +7):
-            program.tell("move")  # so that there is a window that is open
-            program.hear("moved")
-            assert verify(capsys, "--socket", gate.socket)["ok"]
+    with peers.echo() as peer, serving(folder, *options) as gate, Program(gate, peer.port):
+        deadline = time.monotonic() + 20
+        while not alter(folder, 0):  # nothing is booked yet
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert verify(capsys, "--socket", gate.socket)["ok"]
+        monkeypatch.setattr(verifying, "_PATIENCE", 0.0)
+        for more, differs in ((-5, -5), (5 + 7, 7)):
             assert alter(folder, more)
-            with monkeypatch.context() as patch:
-                patch.setattr(verifying, "_PATIENCE", 0.0)
-                first, *_ = verify(capsys, "--socket", gate.socket)["differences"]
+            first, *_ = verify(capsys, "--socket", gate.socket)["differences"]
             counted, booked = (int(text.replace(",", "")) for text in re.findall("[0-9,]*[0-9]", first))
             assert first.startswith("the gate has counted ")
-            assert booked == counted + more
-            assert alter(folder, -more)
+            assert booked == counted + differs

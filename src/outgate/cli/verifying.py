@@ -70,6 +70,17 @@ def verify(place: Place, log: str, as_json: bool) -> int:
         log = place.settings.gate.log
     path, said = _running(place)
     ends = _Ends(log) if log else None
+    try:
+        return _say(*_look(place, path, said, log, ends), as_json)
+    finally:
+        if ends is not None:
+            ends.close()
+
+
+def _look(
+    place: Place, path: str, said: _Said | None, log: str, ends: _Ends | None
+) -> tuple[list[str], list[str], list[str]]:
+    """Return what differs, what is to be noted, and what was checked; what is under way has its time."""
     logged = ends.read() if ends is not None else {}
     checked = ["the ledger, with itself"]
     notes: list[str] = []
@@ -93,7 +104,10 @@ def verify(place: Place, log: str, as_json: bool) -> int:
         time.sleep(_PAUSE)
     checked += [f"the counts of the gate at {path}"] if said is not None else []
     checked += [f"the decision log {log}"] if ends is not None else []
-    wrong = [*read.wrong, *missing]
+    return [*read.wrong, *missing], notes, checked
+
+
+def _say(wrong: list[str], notes: list[str], checked: list[str], as_json: bool) -> int:
     if as_json:
         output.print_json({"ok": not wrong, "checked": checked, "differences": wrong, "notes": notes})
         return 1 if wrong else 0
@@ -173,6 +187,10 @@ class _Ends:
                 sent, received = self._sums.get(line["app"], (0, 0))
                 self._sums[line["app"]] = sent + line.get("sent", 0), received + line.get("received", 0)
         return dict(self._sums)
+
+    def close(self) -> None:
+        """Give the file back."""
+        self._tail.close()
 
 
 def _against_gate(before: Bytes, booked: Bytes, after: Bytes) -> list[str]:
