@@ -122,9 +122,9 @@ def test_holders_of_many_pages_are_looked_for_once(monkeypatch: pytest.MonkeyPat
     looked: list[int] = []
     find = holders.find
 
-    def counted(inodes: Any, *rest: Any) -> dict[int, set[int]]:
+    def counted(inodes: Any, *rest: Any, **more: Any) -> dict[int, set[int]]:
         looked.append(len(inodes))
-        return find(inodes, *rest)
+        return find(inodes, *rest, **more)
 
     monkeypatch.setattr(listing, "PAGE", 1)
     monkeypatch.setattr(listing, "FRESH", PATIENCE)

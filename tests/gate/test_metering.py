@@ -150,7 +150,7 @@ def test_a_socket_that_has_just_sent_is_not_looked_for(monkeypatch: pytest.Monke
     """A sweep passes over what the last two rounds have seen send, and over nothing else: what comes says nothing."""
     looked: list[set[int]] = []
 
-    def find_unheld(opener: dict[int, int]) -> set[int]:
+    def find_unheld(opener: dict[int, int], owners: dict[int, int] | None = None) -> set[int]:
         looked.append(set(opener))
         return set()
 
