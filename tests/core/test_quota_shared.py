@@ -99,6 +99,7 @@ OPS = st.one_of(
     40, 0.01, [("away", 0, 0), ("burst", 0, 40), ("burst", 1, 40), ("back", 0, 0), ("away", 1, 0), ("burst", 1, 9)]
 )
 @example(9, 0.01, [("away", 0, 0), ("away", 1, 0), ("away", 2, 0), *[("burst", gate, 20) for gate in range(3)]])
+@example(40, 0.0, [("burst", 0, 10), ("tick", 0, 0), ("answer", 0, 0), ("burst", 1, 40), ("burst", 0, 15)])
 def test_the_limit_holds(limit: int, share: float, ops: list[tuple[str, int, int]]) -> None:
     """Whatever is lost, dies or comes back: what is used is at most the limit, and each gate that was away's share.
 
@@ -212,11 +213,13 @@ def test_where_the_pool_is_away_the_reservation_is_granted_and_counted_afterward
     assert not gate.account.is_short
     assert not gate.account.is_spent(NOON)
     assert "fleet.state does not answer" in gate.account.facts("blog", NOON)["use"]
-    assert [gate.use(1, NOON + 60) for _ in range(11)] == [True] * 10 + [False]
+    assert [gate.use(1, NOON + 60) for _ in range(5)] == [True] * 5
     gate.turn(False)
+    assert charge(((gate.account, 1),), NOON + 60) is gate.account
+    assert gate.account.is_short, "it can be asked for again"
     gate.ask(NOON + 60, states=True)
     other.ask(NOON + 60, states=True)
-    assert (other.account.elsewhere, other.account.standing(NOON + 60).used) == (10, 10)
+    assert (other.account.elsewhere, other.account.standing(NOON + 60).used) == (6, 6)
 
 
 def test_nothing_is_granted_where_the_pool_has_said_that_nothing_is_left() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -17,9 +18,11 @@ from outgate.core.formats import messages
 from outgate.core.quota.pool import Answer, Question
 from outgate.gate.quota import pooling
 from outgate.gate.quota.pooling import Asked, key_of
+from outgate.guard import launch
 from outgate.lookout import ask
 from outgate.testing.running import RunningGate
 from support import peers
+from support.commands import serving
 from support.driven import Driven, Refused
 from support.keyvalue import KeyValue
 
@@ -42,6 +45,7 @@ path = "{path}"
 except = ["127.0.0.1"]
 quotas = {{ {quotas} }}
 """
+_AUTOLOAD = str(Path(launch.__file__).parents[1] / "client" / "autoload")
 START, END = 1_800_000_000, 1_800_000_060
 
 
@@ -244,7 +248,8 @@ def _status(gate: RunningGate) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def test_redis_that_is_killed_breaks_nothing(server: KeyValue) -> None:
+@pytest.mark.parametrize("seconds", [0, pytest.param(60, marks=[pytest.mark.full, pytest.mark.timeout(180)])])
+def test_redis_that_is_killed_breaks_nothing(server: KeyValue, seconds: int) -> None:
     """Open connections go on, opens go on within the reservation, status and log say so, and counts heal afterwards."""
     with server.client() as client:
         client.flushall()
@@ -255,7 +260,7 @@ def test_redis_that_is_killed_breaks_nothing(server: KeyValue) -> None:
         with Driven(gate) as program, Driven(other) as neighbour:
             program.do(f"kept = {open_one}; more = [{open_one} for _ in range(19)]")
             neighbour.do(f"more = [{open_one} for _ in range(7)]")
-            assert "answers" in _status(gate).partition("fleet state")[2]
+            assert gate.stats()["fleet_state"] == {"url": server.url, "answers": True, "away": None, "why": ""}
             server.kill()
             gate.wait_for(event="fleet-state-failed")
             other.wait_for(event="fleet-state-failed")
@@ -268,6 +273,11 @@ def test_redis_that_is_killed_breaks_nothing(server: KeyValue) -> None:
             assert "fleet.state does not answer" in str(why)
             assert 10 <= granted <= 10 + 2 * 20
             assert neighbour.do(f"more.append({open_one})") is None, "each gate has a reservation of its own"
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                program.do("kept.sendall(b'and on')")
+                assert program.do("kept.recv(6, socket.MSG_WAITALL).decode()") == "and on"
+                time.sleep(0.1)  # for a minute
             server.start()  # with nothing in it
             gate.wait_for(event="fleet-state-back")
             other.wait_for(event="fleet-state-back")
@@ -319,6 +329,38 @@ def test_a_gate_that_starts_again_and_one_that_leaves(server: KeyValue) -> None:
                 program.do(open_one)
         gates["a"].start()
         wait_for_use(gates["a"], 60)
+
+
+class _At:
+    """Where a gate is that ``outgate serve`` runs, for who starts a program."""
+
+    def __init__(self, socket: str) -> None:
+        self._socket = socket
+
+    def environ(self) -> dict[str, str]:
+        """Return the environment of a program with the client."""
+        return launch.environment(os.environ, self._socket, _AUTOLOAD)
+
+
+def test_a_gate_that_takes_over_goes_on_where_the_other_stood(server: KeyValue, tmp_path: Path) -> None:
+    """What was used stays used over a takeover, and the new gate asks for more under the same name."""
+    with server.client() as client:
+        client.flushall()
+    server.settle()
+    file = tmp_path / "outgate.toml"
+    words = {"uid": os.getuid(), "quotas": _connects(30), "path": "direct", "share": 0.01}
+    file.write_text(CONFIGURATION.format(name="a", url=server.url, **words))
+    options = "--config", str(file), "--state", str(tmp_path / "state")
+    with peers.echo() as peer, serving(tmp_path, *options) as first:
+        open_one = f"socket.create_connection(('127.0.0.1', {peer.port}), 10)"
+        with Driven(_At(first.socket)) as program:  # type: ignore[arg-type]
+            program.do(f"more = [{open_one} for _ in range(20)]")
+            with serving(tmp_path, *options, "--takeover") as second:
+                assert first.process.wait(30) == 0
+                program.do(f"more += [{open_one} for _ in range(10)]")
+                with pytest.raises(Refused, match="30 of 30"):
+                    program.do(open_one)
+                assert [line for line in second.log() if line["event"] in ("fault", "fleet-name-twice")] == []
 
 
 def test_relayed_bytes_wait_for_an_answer_and_stop_at_the_limit_of_all(server: KeyValue) -> None:

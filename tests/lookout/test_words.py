@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from outgate.lookout.words import counted, quantity, span
+from outgate.lookout.words import counted, quantity, shared, span
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,16 @@ def test_counted(number: int, text: str) -> None:
     """One thing is one, and everything else is several."""
     assert counted(number, "process", "processes") == text
     assert counted(number, "line") == text.replace("processes", "lines").replace("process", "line")
+
+
+@pytest.mark.parametrize(
+    ("answers", "away", "text"),
+    [
+        (True, None, "redis://state answers"),
+        (False, None, "redis://state has not answered yet"),
+        (False, 61.0, "redis://state is away for 1 min 1 s: no\\nroute; quotas go on from reservations"),
+    ],
+)
+def test_what_a_fleet_shares(answers: bool, away: float | None, text: str) -> None:
+    """It is said whether it answers, since when it does not, and why, in nothing that a terminal obeys."""
+    assert shared({"url": "redis://state", "answers": answers, "away": away, "why": "no\nroute"}) == text

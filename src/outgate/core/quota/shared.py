@@ -147,8 +147,8 @@ class SharedAccount(Account):
         return not self._pool.is_away and self.used < self.quota.limit and (self.room > 0 or not self.is_known)
 
     def _ceiling(self) -> int:
-        """Return up to where this gate may use it."""
-        if not self._pool.is_away or (self.is_known and not self.room):
+        """Return up to where this gate may use it; where others have left nothing a reservation is of nothing."""
+        if not self._pool.is_away:
             return self.allotted
         return max(self.allotted, min(self.allotted + self.reservation, self.quota.limit - self.elsewhere))
 
