@@ -181,10 +181,12 @@ class RecordedGate:
 
     def __exit__(self, *_: object) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
+        for sock in self._given.values():  # else the program's ends would not be closed with the program's own
+            sock.close()
         for thread in self._threads:
             thread.join(PATIENCE)
         self._listener.close()
-        for sock in (*self._held.values(), *self._inside.values(), *self._given.values(), *self._outside):
+        for sock in (*self._held.values(), *self._inside.values(), *self._outside):
             sock.close()
 
     def _begin(self, work: Any, *arguments: Any) -> None:
