@@ -166,8 +166,8 @@ $ OUTGATE_SOCKET=/run/outgate/web.sock outgate status
 ...
 ```
 
-- **Quotas** are a gate's own unless they [share them](quotas.md#over-a-fleet): an app lives at one gate, or has its quota
-  once at each.
+- **Quotas** are a gate's own unless they [share them](quotas.md#over-a-fleet): an app lives at one gate, or has its
+  quota once at each.
 - **A ledger** they can share if it is [in PostgreSQL](billing.md#postgresql), each under its name.
 - **A pickled socket** is redeemed at the gate that has it: processes that pass sockets on belong to one gate.
 - **Pinning** each gate to a core (`CPUAffinity=` in its unit) saves it from moving; leave the other cores to programs.
