@@ -6,17 +6,17 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from outgate.cli.main import main
 from outgate.core.fleet import directory
-from outgate.testing.running import PATIENCE, RunningGate
+from outgate.testing.running import RunningGate
 from support import peers
 from support.driven import Driven
-from support.fleets import fleet
+from support.fleets import fleet, wait_until
 from support.keyvalue import KeyValue
 
 pytestmark = [
@@ -57,14 +57,6 @@ def known(gate: RunningGate, capsys: pytest.CaptureFixture[str]) -> dict[str, An
     found = json.loads(shown(gate, capsys, "--json"))
     found["gates"] = {row["name"]: row for row in found["gates"]}
     return found
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Ask until it is so: announcements come every few seconds, and nobody tells of them."""
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def alone(name: str, state: KeyValue, more: str = "") -> RunningGate:

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ import trustme
 
 from support import peers
 from support.driven import Driven, Refused
+from support.fleets import wait_until
 from support.hosts import Hosts
 from support.servers import postgresql, redis
 from support.servers.process import Server
@@ -48,14 +48,6 @@ trusted = true
 path = "{path}"
 quotas = {{ connect = {{ day = {limit}, minute = "unlimited" }} }}
 """
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Ask until it is so: nobody tells of what is written, or announced."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 class Site:

@@ -32,7 +32,7 @@ __all__ = ["BEAT", "EXPIRY", "Directory"]
 BEAT: Final = 3.0
 EXPIRY: Final = 15.0
 #: Announcements in a row that find their own before them, after which a namesake counts as gone.
-_CLEAN: Final = 4
+_CLEAN: Final = 2
 #: Gates that are read: the set is anybody's who has the Redis.
 _MOST_GATES: Final = 1000
 _NAMES: Final = "outgate:gates"
