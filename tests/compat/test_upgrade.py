@@ -98,6 +98,5 @@ def test_a_death(earlier: Path, tmp_path: Path) -> None:
             second.wait_for_counts("blog", open=0, held=0)
             second.stop()
         ends = [line for line in second.log() if line["event"] == "end"]
-        assert [(line["sent"], line["how"], line.get("incomplete")) for line in ends if line["sent"]] == [
-            (2, "closed", None)
-        ]
+        # Whether it was closed or its process has ended is what came to the gate first.
+        assert [(line["sent"], line.get("incomplete")) for line in ends if line["sent"]] == [(2, None)]
