@@ -235,6 +235,8 @@ def _killed_at(number: int, url: str, folder: Path) -> bool:
     return os.WIFSIGNALED(status)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_killed_at_each_write_while_what_was_left_is_taken_in(tmp_path: Path) -> None:
     """Of batches that a gate left beside its database each is booked once, wherever the gate that books them is killed.
 

@@ -107,14 +107,14 @@ def test_the_watermark_never_goes_back(url: str) -> None:
         assert reader.extent().sealed == T0 + 4 * WINDOW
 
 
-def _killed_at(number: int, url: str, batches: list[Batch]) -> bool:
+def killed_at(number: int, url: str, batches: list[Batch], gate: str = "gate") -> bool:
     """Begin and write in a process that is killed on the way; return whether it was."""
     child = os.fork()
     if child == 0:
         try:
             engine = quick(connect(url))
             die_at(number, engine)
-            store = Store(engine, "gate", "one")
+            store = Store(engine, gate, "one")
             store.begin(T0)
             for each in batches:
                 store.write(each)
@@ -136,7 +136,7 @@ def test_a_kill_at_any_statement_loses_nothing_and_counts_nothing_twice(tmp_path
     while was_killed:
         path = shutil.copy(made, tmp_path / f"{number}.sqlite")
         url = f"sqlite:///{path}"
-        was_killed = _killed_at(number, url, BATCHES)
+        was_killed = killed_at(number, url, BATCHES)
         with closing(sqlite3.connect(path)) as raw:
             sealed = set(raw.execute("SELECT * FROM windows"))
             done = raw.execute("SELECT batch FROM runs").fetchone()[0]
@@ -163,7 +163,7 @@ def test_a_kill_while_the_ledger_is_made_leaves_none_or_a_whole_one(tmp_path: Pa
     number, was_killed = 0, True
     while was_killed:
         path = tmp_path / f"{number}.sqlite"
-        was_killed = _killed_at(number, f"sqlite:///{path}", [])
+        was_killed = killed_at(number, f"sqlite:///{path}", [])
         with closing(sqlite3.connect(path)) as raw:
             tables = {row[0] for row in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         assert tables in (set(), {"meta", "gates", "runs", "accounts", *TABLES})

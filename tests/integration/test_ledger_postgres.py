@@ -17,14 +17,14 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 
-from gate.test_ledger_store import BATCHES, EXPECTED, T0
+from gate.test_ledger_store import BATCHES, EXPECTED, T0, killed_at
 from gate.test_ledger_writer import Told
 from outgate.core.bill.windows import WINDOW, Slice, slices
 from outgate.errors import ConfigError
 from outgate.gate.ledger import checking
 from outgate.gate.ledger import writer as writing
 from outgate.gate.ledger.reading import Reader
-from outgate.gate.ledger.schema import ACCOUNTS, DRAFTS, WINDOWS
+from outgate.gate.ledger.schema import ACCOUNTS, DRAFTS, GATES, RUNS, WINDOWS
 from outgate.gate.ledger.store import Fenced, Store, connect
 from outgate.gate.ledger.writer import Identity, Writer
 from support.ledger import account, batch
@@ -154,6 +154,30 @@ def test_the_same_batches_make_the_same_windows(url: str) -> None:
         used = reader.used(slices(T0, T0 + 86400, "day", UTC, tiered=False))
         assert sum(each.counts.sent for each in used) == sum(EXPECTED.values())
         assert reader.used([Slice("", None, T0 + WINDOW, T0 + 3 * WINDOW)])[0].counts.sent == 1005
+
+
+def test_a_kill_at_any_statement_loses_nothing_and_counts_nothing_twice(url: str) -> None:
+    """Killed at every other statement and commit in turn, a gate's next run finds whole batches, and all is there."""
+    begun(url, "made", "made")
+    number, was_killed = 0, True
+    while was_killed:
+        gate = f"gate{number}"
+        was_killed = killed_at(number, url, BATCHES, gate)
+        with Reader.open(url) as reader:
+            runs = select(RUNS.c.batch).join(GATES, GATES.c.id == RUNS.c.gate).where(GATES.c.name == gate)
+            done = reader.connection.scalar(runs) or 0
+        store = begun(url, "two", gate)
+        for count, each in enumerate(BATCHES[done:], 1):
+            store.write(each._replace(number=count))
+        store.close()
+        with Reader.open(url) as reader:
+            sums = {app: sent for app, (sent, _) in checking.by_app(reader.connection, gate).items()}
+        assert sums == {"blog": 111 + 1005, "mail": 8}
+        number += 2
+    assert done == 4
+    assert number > 40
+    with Reader.open(url) as reader:
+        assert list(checking.differences(reader.connection)) == []
 
 
 @pytest.mark.parametrize("statement", ["UPDATE windows SET sent = 0", "DELETE FROM windows", "DELETE FROM sealings"])

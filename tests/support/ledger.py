@@ -41,7 +41,8 @@ def quick(engine: Engine) -> Engine:
     def prepare(connection: Any, _record: object) -> None:
         connection.execute("PRAGMA synchronous = OFF")
 
-    event.listen(engine, "connect", prepare)
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", prepare)
     return engine
 
 
