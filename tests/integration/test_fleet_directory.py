@@ -146,6 +146,7 @@ def test_policies_that_differ_are_said_once(state: KeyValue, capsys: pytest.Capt
         assert known(b, capsys)["differing"] == {}
 
 
+@pytest.mark.full
 def test_two_gates_with_one_name_find_each_other(state: KeyValue, capsys: pytest.CaptureFixture[str]) -> None:
     """Both say so, with where the other is and what to do; one that is killed and started again is no namesake."""
     with contextlib.ExitStack() as stack:
