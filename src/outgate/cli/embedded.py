@@ -269,7 +269,8 @@ def _with_ledger(settings: Settings, path: str | None) -> Settings:
     from outgate.gate.configuration.ledgers import file_url
     from outgate.gate.configuration.settings import LedgerSettings
 
-    ledger = LedgerSettings(file_url(path), "run-" + os.urandom(6).hex(), os.path.dirname(path), True)
+    name = "run-" + os.urandom(6).hex()
+    ledger = LedgerSettings(file_url(path), name, os.path.dirname(path), is_single=True)
     return replace(settings, ledger=ledger)
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, NamedTuple
 
 from outgate.core.bill.prices import Prices, read
@@ -82,6 +82,7 @@ class LedgerSettings:
     url: str
     gate: str
     spool: str
+    _: KW_ONLY
     is_beside: bool = False
     is_single: bool = False
     grace: int = 3600
