@@ -88,9 +88,7 @@ def test_a_connection_that_is_taken_apart(told: Notices, pair: tuple[socket.sock
 
 def test_what_is_lost_is_said(told: Notices) -> None:
     """More notices than there is room for are lost, and that is told with the next look."""
-    told_fd = socket.socket(fileno=told.fileno())
-    told_fd.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the least that the kernel gives
-    told_fd.detach()
+    _give_room(told, 1)  # the least that the kernel gives
     assert told.join()
     waiting = select.poll()
     waiting.register(told.fileno(), select.POLLERR)
@@ -100,11 +98,20 @@ def test_what_is_lost_is_said(told: Notices) -> None:
             break
     assert waiting.poll(1000 * PATIENCE)
     assert told.take(1)[1]
+    _give_room(told, 1 << 20)  # others of this network are told of as well
     told.take(1000)
     marker = socket.create_server(("127.0.0.1", 0))
     mark = births.cookie_of(marker)
     marker.close()
     assert hear(told, mark) is not None  # and it goes on
+
+
+def _give_room(told: Notices, size: int) -> None:
+    own = socket.socket(fileno=told.fileno())
+    try:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size)
+    finally:
+        own.detach()
 
 
 def test_a_kernel_that_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
