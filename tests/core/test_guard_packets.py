@@ -159,11 +159,24 @@ def test_answers_of_rtnetlink() -> None:
             rtnetlink.error_of(rubbish)
 
 
+def test_a_link_that_was_just_raised_carries_nothing() -> None:
+    """Until the kernel has given it a queue, which stands among other attributes."""
+    head = struct.pack("=IHHII", 0, 16, 0, 1, 0) + bytes(16)
+    name = struct.pack("=HH6s2x", 10, 3, b"gate0\0")
+    for queue, carries in ((b"noop\0", False), (b"noqueue\0", True)):
+        answer = head + name + struct.pack("=HH", 4 + len(queue), 6) + queue
+        assert rtnetlink.carries(answer) is carries
+    for rubbish in (b"", head, head + name, head + bytes(3), struct.pack("=IHHIIi", 20, 2, 0, 1, 0, -1) + bytes(20)):
+        with pytest.raises(ValueError, match="link"):
+            rtnetlink.carries(rubbish)
+
+
 def test_requests_of_rtnetlink_say_their_length() -> None:
     """Each request begins with its own length, and is padded to four bytes."""
     for request in (
         rtnetlink.make_cable(),
         rtnetlink.raise_link(2),
+        rtnetlink.ask_for_link(2),
         rtnetlink.add_address(rtnetlink.NEAR4, 2),
         rtnetlink.add_address(rtnetlink.NEAR6, 2),
         rtnetlink.add_default_route(rtnetlink.GATEWAY6, 2),

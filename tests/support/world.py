@@ -12,6 +12,7 @@ there.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import itertools
 import os
@@ -21,6 +22,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator
 
@@ -230,7 +232,7 @@ class World:
         """Have a peer that echoes on an address of a namespace until the world ends."""
         listener = namespace.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((address, port))
+        _bind(listener, address, port)
         return self._stack.enter_context(peers.echo(listener=listener))
 
     def _start_servers(self) -> None:
@@ -269,3 +271,18 @@ def _installed() -> bool:
         [sys.executable, "-c", "import outgate"], capture_output=True, env={"PATH": os.environ["PATH"]}, cwd="/"
     )
     return done.returncode == 0
+
+
+def _bind(listener: socket.socket, address: str, port: int) -> None:
+    """Bind to an address that was just added: the kernel makes it fit for use a little later, by a worker."""
+    until = time.monotonic() + 10.0
+    while True:
+        try:
+            listener.bind((address, port))
+        except OSError as e:
+            if e.errno != errno.EADDRNOTAVAIL or time.monotonic() >= until:
+                listener.close()
+                raise
+            time.sleep(0.01)
+        else:
+            return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from _socket import (
     AF_INET,
     AF_INET6,
@@ -28,6 +29,8 @@ _ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
 #: Bytes of datagrams that wait for the guard, beyond which they are lost as in any network.
 _BUFFER = 1 << 20
 _DNS = 53
+#: Seconds until the cable carries something: the kernel looks once a second at the latest. And between looks at that.
+_PATIENCE, _PAUSE = 1.5, 0.002
 _SOCK_DIAG, _SOL_NETLINK, _ADD_MEMBERSHIP = 4, 270, 1
 
 
@@ -40,8 +43,11 @@ def plug_in() -> list[native]:
     try:
         _ask(kernel, rtnetlink.make_cable())
         index = if_nametoindex(rtnetlink.NEAR_SIDE)
-        for each in (if_nametoindex(rtnetlink.FAR_SIDE), index):
+        ends = (if_nametoindex(rtnetlink.FAR_SIDE), index)
+        for each in ends:
             _ask(kernel, rtnetlink.raise_link(each))
+        for each in ends:
+            _wait_for(kernel, each)
         _ask(kernel, rtnetlink.add_address(rtnetlink.NEAR4, index))
         _ask(kernel, rtnetlink.add_default_route(rtnetlink.GATEWAY4, index))
         try:
@@ -104,6 +110,16 @@ def closes() -> list[native]:
         sock.close()
         return []
     return [sock]
+
+
+def _wait_for(kernel: native, index: int) -> None:
+    """Wait until an end of the cable carries what it is given, for a while."""
+    until = time.monotonic() + _PATIENCE
+    while True:
+        kernel.sendto(rtnetlink.ask_for_link(index), (0, 0))  # since Linux 6.8 being asked is enough to have it look
+        if rtnetlink.carries(kernel.recv(8192)) or time.monotonic() >= until:
+            return
+        time.sleep(_PAUSE)
 
 
 def _ask(kernel: native, request: bytes) -> None:

@@ -20,7 +20,7 @@ NEAR4, GATEWAY4 = bytes((192, 0, 0, 2)), bytes((192, 0, 0, 1))
 NEAR6 = b"\xfdoutgat" + bytes(8) + b"\x02"
 GATEWAY6 = b"\xfdoutgat" + bytes(8) + b"\x01"
 
-_NEW_LINK, _NEW_ADDRESS, _NEW_ROUTE = 16, 20, 24
+_NEW_LINK, _GET_LINK, _NEW_ADDRESS, _NEW_ROUTE = 16, 18, 20, 24
 _REQUEST, _ACK, _EXCLUSIVE, _CREATE = 0x1, 0x4, 0x200, 0x400
 _HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")
@@ -30,7 +30,7 @@ _ATTRIBUTE = struct.Struct("=HH")
 _UP, _NO_ARP = 0x1, 0x80
 _INET, _INET6 = 2, 10
 # Attributes of links, of what a link is, of addresses and of routes.
-_HARDWARE, _NAME, _MTU, _INFO = 1, 3, 4, 18
+_HARDWARE, _NAME, _MTU, _QUEUE, _INFO = 1, 3, 4, 6, 18
 _KIND, _DATA, _PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL, _NO_DAD = 1, 2, 0x02
 _GATEWAY, _OUT = 5, 4
@@ -48,6 +48,30 @@ def make_cable() -> bytes:
 def raise_link(index: int) -> bytes:
     """Return the request that raises an interface; of a cable's ends each needs the other to be there."""
     return _message(_NEW_LINK, _LINK.pack(0, 0, index, _UP, _UP), 0)
+
+
+def ask_for_link(index: int) -> bytes:
+    """Return the request for what :func:`carries` reads."""
+    return _HEADER.pack(_HEADER.size + _LINK.size, _GET_LINK, _REQUEST, 1, 0) + _LINK.pack(0, 0, index, 0, 0)
+
+
+def carries(answer: bytes) -> bool:
+    """Tell whether an interface sends what it is given; one that was just raised throws it away for a while.
+
+    Of a cable's ends the first one is raised without the other: that it is there now the kernel's link watch has to
+    see first, which comes round once a second where many interfaces come and go (dev_activate(), noop_qdisc).
+
+    :raises ValueError: that is no answer about a link.
+    """
+    if len(answer) < _HEADER.size + _LINK.size or _HEADER.unpack_from(answer)[1] != _NEW_LINK:
+        raise ValueError("not an answer of rtnetlink's about a link")
+    at = _HEADER.size + _LINK.size
+    while at + _ATTRIBUTE.size <= len(answer):
+        size, kind = _ATTRIBUTE.unpack_from(answer, at)
+        if kind == _QUEUE:
+            return answer[at + _ATTRIBUTE.size : at + size] != b"noop\0"
+        at += max(_ATTRIBUTE.size, (size + 3) & ~3)
+    raise ValueError("a link without a queue")
 
 
 def add_address(packed: bytes, index: int) -> bytes:
