@@ -1,7 +1,8 @@
 """Measure sockets on another host: what redeeming one takes, and how fast its bytes are, beside the same network alone.
 
 The cases run in another process, in namespaces of its own (:func:`bench.apart.run_apart`). Two hosts are two network
-namespaces with a cable between them: gate a is where the target is, gate b where the programs are. How often something
+namespaces with a cable between them, as fast as memory and then as a network of 1 Gb/s (tc-tbf(8)): gate a is where the
+target is, gate b where the programs are. How often something
 goes there and back is seen by a delay: over :mod:`bench.away` a gate reaches another on the same host, 100 ms away.
 """
 
@@ -125,26 +126,8 @@ def _round_trips(world: World, near: Pair) -> Iterator[Row]:
 
 def _carried(world: World, pair: Pair, host: Host) -> Iterator[Result]:
     """One stream each way, and 64 bytes there and back, over a cable between two hosts."""
-    ways: dict[str, Way] = {"native": host, "fleet": pair.b}
-    size = (96 if world.quick else 384) * _MIB
     costs: dict[str, list[float]] = {"owner": [], "other gate": []}
-
-    for case, port in (("receive", world.ports["source"][0]), ("send", world.ports["sink"][0])):
-
-        def measure(name: str, way: Way, case: str = case, port: int = port) -> float:
-            lent = _lent(world, pair.a, port)[0] if name == "fleet" else ""
-            used = pair.a.cpu(), pair.b.cpu()
-            rate = float(world.ask(case, way, port=port, host=_A, size=size, lent=lent)["rate"]) / 1e9
-            if name == "fleet":
-                for which, gate, before in zip(costs, pair, used, strict=True):
-                    costs[which].append((gate.cpu() - before) * 1e9 / size)
-            return rate
-
-        taken = turns(world.rounds, measure, ways)
-        name = f"{case}, one stream between hosts"
-        yield Beside(name, "GB/s", taken)
-        yield ratio_row(name, "GB/s", taken["native"], taken["fleet"], (">=", 0.5))
-
+    yield from _streams(world, pair, host, "", (96 if world.quick else 384) * _MIB, costs)
     for which, each in costs.items():
         yield row(f"{which}, processor time for each GB between hosts", "s", [], each, each, "s")
 
@@ -154,9 +137,37 @@ def _carried(world: World, pair: Pair, host: Host) -> Iterator[Result]:
         count = 1000 if world.quick else 4000
         return median(world.ask("round_trips", way, port=port, host=_A, count=count, lent=lent)["times"])
 
-    taken = turns(world.rounds, there_and_back, ways)
+    taken = turns(world.rounds, there_and_back, {"native": host, "fleet": pair.b})
     yield Beside("64-byte round trip between hosts", "us", taken)
     yield ratio_row("64-byte round trip between hosts", "us", taken["native"], taken["fleet"])
+
+    limit = ("root", "tbf", "rate", "1gbit", "burst", "256k", "latency", "20ms")
+    for words in (("tc", "qdisc", "add", "dev", "cable0"), (*host.command, "tc", "qdisc", "add", "dev", "cable1")):
+        subprocess.run([*words, *limit], check=True)
+    yield from _streams(
+        world, pair, host, " of 1 Gb/s", (32 if world.quick else 96) * _MIB, {each: [] for each in costs}
+    )
+
+
+def _streams(
+    world: World, pair: Pair, host: Host, which: str, size: int, costs: dict[str, list[float]]
+) -> Iterator[Result]:
+    ways: dict[str, Way] = {"native": host, "fleet": pair.b}
+    for case, port in (("receive", world.ports["source"][0]), ("send", world.ports["sink"][0])):
+
+        def measure(name: str, way: Way, case: str = case, port: int = port) -> float:
+            lent = _lent(world, pair.a, port)[0] if name == "fleet" else ""
+            used = pair.a.cpu(), pair.b.cpu()
+            rate = float(world.ask(case, way, port=port, host=_A, size=size, lent=lent)["rate"]) / 1e9
+            if name == "fleet":
+                for each, gate, before in zip(costs, pair, used, strict=True):
+                    costs[each].append((gate.cpu() - before) * 1e9 / size)
+            return rate
+
+        taken = turns(world.rounds, measure, ways)
+        name = f"{case}, one stream between hosts{which}"
+        yield Beside(name, "GB/s", taken)
+        yield ratio_row(name, "GB/s", taken["native"], taken["fleet"], (">=", 0.5))
 
 
 def main(folder: Path, rounds: int, quick: bool) -> int:
