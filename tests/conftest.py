@@ -36,8 +36,8 @@ def is_integration_required() -> bool:
     return os.environ.get(REQUIRE_INTEGRATION, "") not in ("", "0")
 
 
-#: Of the Pythons that a test is run on, the oldest and the newest are enough for every day; the others are ``full``.
-_ENDS = ("3.9", "3.13")
+#: Of the other Pythons that a test is run on, the oldest is enough for every day; the others are ``full``.
+_EVERY_DAY = ("3.9",)
 #: What parameters are called that name one.
 _VERSIONS = frozenset(("version", "shares", "opens"))
 
@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         named = _VERSIONS & parameters.keys()
-        if any(parameters[each] not in _ENDS for each in named) and item.get_closest_marker("pythons"):
+        if any(parameters[each] not in _EVERY_DAY for each in named) and item.get_closest_marker("pythons"):
             item.add_marker(pytest.mark.full)
 
 

@@ -60,7 +60,7 @@ def parts() -> dict[str, Part]:
             words = make("test", "programs", f"PYTHON={known[version]}", f"VENV=.venv-{version}")
             found[f"test-{version}"] = Part(f"the fast suite and whole programs on Python {version}", words)
     found["cpython"] = Part("CPython's own tests", make("cpython"))
-    found["full"] = Part("every Python between, every moment of a client's end", (*pytest, "-m", "full", *spread))
+    found["full"] = Part("the other Pythons, every moment of a client's end", (*pytest, "-m", "full", *spread))
     deep = (*pytest, "-m", "hypothesis and not integration and not pythons", "--timeout", "3000", *spread)
     found["deep"] = Part("more examples of every property", deep, {"HYPOTHESIS_PROFILE": "deep"})
     found["bench"] = Part("the benchmark", make("bench"))

@@ -64,6 +64,7 @@ def alone(name: str, state: KeyValue, more: str = "") -> RunningGate:
     return RunningGate(config=_ALONE.format(name=name, url=state.url, uid=os.getuid(), more=more))
 
 
+@pytest.mark.full
 def test_who_is_there_and_what_is_open(state: KeyValue, capsys: pytest.CaptureFixture[str]) -> None:
     """Every gate shows every other, with version, policy, certificate and sockets by app, also of another gate's."""
     with peers.echo() as peer, fleet(("a", "b", "c"), state=state.url) as gates:
@@ -124,6 +125,7 @@ def test_without_redis_a_gate_says_what_it_knows(state: KeyValue, capsys: pytest
         assert a.faults == b.faults == []
 
 
+@pytest.mark.full
 def test_policies_that_differ_are_said_once(state: KeyValue, capsys: pytest.CaptureFixture[str]) -> None:
     """A reload at one gate: every gate's log says so once, and once when they are the same again."""
     with alone("a", state) as a, alone("b", state) as b:

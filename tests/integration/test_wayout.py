@@ -157,6 +157,7 @@ def test_the_wrong_password(island: Island, tmp_path: Path, name: str) -> None:
     assert "it takes no one without credentials" in error["text"]
 
 
+@pytest.mark.full
 def test_some_go_straight_and_from_where_they_are_told(island: Island, tmp_path: Path) -> None:
     """What a way of its own leads to is reached without the proxy, from the address that it says."""
     with island.listen(island.mid, PROXY) as peer:
