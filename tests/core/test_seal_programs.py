@@ -10,14 +10,16 @@ import pytest
 
 from outgate.core import options
 from outgate.core.seal.assembler import R0, Label, assemble, jump, leave, put
-from outgate.core.seal.ends import carried
+from outgate.core.seal.counting import END_VALUE, IN, LIVE_VALUE, OUT
+from outgate.core.seal.ends import carried, wire, wire_of_ended
 from outgate.core.seal.programs import HOOKS, programs
 from support.machine import CONTEXT, Helper, run
 
-GATE, OTHER, MAP = 0x1_0000_2345, 0x2345, 7
+GATE, OTHER, LIVE, ENDED = 0x1_0000_2345, 0x2345, 7, 8
+COOKIE = 0xABCDEF
 #: Made by ``python tests/core/test_seal_programs.py``; who changes a program reads the change here.
 GOLDEN = Path(__file__).parent / "seal_programs.txt"
-CODE = {name: assemble(program) for name, program in programs(GATE, MAP).items()}
+CODE = {name: assemble(program) for name, program in programs(GATE, LIVE, ENDED).items()}
 
 
 def written_down() -> str:
@@ -29,7 +31,13 @@ def written_down() -> str:
 
 
 def ask(name: str, context: bytes = b"", *, cgroup: int = OTHER, packet: bytes = b"") -> bool:
-    """Ask a program as the kernel would, in a process of a cgroup, perhaps about a packet."""
+    """Ask a program as the kernel would, in a process of a cgroup, perhaps about a packet of an unknown connection."""
+    helpers: dict[int, Helper] = {80: lambda *_: cgroup, 26: loader(packet), 46: lambda *_: COOKIE, 1: lambda *_: 0}
+    return {0: False, 1: True}[run(CODE[name], context.ljust(64, b"\0"), helpers)]
+
+
+def loader(packet: bytes) -> Helper:
+    """Return what loads bytes of a packet."""
 
     def load_bytes(arguments: list[int], memory: bytearray) -> int:
         _, offset, to, size, _ = arguments
@@ -38,8 +46,7 @@ def ask(name: str, context: bytes = b"", *, cgroup: int = OTHER, packet: bytes =
         memory[to : to + size] = packet[offset : offset + size]
         return 0
 
-    helpers: dict[int, Helper] = {80: lambda *_: cgroup, 26: load_bytes}
-    return {0: False, 1: True}[run(CODE[name], context.ljust(64, b"\0"), helpers)]
+    return load_bytes
 
 
 def named(address: str, port: int) -> bytes:
@@ -117,40 +124,142 @@ def test_no_packet_says_its_own_way() -> None:
     assert not ask("out", packet=b"\x45\0\0\0"), "too short to be read"
 
 
-def test_what_a_connection_carried_is_written_down_as_it_ends() -> None:
-    """At the beginning the state is asked for; only when it becomes CLOSE the counters are kept, by cookie."""
-    kept: dict[bytes, bytes] = {}
-    asked: list[int] = []
+class Maps:
+    """The two maps, as the programs see them."""
 
-    def update(arguments: list[int], memory: bytearray) -> int:
+    def __init__(self) -> None:
+        self.tables: dict[int, dict[int, bytes]] = {LIVE: {}, ENDED: {}}
+        self.asked: list[int] = []
+        self.helpers: dict[int, Helper] = {
+            1: self._look,
+            2: self._update,
+            3: self._delete,
+            46: lambda *_: COOKIE,
+            59: self._ask,
+        }
+
+    def _look(self, arguments: list[int], memory: bytearray) -> int:
+        table, key, *_ = arguments
+        value = self.tables[table].get(int.from_bytes(memory[key : key + 8], "little"))
+        if value is None:
+            return 0
+        memory += value
+        return len(memory) - len(value)
+
+    def _update(self, arguments: list[int], memory: bytearray) -> int:
         table, key, value, flags, _ = arguments
-        assert (table, flags) == (MAP, 0)
-        kept[bytes(memory[key : key + 8])] = bytes(memory[value : value + 24])
+        size = {LIVE: LIVE_VALUE, ENDED: END_VALUE}[table]
+        assert flags == 0
+        self.tables[table][int.from_bytes(memory[key : key + 8], "little")] = bytes(memory[value : value + size])
         return 0
 
-    def flags(arguments: list[int], memory: bytearray) -> int:
-        asked.append(arguments[1])
+    def _delete(self, arguments: list[int], memory: bytearray) -> int:
+        table, key, *_ = arguments
+        self.tables[table].pop(int.from_bytes(memory[key : key + 8], "little"), None)
         return 0
 
-    helpers: dict[int, Helper] = {2: update, 46: lambda *_: 0xABCDEF, 59: flags}
+    def _ask(self, arguments: list[int], memory: bytearray) -> int:
+        self.asked.append(arguments[1])
+        return 0
 
-    def tell(op: int, old: int, new: int) -> None:
+    def tell(self, op: int, old: int, new: int) -> None:
+        """Tell the program of a change of state."""
         context = bytearray(192)
         struct.pack_into("=III", context, 0, op, old, new)
         struct.pack_into("=II", context, 104, 5, 2**32 - 5)  # the numbers have wrapped round
         struct.pack_into("=QQ", context, 168, 2000, 1001)
-        assert run(CODE["end"], bytes(context), helpers) == 1
+        assert run(CODE["end"], bytes(context), self.helpers) == 1
 
+
+@pytest.mark.parametrize("is_counted", [True, False])
+def test_what_a_connection_carried_is_written_down_as_it_ends(is_counted: bool) -> None:
+    """At the beginning the state is asked for; only when it becomes CLOSE the counters are kept, by cookie."""
+    maps = Maps()
     for op in range(20):
-        tell(op, 1, 1)
-    assert (asked, kept) == ([4], {})
+        maps.tell(op, 1, 1)
+    assert (maps.asked, maps.tables) == ([4], {LIVE: {COOKIE: bytes(16)}, ENDED: {}})
+    live, ended = maps.tables[LIVE], maps.tables[ENDED]
+    if is_counted:
+        live[COOKIE] = struct.pack("=QQ", 3333, 2222)
+        assert wire(live[COOKIE]) == (3333, 2222)
+    else:
+        live.clear()
     for new in range(1, 13):
-        tell(10, 1, new)
-        assert bool(kept) == (new >= 7)
-    (value,) = kept.values()
-    assert kept.keys() == {(0xABCDEF).to_bytes(8, "little")}
-    assert value == struct.pack("=IIQQ", 1, 10, 1001, 2000)
+        maps.tell(10, 1, new)
+        assert bool(ended) == (new >= 7)
+        assert bool(live) == (is_counted and new < 7), "it is in one of the two"
+        if new == 7:
+            (value,) = ended.values()
+    assert ended.keys() == {COOKIE}
+    assert value == struct.pack("=IIQQQQ", 1, 10, 1001, 2000, *((3333, 2222) if is_counted else (0, 0)))
     assert carried(value) == (1010, 2000)
+    assert wire_of_ended(value) == ((3333, 2222) if is_counted else None)
+
+
+def packet(family: int, options: int = 0, ip: int = 0, extension: bytes = b"") -> bytes:
+    """Return the headers of a segment: TCP's with some bytes of options, IPv4's with some of its own."""
+    tcp = bytes(12) + bytes([(20 + options) // 4 << 4]) + bytes(7 + options)
+    if family == 4:
+        return bytes([0x40 | (20 + ip) // 4]) + bytes(19 + ip) + tcp
+    following = 0 if extension else 6
+    return b"\x60" + bytes(5) + bytes([following]) + bytes(33) + extension + tcp
+
+
+#: Jumbo payload (RFC 2675): TCP follows, and four bytes of length.
+JUMBO = bytes((6, 0, 0xC2, 4, 0, 1, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("headers", "length", "segments", "expected"),
+    [
+        (packet(4), 40, 0, 40),
+        (packet(4, 12), 1500, 1, 1500),
+        (packet(4, 12), 52 + 3 * 1448, 3, 3 * 1500),
+        (packet(4, 12), 52 + 2 * 1448 + 1, 3, 2 * 1500 + 53),
+        (packet(4, 40), 60 + 20 + 44 * 1000, 44, 44 * 1080),
+        (packet(6), 1280, 1, 1280),
+        (packet(6, 12), 72 + 45 * 1428, 45, 45 * 1500),
+        (packet(6, 12, extension=JUMBO), 8 + 72 + 100 * 1428, 100, 100 * 1500),
+    ],
+)
+@pytest.mark.parametrize("name", ["in", "out"])
+def test_packets_are_counted_as_they_are_on_the_wire(
+    name: str, headers: bytes, length: int, segments: int, expected: int
+) -> None:
+    """What the kernel hands over in one piece is counted with the headers that each segment has."""
+    count(name, headers, length, segments, expected)
+
+
+def test_options_of_what_comes_in_are_counted() -> None:
+    """IPv4 with options goes out nowhere, and comes in."""
+    count("in", packet(4, 12, 8), 60 + 2 * 1000, 2, 2 * 1060)
+
+
+def count(name: str, headers: bytes, length: int, segments: int, expected: int) -> None:
+    """Have a packet counted, and see that it is counted in its place alone."""
+    before = {OUT: 7, IN: 11}
+    way = {"in": IN, "out": OUT}[name]
+    context = bytearray(200)
+    struct.pack_into("=I", context, 0, length)
+    struct.pack_into("=I", context, 164, segments)
+    end: list[bytes] = []
+
+    def look(arguments: list[int], memory: bytearray) -> int:
+        table, key, *_ = arguments
+        assert table == LIVE
+        assert int.from_bytes(memory[key : key + 8], "little") == COOKIE
+        return CONTEXT + 184
+
+    struct.pack_into("=QQ", context, 184, before[OUT], before[IN])
+
+    def cookie(_: list[int], memory: bytearray) -> int:
+        end[:] = [memory]  # type: ignore[list-item]
+        return COOKIE
+
+    helpers: dict[int, Helper] = {26: loader(headers), 46: cookie, 1: look}
+    assert run(CODE[name], bytes(context), helpers) == 1
+    found = dict(zip((OUT, IN), struct.unpack_from("=QQ", end[0], CONTEXT + 184), strict=True))
+    assert found == {**before, way: before[way] + expected}
 
 
 @pytest.mark.parametrize(
@@ -169,7 +278,7 @@ def test_reading_an_end(
     state: int, under_way: int, acknowledged: int, received: int, expected: tuple[int, int]
 ) -> None:
     """Neither the SYN nor a FIN is a byte of the application's."""
-    assert carried(struct.pack("=IIQQ", state, under_way, acknowledged, received)) == expected
+    assert carried(struct.pack("=IIQQQQ", state, under_way, acknowledged, received, 0, 0)) == expected
 
 
 def test_the_assembler_refuses_what_would_not_load() -> None:

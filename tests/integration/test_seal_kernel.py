@@ -18,8 +18,9 @@ import pytest
 
 from outgate.core.seal.assembler import assemble
 from outgate.core.seal.cgroups import name_of
-from outgate.core.seal.programs import END_KEY, END_VALUE, HOOKS, programs
-from outgate.gate.seal import bpf, cgroup, seal
+from outgate.core.seal.programs import HOOKS, programs
+from outgate.gate.seal import bpf, cgroup
+from outgate.gate.seal.counts import Counts
 from outgate.testing.running import PATIENCE
 from support import peers
 from support.commands import OUTGATE, environment
@@ -38,10 +39,10 @@ def folder() -> Iterator[str]:
     cgroup.remove(made)
 
 
-def attach(folder: str, *names: str) -> int:
-    """Attach programs to a cgroup, and return the fd of the map of ended connections."""
-    ends = bpf.new_map("seal_ends", END_KEY, END_VALUE, 64)
-    made = programs(cgroup.number(folder), ends)
+def attach(folder: str, *names: str) -> Counts:
+    """Attach programs to a cgroup, and return what they count."""
+    counts = Counts.make()
+    made = programs(cgroup.number(folder), counts.live, counts.ended)
     fd = os.open(folder, os.O_RDONLY)
     try:
         for name in names:
@@ -50,7 +51,7 @@ def attach(folder: str, *names: str) -> int:
             os.close(program)
     finally:
         os.close(fd)
-    return ends
+    return counts
 
 
 def born_in(folder: str, *kinds: tuple[int, int]) -> list[socket.socket]:
@@ -82,7 +83,7 @@ def refused(action: Callable[[], object]) -> bool:
 def test_the_verifier_takes_every_program(folder: str, name: str) -> None:
     """Each of them loads, attaches, and attaches again in place of itself."""
     for _ in range(2):
-        os.close(attach(folder, name))
+        attach(folder, name).close()
 
 
 def test_a_program_that_is_wrong_is_refused_with_the_verifiers_words() -> None:
@@ -104,7 +105,7 @@ def alone() -> Iterator[Namespace]:
 def test_packets_that_say_their_own_way(folder: str, alone: Namespace, family: int, is_sealed: bool) -> None:
     """With nothing but the program for what goes out, source-routed packets of root's do not leave; else they do."""
     if is_sealed:
-        os.close(attach(folder, "out"))
+        attach(folder, "out").close()
     kind = (family, socket.SOCK_STREAM)
     listener = alone.socket(*kind)
     listener.bind(("127.0.0.1" if family == socket.AF_INET else "::1", 0))
@@ -134,7 +135,7 @@ def test_packets_that_say_their_own_way(folder: str, alone: Namespace, family: i
 
 def test_datagrams_go_where_the_gate_connected_them(folder: str) -> None:
     """A datagram socket of the gate's can be neither connected, nor sent elsewhere by name, by whoever holds it."""
-    os.close(attach(folder, "connect4", "connect6", "sendmsg4", "sendmsg6"))
+    attach(folder, "connect4", "connect6", "sendmsg4", "sendmsg6").close()
     four, six = born_in(folder, (socket.AF_INET, socket.SOCK_DGRAM), (socket.AF_INET6, socket.SOCK_DGRAM))
     with four, six:
         for sock, place in ((four, ("127.0.0.1", 9)), (six, ("::1", 9)), (six, ("::ffff:127.0.0.1", 9))):
@@ -145,7 +146,7 @@ def test_datagrams_go_where_the_gate_connected_them(folder: str) -> None:
 
 def test_a_socket_that_listens_hears_nothing(folder: str) -> None:
     """With nothing but the program for what comes in: no connection is accepted, and sending and receiving goes on."""
-    os.close(attach(folder, "in"))
+    attach(folder, "in").close()
     with peers.echo() as peer:
         listening, talking = born_in(folder, (socket.AF_INET, socket.SOCK_STREAM), (socket.AF_INET, socket.SOCK_STREAM))
         with listening, talking, socket.socket() as visitor:
@@ -162,11 +163,10 @@ def test_a_socket_that_listens_hears_nothing(folder: str) -> None:
 
 @pytest.mark.parametrize("sent", [0, 1, 100_000])
 def test_an_end_is_written_down(folder: str, sent: int) -> None:
-    """What a connection had carried is told once, to the byte, after it was taken apart."""
+    """What a connection had carried is told to the byte after it was taken apart, until it is forgotten."""
     from outgate.gate.kernel import births, cut
 
-    ends = attach(folder, "end")
-    found = seal.Seal(folder, ends=ends)
+    found = attach(folder, "end")
     with peers.echo() as peer:
         (sock,) = born_in(folder, (socket.AF_INET, socket.SOCK_STREAM))
         with sock:
@@ -177,8 +177,9 @@ def test_an_end_is_written_down(folder: str, sent: int) -> None:
             assert found.carried(cookie) == (0, 0)
             cut.reset(sock)
             assert found.carried(cookie) == (sent, sent)
+            found.forget(cookie)
             assert found.carried(cookie) == (0, 0)
-    os.close(ends)
+    found.close()
 
 
 #: Tries to make a seal without some capabilities, and says what comes of it and which are left.

@@ -42,6 +42,9 @@ def run(code: bytes, context: bytes, helpers: Mapping[int, Helper]) -> int:
             at += 1
         elif op == 0x85:
             registers[0] = helpers[imm](registers[1:6], memory) & _MASK
+        elif op == 0xDB:
+            at_it = slice(value + offset, value + offset + 8)
+            memory[at_it] = (int.from_bytes(memory[at_it], "little") + other & _MASK).to_bytes(8, "little")
         elif op & 7 == 1:
             size = _SIZES[op & 0x18]
             registers[dst] = int.from_bytes(memory[other + offset : other + offset + size], "little")
@@ -62,7 +65,9 @@ def run(code: bytes, context: bytes, helpers: Mapping[int, Helper]) -> int:
 _ALU: dict[int, Callable[[int, int], int]] = {
     0x00: lambda one, other: one + other,
     0x10: lambda one, other: one - other,
+    0x20: lambda one, other: one * other,
     0x50: lambda one, other: one & other,
+    0x60: lambda one, other: one << (other & 63),
     0x70: lambda one, other: one >> (other & 63),
     0xB0: lambda one, other: other,
 }

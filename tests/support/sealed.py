@@ -30,6 +30,7 @@ seal = "{seal}"
 uid = [{uid}]
 billing = true
 trusted = {trusted}
+path = "{path}"
 [apps.other]
 uid = [{other}]
 billing = true
@@ -66,9 +67,13 @@ class Host:
     def __exit__(self, *_: object) -> None:
         self._started.close()
 
-    def configure(self, seal: str = "require", trusted: bool = False) -> None:
+    def configure(self, seal: str = "require", trusted: bool = False, path: str = "auto", ledger: str = "") -> None:
         """Write the configuration."""
-        text = CONFIGURATION.format(folder=self.folder, seal=seal, uid=USER, other=OTHER, trusted=str(trusted).lower())
+        text = CONFIGURATION.format(
+            folder=self.folder, seal=seal, uid=USER, other=OTHER, trusted=str(trusted).lower(), path=path
+        )
+        if ledger:
+            text += f'[ledger]\nurl = "{ledger}"\n'
         (self.folder / "outgate.toml").write_text(text)
 
     def serve(self, *options: str) -> subprocess.Popen[str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
 
     from outgate.core.bill.statement import Statement
+    from outgate.core.bill.tally import Counts
     from outgate.lookout.ledger import Place
     from outgate.lookout.usage import Usage
 
@@ -20,8 +21,9 @@ _EPILOG = """\
 The ledger is read where it is kept, whether the gate runs or not: that of --config, or --ledger FILE, or of the gate
 that runs. What lies in windows that are not sealed yet is counted, and the last line says up to when all is final.
 
-sent and received are bytes of the application: exact. Those on the wire are estimated: with headers of TCP and IP and
-what was sent again. Prices are those of the configuration (docs/billing.md); lines add up to their total.
+sent and received are bytes of the application: exact. Those on the wire are with headers of TCP and IP and what was
+sent again: counted packet by packet where the gate seals its sockets, else estimated; the last lines say which. Prices
+are those of the configuration (docs/billing.md); lines add up to their total.
 
 "outgate usage verify" adds everything up again, from sealed windows, their sums, the gates' own counts and the decision
 log, and names what differs.
@@ -144,15 +146,14 @@ def _plain(made: Statement, place: Place, usage: Usage) -> dict[str, object]:
     }
 
 
-_FIGURES = ("sent", "received", "wire_sent", "wire_received")
-
-
 def _print_csv(made: Statement) -> None:
     import csv
 
+    from outgate.core.bill.tally import Counts
+
     writer = csv.writer(sys.stdout)
     amount = ["amount", "currency"] if made.currency else []
-    writer.writerow([*made.groups, *_FIGURES, *amount])
+    writer.writerow([*made.groups, *Counts._fields, *amount])
     for line in made.lines:
         cost = [line.amount, made.currency] if made.currency else []
         writer.writerow([*map(_defused, line.key), *line.counts, *cost])
@@ -169,7 +170,7 @@ def _print(made: Statement, place: Place, usage: Usage) -> None:
     rows = [heads]
     for line in (*made.lines, made.total):
         key = line.key if line is not made.total else ("total", *[""] * (len(made.groups) - 1))
-        cells = [*(text or "-" for text in key[:1]), *key[1:], *(f"{count:,}" for count in line.counts)]
+        cells = [*(text or "-" for text in key[:1]), *key[1:], *(f"{count:,}" for count in line.counts[:-1])]
         rows.append([*cells, f"{line.amount:,}"] if made.currency else cells)
     header, *lines = output.table(rows, right=range(len(made.groups), len(heads)))
     output.say(output.paint(header, "bold"))
@@ -179,7 +180,7 @@ def _print(made: Statement, place: Place, usage: Usage) -> None:
     if not usage.extent.last:
         output.say("the ledger is empty: nothing has been booked yet")
         return
-    output.say(f"from {place.stamp(usage.since)} to {place.stamp(usage.until)}; bytes on the wire are an estimate")
+    output.say(f"from {place.stamp(usage.since)} to {place.stamp(usage.until)}; {_how_exact(made.total.counts)}")
     sealed, seen = usage.extent.sealed, place.stamp(usage.extent.seen)
     if not sealed:
         output.say(f"nothing is final yet; what is here was written by {seen}")
@@ -190,3 +191,14 @@ def _print(made: Statement, place: Place, usage: Usage) -> None:
             f"incomplete: gate {gap.gate} was away ({gap.how}) from {place.stamp(gap.since)} to "
             f"{place.stamp(gap.until)}, with {gap.sockets} sockets open"
         )
+
+
+def _how_exact(counts: Counts) -> str:
+    """Say how much of the bytes on the wire is an estimate."""
+    whole = counts.wire_sent + counts.wire_received
+    if counts.wire_exact == 0:
+        return "bytes on the wire are an estimate"
+    if counts.wire_exact == whole:
+        return "bytes on the wire are exact"
+    share = 100 * (whole - counts.wire_exact) / whole
+    return f"of the bytes on the wire {max(share, 0.1):.1f} % are an estimate"

@@ -191,7 +191,7 @@ def _keep_books(gate: Gate, settings: config.LedgerSettings) -> None:
     """Open the ledger, which costs a gate that keeps none nothing. Raises ``ConfigError`` where it cannot be."""
     from outgate.gate.ledger.books import Books
 
-    books = Books(settings, gate.log)
+    books = Books(settings, gate.log, gate.seal.wire)
     gate.books = books
     gate.meters.listeners.append(books.charging.note)
 

@@ -248,7 +248,7 @@ class Gate:
         if decision is None:
             return  # never dialled, or the end of its last dial is in the log already
         if reading.state == meter.CLOSE and lease.side is None:
-            carried = self.seal.carried(lease.cookie)  # before another dial of this socket
+            carried = self.seal.carried(lease.cookie)
             if reading[1:] == (0, 0):
                 reading = lease.own(meter.Reading(meter.CLOSE, *carried))
         counted = reading
@@ -259,6 +259,8 @@ class Gate:
             )
         self.meters.note(lease, reading.sent, reading.received)
         self.books.end(lease)
+        if reading.state == meter.CLOSE:
+            self.seal.forget(lease.cookie)  # before another dial of this socket
         lease.noted_sent = lease.noted_received = 0  # another dial counts anew
         lease.decision = None
         app = lease.process.app

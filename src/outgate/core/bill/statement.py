@@ -101,7 +101,7 @@ def make(used: Iterable[Used], by: Sequence[str], prices: Prices) -> Statement:
     keys = sorted(moved)
     amounts, total = round_together([costs.get(key, _NOTHING) for key in keys], prices.digits)
     lines = tuple(Line(key, Counts(*moved[key]), amount) for key, amount in zip(keys, amounts))
-    sums = [sum(column) for column in zip(*(line.counts for line in lines))] or [0, 0, 0, 0]
+    sums = [sum(column) for column in zip(*(line.counts for line in lines))] or [0] * len(Counts._fields)
     return Statement(tuple(by), lines, Line(("total",), Counts(*sums), total), prices.currency)
 
 
@@ -149,16 +149,17 @@ class _Kinds(dict[Account, int]):
 def _add_up(stretch: Iterable[Used], kinds: _Kinds) -> list[tuple[_Kind, list[int]]]:
     """Return what each kind has moved in a stretch."""
     sums: dict[int, list[int]] = {}
-    for _month, _period, account, (sent, received, wire_sent, wire_received) in stretch:
+    for _month, _period, account, (sent, received, wire_sent, wire_received, wire_exact) in stretch:
         number = kinds[account]
         row = sums.get(number)
         if row is None:
-            sums[number] = [sent, received, wire_sent, wire_received]
+            sums[number] = [sent, received, wire_sent, wire_received, wire_exact]
         else:
             row[0] += sent
             row[1] += received
             row[2] += wire_sent
             row[3] += wire_received
+            row[4] += wire_exact
     return [(kinds.of[number], row) for number, row in sums.items()]
 
 

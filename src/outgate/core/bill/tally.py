@@ -56,17 +56,22 @@ OTHER: Final = Destination("", "other", 0, "")
 
 #: Who is charged for what: app, labels, destination.
 Account = Tuple[str, str, Destination]
-#: Window → account → [sent, received, wire sent, wire received].
+#: Window → account → [sent, received, wire sent, wire received, exact], as of :class:`Counts`.
 Rows = Dict[int, Dict[Account, List[int]]]
 
 
 class Counts(NamedTuple):
-    """Bytes: of the application, and on the wire (estimated where the kernel carries them)."""
+    """Bytes: of the application, and on the wire.
+
+    :ivar wire_exact: how many of those on the wire, both ways together, were counted packet by packet; the others are
+        estimated.
+    """
 
     sent: int
     received: int
     wire_sent: int
     wire_received: int
+    wire_exact: int = 0
 
 
 class _Known:
@@ -97,8 +102,17 @@ class Tally:
         self._known: Dict[str, _Known] = {}
         self._size = 0
 
-    def add(self, now: float, account: Account, sent: int, received: int, wire_sent: int, wire_received: int) -> None:
-        """Count bytes in the window of a moment.
+    def add(
+        self,
+        now: float,
+        account: Account,
+        sent: int,
+        received: int,
+        wire_sent: int = 0,
+        wire_received: int = 0,
+        wire_exact: int = 0,
+    ) -> None:
+        """Count bytes in the window of a moment, as of :class:`Counts`.
 
         :param now: seconds since the epoch.
         """
@@ -111,6 +125,7 @@ class Tally:
         row[1] += received
         row[2] += wire_sent
         row[3] += wire_received
+        row[4] += wire_exact
 
     def _turn(self, window: int) -> None:
         self._window, self._until = window, window + WINDOW
@@ -131,7 +146,7 @@ class Tally:
         row = self._of_window.get(account)
         if row is None:
             self._know(account)
-            row = self._of_window[account] = [0, 0, 0, 0]
+            row = self._of_window[account] = [0, 0, 0, 0, 0]
             self._size += 1
         return row
 
@@ -180,7 +195,7 @@ def merge(into: Rows, rows: Rows) -> None:
 
 def add_up(rows: Iterable[Counts]) -> Counts:
     """Return the sums."""
-    sums = [0, 0, 0, 0]
+    sums = [0] * len(Counts._fields)
     for row in rows:
         for place, count in enumerate(row):
             sums[place] += count

@@ -17,11 +17,15 @@ __all__ = [
     "R3",
     "R4",
     "R6",
+    "R7",
+    "R8",
+    "R9",
     "R10",
     "Instruction",
     "Label",
     "Program",
     "add",
+    "add_to",
     "assemble",
     "call",
     "jump",
@@ -33,9 +37,12 @@ __all__ = [
     "load",
     "mask",
     "move",
+    "multiply",
+    "plus",
     "put",
     "put_table",
     "put_wide",
+    "shift_left",
     "shift_right",
     "shift_right_by",
     "store",
@@ -43,7 +50,7 @@ __all__ = [
 ]
 
 #: What a call returns; its arguments; what outlives a call; the frame, whose stack lies below it.
-R0, R1, R2, R3, R4, R6, R10 = 0, 1, 2, 3, 4, 6, 10
+R0, R1, R2, R3, R4, R6, R7, R8, R9, R10 = 0, 1, 2, 3, 4, 6, 7, 8, 9, 10
 
 _FORM: Final = struct.Struct("<BBhi")
 #: BPF_LDX | BPF_MEM, and the size of what is loaded.
@@ -99,6 +106,16 @@ def add(dst: int, number: int) -> Instruction:
     return Instruction(0x07, dst, imm=number)
 
 
+def plus(dst: int, src: int) -> Instruction:
+    """Add one register to another."""
+    return Instruction(0x0F, dst, src)
+
+
+def multiply(dst: int, src: int) -> Instruction:
+    """Multiply one register by another."""
+    return Instruction(0x2F, dst, src)
+
+
 def subtract(dst: int, src: int) -> Instruction:
     """Subtract one register from another."""
     return Instruction(0x1F, dst, src)
@@ -107,6 +124,11 @@ def subtract(dst: int, src: int) -> Instruction:
 def mask(dst: int, number: int) -> Instruction:
     """Keep those bits of a register that a number has."""
     return Instruction(0x57, dst, imm=number)
+
+
+def shift_left(dst: int, bits: int) -> Instruction:
+    """Shift a register, filling with zeros."""
+    return Instruction(0x67, dst, imm=bits)
 
 
 def shift_right(dst: int, bits: int) -> Instruction:
@@ -122,6 +144,11 @@ def shift_right_by(dst: int, src: int) -> Instruction:
 def store(dst: int, offset: int, src: int, size: int) -> Instruction:
     """Store so many bytes of a register where another points, and an offset."""
     return Instruction(_STORE[size], dst, src, offset)
+
+
+def add_to(dst: int, offset: int, src: int) -> Instruction:
+    """Add a register to the 8 bytes where another points, and an offset, whatever other processors do there."""
+    return Instruction(0xDB, dst, src, offset)
 
 
 def load(dst: int, src: int, offset: int, size: int) -> Instruction:

@@ -14,7 +14,7 @@ Three ways lead round these calls, each closed by what it needs and nothing else
 - Options of a socket are its holder's: those that the table of :mod:`outgate.core.options` does not let a program set,
   such as one that moves its packets to another interface or undoes a pace, are the gate's alone here too.
 
-And ``connect(AF_UNSPEC)`` takes the meter with it: what a connection has carried is written down as it ends.
+What comes in and goes out is counted, and ``connect(AF_UNSPEC)`` takes the meter with it: :mod:`.counting`.
 """
 
 from __future__ import annotations
@@ -45,20 +45,18 @@ from outgate.core.seal.assembler import (
     mask,
     move,
     put,
-    put_table,
     put_wide,
     shift_right,
     shift_right_by,
-    store,
-    subtract,
 )
+from outgate.core.seal.counting import IN, OUT, count, keep_account
 
-__all__ = ["ENDS", "END_KEY", "END_VALUE", "HOOKS", "Hook", "programs"]
+__all__ = ["HOOKS", "Hook", "programs"]
 
 #: enum bpf_prog_type (linux/bpf.h).
 _SKB, _SOCK_OPS, _SOCK_ADDR, _SOCKOPT = 8, 13, 18, 25
 #: enum bpf_func_id.
-_MAP_UPDATE, _SKB_LOAD_BYTES, _SOCKET_COOKIE, _SOCK_OPS_FLAGS, _CURRENT_CGROUP_ID = 2, 26, 46, 59, 80
+_SKB_LOAD_BYTES, _CURRENT_CGROUP_ID = 26, 80
 #: struct bpf_sock_addr: the address that is named, and its port.
 _IP4, _IP6, _PORT = 4, 8, 24
 #: struct __sk_buff; and of struct bpf_sock the family, and the state as include/net/tcp_states.h has it.
@@ -72,17 +70,10 @@ _NEXT, _IPV6_SIZE = 6, 40
 _HOP_BY_HOP, _TCP, _ROUTING, _DESTINATION = 0, 6, 43, 60
 #: Options that the table does not let programs set by name and glibc's resolver must: IP_RECVERR, IPV6_RECVERR.
 _RESOLVERS: Final = frozenset(((options.IP, 11), (options.IPV6, 25)))
-#: struct bpf_sock_ops; when it is called, and which further calls are asked for (BPF_SOCK_OPS_STATE_CB_FLAG).
-_OP, _OLD, _NEW, _SND_NXT, _SND_UNA, _BYTES_RECEIVED, _BYTES_ACKED = 0, 4, 8, 104, 108, 168, 176
-_ON_CONNECT, _ON_STATE, _ASK_FOR_STATE, _CLOSE = 3, 10, 4, 7
 
-#: How many ended connections are remembered, until the gate has looked; it looks each second.
-ENDS: Final = 16384
-#: Bytes of a socket's cookie, by which an end is found, and of what is known of it: see :func:`_ending`.
-END_KEY, END_VALUE = 8, 24
-
+_NO: Final[Program] = (Label("no"), put(R0, 0), leave())
 _YES: Final[Program] = (Label("yes"), put(R0, 1), leave())
-_ANSWERS: Final[Program] = (Label("no"), put(R0, 0), leave(), *_YES)
+_ANSWERS: Final[Program] = (*_NO, *_YES)
 
 
 class Hook(NamedTuple):
@@ -116,10 +107,11 @@ HOOKS: Final = {
 }
 
 
-def programs(cgroup: int, ends: int) -> dict[str, Program]:
+def programs(cgroup: int, live: int, ends: int) -> dict[str, Program]:
     """Return the program for each of :data:`HOOKS`.
 
     :param cgroup: the number of the gate's cgroup, which is that of its folder's inode.
+    :param live: fd of the map of connections under way.
     :param ends: fd of the map where ended connections are written down.
     """
     only_gate = (*_unless_gate(cgroup, "no"), *_ANSWERS)
@@ -131,9 +123,9 @@ def programs(cgroup: int, ends: int) -> dict[str, Program]:
         "bind4": (move(R6, R1), *_unless_gate(cgroup, "other"), *_BIND4, *_ANSWERS),
         "bind6": (move(R6, R1), *_unless_gate(cgroup, "other"), *_BIND6, *_ANSWERS),
         "option": (move(R6, R1), *_unless_gate(cgroup, "other"), *_option_of_others(), *_ANSWERS),
-        "end": (*_ending(ends), *_YES),
-        "in": (*_INCOMING, *_ANSWERS),
-        "out": (*_OUTGOING, *_ANSWERS),
+        "end": (*keep_account(live, ends), *_YES),
+        "in": (*_INCOMING, *_NO, Label("yes"), *count(live, IN), put(R0, 1), leave()),
+        "out": (*_OUTGOING, *_NO, Label("yes"), *count(live, OUT), put(R0, 1), leave()),
     }
 
 
@@ -179,7 +171,8 @@ _BIND6: Final[Program] = (
 )
 #: A socket that listens takes nothing in, not even the opening of a connection.
 _INCOMING: Final[Program] = (
-    load(R1, R1, _SK, 8),
+    move(R6, R1),
+    load(R1, R6, _SK, 8),
     jump_if(R1, 0, "yes"),
     load(R1, R1, _STATE, 4),
     jump_unless(R1, _LISTEN, "yes"),
@@ -244,45 +237,4 @@ def _option_of_others() -> Program:
         shift_right_by(R3, R2),
         mask(R3, 1),
         jump_if(R3, 1, "yes"),
-    )
-
-
-def _ending(ends: int) -> Program:
-    """Ask, as a connect begins, to be told of its states; as it ends, write down what it has carried.
-
-    The value: state before (u32), bytes that were sent and not acknowledged (u32), acknowledged (u64), received (u64),
-    which :func:`outgate.core.seal.ends.carried` reads. The kernel sets the state before it clears its counters.
-    """
-    return (
-        move(R6, R1),
-        load(R1, R6, _OP, 4),
-        jump_if(R1, _ON_CONNECT, "begin"),
-        jump_unless(R1, _ON_STATE, "yes"),
-        load(R1, R6, _NEW, 4),
-        jump_unless(R1, _CLOSE, "yes"),
-        load(R1, R6, _OLD, 4),
-        store(R10, -24, R1, 4),
-        load(R1, R6, _SND_NXT, 4),
-        load(R2, R6, _SND_UNA, 4),
-        subtract(R1, R2),
-        store(R10, -20, R1, 4),
-        load(R1, R6, _BYTES_ACKED, 8),
-        store(R10, -16, R1, 8),
-        load(R1, R6, _BYTES_RECEIVED, 8),
-        store(R10, -8, R1, 8),
-        move(R1, R6),
-        call(_SOCKET_COOKIE),
-        store(R10, -32, R0, 8),
-        put_table(R1, ends),
-        move(R2, R10),
-        add(R2, -32),
-        move(R3, R10),
-        add(R3, -24),
-        put(R4, 0),
-        call(_MAP_UPDATE),
-        jump("yes"),
-        Label("begin"),
-        move(R1, R6),
-        put(R2, _ASK_FOR_STATE),
-        call(_SOCK_OPS_FLAGS),
     )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from outgate.core.bill.tally import Rows
+from outgate.core.bill.tally import Counts, Rows
 
-__all__ = ["Batch", "Begun", "Key", "Totals"]
+__all__ = ["NOTHING", "Batch", "Begun", "Key", "OnWire", "Totals"]
 
 
 class Key(NamedTuple):
@@ -16,13 +16,22 @@ class Key(NamedTuple):
     dial: int
 
 
-class Totals(NamedTuple):
-    """How much of a connection the ledger has counted: bytes of the application, and on the wire."""
+class OnWire(NamedTuple):
+    """What a connection has put on the wire, in bytes.
+
+    :ivar is_exact: whether each packet was counted; else it is an estimate.
+    :ivar grows: whether more may come when the gate has closed it: what still waits to be sent, and its FIN.
+    """
 
     sent: int
     received: int
-    wire_sent: int
-    wire_received: int
+    is_exact: bool = False
+    grows: bool = False
+
+
+#: How much of a connection the ledger has counted.
+Totals = Counts
+NOTHING = Totals(0, 0, 0, 0)
 
 
 class Batch(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from outgate.gate.configuration.settings import LedgerSettings
@@ -30,16 +31,19 @@ class Books(NoBooks):
     """The books of one gate.
 
     :ivar charging: its ``note`` is a listener of the meters.
+    :param counted: what :class:`.Charging` asks for bytes on the wire.
     :raises ConfigError: this ledger cannot be used, now or later.
     """
 
-    def __init__(self, settings: LedgerSettings, log: DecisionLog) -> None:
+    def __init__(
+        self, settings: LedgerSettings, log: DecisionLog, counted: Callable[[int], tuple[int, int, bool] | None]
+    ) -> None:
         self._settings, self._log = settings, log
         self._gate: Gate | None = None
         #: What the meters had counted when the run began.
         self._before = (0, 0)
         self._ledger = Ledger(self._writer(), settings.grace, settings.after_grace == "closed")
-        self.charging = Charging(self._ledger)
+        self.charging = Charging(self._ledger, counted)
         begun = self._ledger.begin(START)
         if begun is not None and begun.lost:
             self._log.event("ledger-gap", seconds=round(begun.lost, 1), sockets=len(begun.open))

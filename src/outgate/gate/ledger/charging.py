@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from _socket import socket as native
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from outgate.core.bill.tally import Account, Counts, Destination
-from outgate.gate.kernel import segments
-from outgate.gate.ledger.batch import Key
+from outgate.gate.kernel import births, segments
+from outgate.gate.ledger.batch import Key, OnWire
 from outgate.gate.ledger.ledger import Ledger, Share
 from outgate.gate.registry import Lease
 
@@ -22,8 +23,14 @@ __all__ = ["Charging"]
 class Charging:
     """Told of growth by the meters, and of ends by the gate."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, counted: Callable[[int], tuple[int, int, bool] | None]) -> None:
+        """Make it.
+
+        :param counted: returns what a connection has put on the wire where each packet was counted, by the socket's
+            cookie (:meth:`.Seal.wire`).
+        """
         self._ledger = ledger
+        self._counted = counted
 
     def note(self, grown: Sequence[tuple[Lease | Datagrams, int, int]]) -> None:
         """Charge what sockets have sent and received since they were last told of: a listener of the meters."""
@@ -48,8 +55,15 @@ class Charging:
     def _enter(self, item: Lease, sent: int, received: int) -> None:
         name = item.decision.name if item.decision is not None else ""
         account = _account(item.process, item.transport, name, item.asked[1], item.address)
-        wire = partial(segments.read, item.sock, item.family)
+        wire = partial(self._wire, births.cookie_of(item.sock), item.sock, item.family)
         self._ledger.enter(Key(item.id, item.number), item, account, wire, sent, received, _past_shares(item))
+
+    def _wire(self, cookie: int, sock: native, family: int) -> OnWire:
+        counted = self._counted(cookie)
+        if counted is None:
+            return OnWire(*segments.read(sock, family))
+        sent, received, is_all = counted
+        return OnWire(sent, received, is_exact=True, grows=not is_all)
 
     def _note_datagrams(self, made: Datagrams, sent: int, received: int) -> None:
         """Charge each destination of a UDP socket with what has gone there and come from there."""
@@ -83,6 +97,6 @@ def _wire(datagrams: Sequence[int], sizes: Sequence[int], family: int) -> Iterat
     return (segments.datagrams(count, size, family) for count, size in zip(datagrams, sizes, strict=True))
 
 
-def _wire_of(made: Datagrams) -> tuple[int, int]:
+def _wire_of(made: Datagrams) -> OnWire:
     sent, received = _wire((made.sent_datagrams, made.received_datagrams), (made.sent, made.received), made.family)
-    return sent, received
+    return OnWire(sent, received)

@@ -8,11 +8,10 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Select, Table, except_, func, select, true, union_all
 
 from outgate.core.bill.windows import DAY, HOUR
-from outgate.gate.ledger.schema import ACCOUNTS, BASELINES, DAYS, DRAFTS, GATES, HOURS, RUNS, SEALINGS, WINDOWS
+from outgate.gate.ledger.schema import ACCOUNTS, BASELINES, COUNTS, DAYS, DRAFTS, GATES, HOURS, RUNS, SEALINGS, WINDOWS
 
 __all__ = ["by_app", "differences", "of_run", "open_now", "runs"]
 
-_COUNTS: Final = ("sent", "received", "wire_sent", "wire_received")
 #: Differences of one kind that are named.
 _NAMED: Final = 5
 
@@ -35,7 +34,7 @@ def differences(connection: Connection) -> Iterator[str]:
 
 
 def _sums_of(table: Table) -> list[ColumnElement[int]]:
-    return [func.coalesce(func.sum(table.c[name]), 0) for name in _COUNTS]
+    return [func.coalesce(func.sum(table.c[name]), 0) for name in COUNTS]
 
 
 def _whole(row: Any) -> tuple[int, ...]:
@@ -47,7 +46,7 @@ def _sealings(connection: Connection, gate: int, name: str, count: int) -> Itera
     of_gate = WINDOWS.c.gate == gate
     rows = select(WINDOWS.c.sealing, func.count(), *_sums_of(WINDOWS)).where(of_gate).group_by(WINDOWS.c.sealing)
     found = {row[0]: _whole(row[1:]) for row in connection.execute(rows)}
-    columns = (SEALINGS.c.number, SEALINGS.c.windows, *(SEALINGS.c[each] for each in _COUNTS))
+    columns = (SEALINGS.c.number, SEALINGS.c.windows, *(SEALINGS.c[each] for each in COUNTS))
     said = {row[0]: _whole(row[1:]) for row in connection.execute(select(*columns).where(SEALINGS.c.gate == gate))}
     holes = sorted(set(range(1, count + 1)) ^ said.keys())
     if holes:
@@ -59,7 +58,7 @@ def _sealings(connection: Connection, gate: int, name: str, count: int) -> Itera
 def _runs(connection: Connection, gate: int, name: str) -> Iterator[str]:
     """Hold what the gate's runs have counted against what windows and drafts hold."""
     counted = _whole(connection.execute(select(*_sums_of(RUNS)).where(RUNS.c.gate == gate)).one())
-    held = [0, 0, 0, 0]
+    held = [0] * len(COUNTS)
     for table in (WINDOWS, DRAFTS):
         row = _whole(connection.execute(select(*_sums_of(table)).where(table.c.gate == gate)).one())
         held = [a + b for a, b in zip(held, row, strict=True)]
@@ -70,9 +69,9 @@ def _runs(connection: Connection, gate: int, name: str) -> Iterator[str]:
 def _sums(connection: Connection, table: Table, unit: int) -> Iterator[str]:
     """Hold the sums by hour or day against the windows they are of."""
     start = (WINDOWS.c.start - WINDOWS.c.start % unit).label("start")
-    sums = [column.label(name) for name, column in zip(_COUNTS, _sums_of(WINDOWS), strict=True)]
+    sums = [column.label(name) for name, column in zip(COUNTS, _sums_of(WINDOWS), strict=True)]
     made = select(start, WINDOWS.c.account, *sums).group_by(start, WINDOWS.c.account)
-    kept: Select[Any] = select(table.c.start, table.c.account, *(table.c[name] for name in _COUNTS))
+    kept: Select[Any] = select(table.c.start, table.c.account, *(table.c[name] for name in COUNTS))
     for one, other in ((made, kept), (kept, made)):
         wrong = connection.execute(except_(one, other)).all()
         if wrong:

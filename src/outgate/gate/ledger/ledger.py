@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, TypeVar
 from outgate.core.bill.steady import Steady
 from outgate.core.bill.tally import Account, Counts, Tally
 from outgate.core.bill.windows import WINDOW, start_of
-from outgate.gate.ledger.batch import Begun, Key, Totals
+from outgate.gate.ledger.batch import NOTHING, Begun, Key, OnWire, Totals
 from outgate.gate.ledger.writer import Writer
 
 __all__ = ["FLUSH", "Ledger", "Metered", "Share"]
@@ -43,18 +43,20 @@ _Source = TypeVar("_Source", bound=Metered)
 class _Item:
     """A connection that is counted.
 
-    :ivar wire: reads what it has put on the wire; ``sent`` and ``received`` is how much of that is counted.
+    :ivar wire: reads what it has put on the wire; ``sent`` and ``received`` is how much of that is counted, and
+        ``exact`` how much of both is no estimate.
     :ivar due_sent: what it has moved in a ``window`` and is not in the tally yet; likewise ``due_received``.
     :ivar is_stored: whether the store knows how far it is counted.
     """
 
     __slots__ = (
-        *("account", "due_received", "due_sent", "is_stored", "key", "received", "sent", "source", "window", "wire"),
+        *("account", "due_received", "due_sent", "exact", "is_stored", "key", "received", "sent", "source"),
+        *("window", "wire"),
     )
 
-    def __init__(self, key: Key, source: Metered, account: Account, wire: Callable[[], tuple[int, int]]) -> None:
+    def __init__(self, key: Key, source: Metered, account: Account, wire: Callable[[], OnWire]) -> None:
         self.key, self.source, self.account, self.wire = key, source, account, wire
-        self.sent = self.received = self.due_sent = self.due_received = self.window = 0
+        self.sent = self.received = self.exact = self.due_sent = self.due_received = self.window = 0
         self.is_stored = False
 
 
@@ -96,6 +98,8 @@ class Ledger:
         #: What connections had moved when they were entered, while it is not known how far that is counted, and whose.
         self._past: dict[Key, tuple[Account, int, int]] = {}
         self._sealed = 0
+        #: What has ended, and may have put something on the wire since.
+        self._ending: list[_Item] = []
         self._rounds = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.Handle | None = None
@@ -120,11 +124,11 @@ class Ledger:
         for key, (account, sent, received) in self._past.items():
             if key in self._closed:
                 continue
-            counted = self._found.pop(key, Totals(0, 0, 0, 0))
+            counted = self._found.pop(key, NOTHING)
             sent, received = max(0, sent - counted.sent), max(0, received - counted.received)
             self.carried_sent += sent
             self.carried_received += received
-            self._tally.add(self._clock(), account, sent, received, 0, 0)
+            self._tally.add(self._clock(), account, sent, received)
             item = self._items.get(key.id)
             if item is not None and item.key == key:
                 self._changed[key.id] = item  # so that the store knows it, and forgets it at its end
@@ -146,6 +150,7 @@ class Ledger:
     def _on_timer(self) -> None:
         self._rounds += 1
         if self._rounds % _LOOK == 0:
+            self._look_at_ending()
             self._look(iter(tuple(self._items.values())))
         self._gather(iter(tuple(self._changed.values())))
 
@@ -168,12 +173,12 @@ class Ledger:
         """Take what a connection has moved into the tally, and note how far it is counted with that."""
         self._settle(item)
         source = item.source
-        self._open[item.key] = Totals(source.noted_sent, source.noted_received, item.sent, item.received)
+        self._open[item.key] = Totals(source.noted_sent, source.noted_received, item.sent, item.received, item.exact)
         item.is_stored = True
 
     def _settle(self, item: _Item) -> None:
         if item.due_sent or item.due_received:
-            self._tally.add(item.window, item.account, item.due_sent, item.due_received, 0, 0)
+            self._tally.add(item.window, item.account, item.due_sent, item.due_received)
             item.due_sent = item.due_received = 0
 
     def _look(self, items: Iterator[_Item]) -> None:
@@ -194,6 +199,7 @@ class Ledger:
         """
         if self._timer is not None:
             self._timer.cancel()
+        self._look_at_ending()
         self.flush(is_last=how == "finished")
         return self._writer.close(how, limit)
 
@@ -234,14 +240,14 @@ class Ledger:
         """
         item = self._items[id]
         now = self._clock()
-        for account, (out, back, wire_out, wire_back) in shares:
+        for account, (out, back, wire_out, wire_back, _exact) in shares:
             # No more than there is: another gate may have booked some of it.
             out, back = min(out, sent), min(back, received)
             sent, received = sent - out, received - back
             self._tally.add(now, account, out, back, wire_out, wire_back)
             item.sent, item.received = item.sent + wire_out, item.received + wire_back
         if sent or received:
-            self._tally.add(now, item.account, sent, received, 0, 0)
+            self._tally.add(now, item.account, sent, received)
         self._changed[id] = item
 
     def enter(
@@ -249,7 +255,7 @@ class Ledger:
         key: Key,
         source: Metered,
         account: Account,
-        wire: Callable[[], tuple[int, int]],
+        wire: Callable[[], OnWire],
         sent: int = 0,
         received: int = 0,
         shares: Iterable[Share] = (),
@@ -260,7 +266,7 @@ class Ledger:
         the gate's own notes go.
 
         :param account: who is charged.
-        :param wire: reads the bytes that it has put on the wire, sent and received; may raise ``OSError``.
+        :param wire: reads what it has put on the wire; may raise ``OSError``.
         :param sent: how much of what the source has noted is new, and so not counted by any gate before.
         :param received: the same, the other way.
         :param shares: of other accounts in it.
@@ -270,12 +276,13 @@ class Ledger:
             self._settle(before)
         item = self._items[key.id] = _Item(key, source, account, wire)
         if before is not None and before.key == key:  # the same connection, come back
-            item.sent, item.received, item.is_stored = before.sent, before.received, before.is_stored
+            item.sent, item.received, item.exact = before.sent, before.received, before.exact
+            item.is_stored = before.is_stored
         elif self._found is not None and key not in self._closed:
             counted = self._found.pop(key, None)
             if counted is not None:
                 item.is_stored = True
-                item.sent, item.received = counted.wire_sent, counted.wire_received
+                _, _, item.sent, item.received, item.exact = counted
             due_sent = max(0, source.noted_sent - (counted.sent if counted else 0))
             due_received = max(0, source.noted_received - (counted.received if counted else 0))
             self.carried_sent += due_sent - sent
@@ -291,27 +298,51 @@ class Ledger:
         return id in self._items
 
     def end(self, id: int) -> None:
-        """Count no more of a connection: it has ended. What it has put on the wire is read now."""
+        """Count no more of a connection: it has ended. What it has put on the wire is read now, and once more later."""
         item = self._items.pop(id)
         self._settle(item)
-        self._count_wire(item)
+        if self._count_wire(item):
+            self._ending.append(item)
         self._changed.pop(id, None)
         self._open.pop(item.key, None)
         self._ended.add(item.key)
         if item.is_stored:
             self._forget.add(item.key)
 
-    def _count_wire(self, item: _Item) -> None:
+    def _count_wire(self, item: _Item) -> bool:
+        """Count what a connection has put on the wire since it was looked at last; return whether more may come."""
         try:
-            sent, received = item.wire()
-        except OSError:  # closed already; what it carried has been on the wire at least
-            sent = received = 0
-        sent, received = max(sent, item.source.noted_sent), max(received, item.source.noted_received)
-        if sent > item.sent or received > item.received:
-            more = max(0, sent - item.sent), max(0, received - item.received)
-            item.sent, item.received = max(sent, item.sent), max(received, item.received)
-            self._tally.add(self._clock(), item.account, 0, 0, *more)
+            wire = item.wire()
+        except OSError:  # closed already
+            wire = OnWire(0, 0)
+        sent, received = wire.sent, wire.received
+        if not wire.is_exact:  # what it carried has been on the wire at least
+            sent, received = max(sent, item.source.noted_sent), max(received, item.source.noted_received)
+        if self._add_wire(item, wire._replace(sent=sent, received=received)):
             self._changed[item.key.id] = item
+        return wire.grows
+
+    def _add_wire(self, item: _Item, wire: OnWire) -> bool:
+        more = max(0, wire.sent - item.sent), max(0, wire.received - item.received)
+        if more == (0, 0):
+            return False
+        exact = sum(more) if wire.is_exact else 0
+        item.sent, item.received, item.exact = item.sent + more[0], item.received + more[1], item.exact + exact
+        self._tally.add(self._clock(), item.account, 0, 0, *more, exact)
+        return True
+
+    def _look_at_ending(self) -> None:
+        """Count what connections that have ended have put on the wire since the gate closed them."""
+        ending, self._ending = self._ending, []
+        for item in ending:
+            try:
+                wire = item.wire()
+            except OSError:  # it was not heard of any more: what was counted is all that is known
+                continue
+            if wire.is_exact:
+                self._add_wire(item, wire)
+                if wire.grows:
+                    self._ending.append(item)
 
     def flush(self, *, is_last: bool = False) -> None:
         """Hand over what has been counted so far, and have the windows sealed that are over, or all of them."""

@@ -19,13 +19,12 @@ from outgate.core.bill.tally import Account, Counts, Destination
 from outgate.core.bill.windows import DAY, HOUR, WINDOW, Slice, Span, cover
 from outgate.errors import ConfigError
 from outgate.gate.ledger import schema
-from outgate.gate.ledger.schema import ACCOUNTS, DAYS, DRAFTS, GAPS, GATES, HOURS, RUNS, WINDOWS
+from outgate.gate.ledger.schema import ACCOUNTS, COUNTS, DAYS, DRAFTS, GAPS, GATES, HOURS, RUNS, WINDOWS
 from outgate.gate.ledger.store import connect
 
 __all__ = ["Extent", "Gap", "Reader"]
 
 _TABLES: Final[dict[int, Table]] = {DAY: DAYS, HOUR: HOURS, WINDOW: WINDOWS}
-_COUNTS: Final = ("sent", "received", "wire_sent", "wire_received")
 
 
 class Extent(NamedTuple):
@@ -142,12 +141,12 @@ class Reader:
         """Give (start, account, counts…): rows as they are where each is a span of its own, else one row an account."""
         within = (table.c.start >= span.since, table.c.start < span.until)
         if span.unit:
-            columns = (table.c.start, table.c.account, *(table.c[name] for name in _COUNTS))
+            columns = (table.c.start, table.c.account, *(table.c[name] for name in COUNTS))
             with self.connection.execute(select(*columns).where(*within)) as found:
                 assert found.cursor is not None, "rows come back"
                 rows: list[tuple[int, ...]] = found.cursor.fetchall()  # type: ignore[assignment]
                 return rows  # the driver's own: making SQLAlchemy's of them costs as much again
-        sums = [func.sum(table.c[name]) for name in _COUNTS]
+        sums = [func.sum(table.c[name]) for name in COUNTS]
         found = self.connection.execute(select(table.c.account, *sums).where(*within).group_by(table.c.account))
         return ((span.since, *map(int, row)) for row in found)
 

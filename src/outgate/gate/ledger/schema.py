@@ -32,11 +32,13 @@ from sqlalchemy import (
     update,
 )
 
+from outgate.core.bill.tally import Counts
 from outgate.errors import ConfigError
 
 __all__ = [
     "ACCOUNTS",
     "BASELINES",
+    "COUNTS",
     "DAYS",
     "DRAFTS",
     "GAPS",
@@ -54,9 +56,12 @@ __all__ = [
 _TABLES: Final = MetaData()
 
 
+#: The columns of what is counted, in this order: those of :class:`~outgate.core.bill.tally.Counts`.
+COUNTS: Final = Counts._fields
+
+
 def _counts() -> list[Column[int]]:
-    names = ("sent", "received", "wire_sent", "wire_received")
-    return [Column(name, BigInteger, nullable=False, default=0) for name in names]
+    return [Column(name, BigInteger, nullable=False, default=0, server_default=text("0")) for name in COUNTS]
 
 
 #: The version, under the key ``version``.
@@ -201,8 +206,20 @@ def _first(connection: Connection) -> None:
             )
 
 
+def _second(connection: Connection) -> None:
+    """Keep apart how much of what was on the wire is exact. Of what an older outgate has counted nothing is."""
+    preparer = connection.dialect.identifier_preparer
+    for table in _TABLES.tables.values():
+        if "wire_exact" not in table.c or any(
+            column["name"] == "wire_exact" for column in inspect(connection).get_columns(table.name)
+        ):
+            continue  # a ledger that was made just now
+        name = preparer.format_table(table)
+        connection.execute(text(f"ALTER TABLE {name} ADD COLUMN wire_exact BIGINT NOT NULL DEFAULT 0"))
+
+
 #: Version → what makes it of the one before.
-STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _first}
+STEPS: Final[dict[int, Callable[[Connection], None]]] = {1: _first, 2: _second}
 #: The version of this tree.
 VERSION: Final = max(STEPS)
 

@@ -9,13 +9,13 @@ import json
 import os
 from typing import Any, NamedTuple
 
-from outgate.core.bill.tally import Destination, Rows
+from outgate.core.bill.tally import Counts, Destination, Rows
 from outgate.errors import ConfigError
 from outgate.gate.ledger.batch import Batch, Key, Totals
 
 __all__ = ["Spooled", "leftovers", "load", "path_of", "put_aside", "remove", "save"]
 
-_VERSION = 1
+_VERSION = 2
 
 
 class Spooled(NamedTuple):
@@ -91,7 +91,7 @@ def load(path: str) -> Spooled | None:
                 f"{path} is of version {version}, newer than this outgate reads, which is {_VERSION}; upgrade outgate: "
                 "it has bytes that no ledger has"
             )
-        if version != _VERSION:
+        if version not in (1, _VERSION):
             raise ValueError("of another version")
         return Spooled(**{**plain, "batches": [_batch(each) for each in plain["batches"]]})
     except ConfigError:  # a ValueError as well
@@ -127,7 +127,8 @@ def _plain(batch: Batch) -> dict[str, Any]:
 def _batch(plain: dict[str, Any]) -> Batch:
     rows: Rows = {}
     for start, app, labels, transport, host, port, address, *counts in plain["rows"]:
-        rows.setdefault(start, {})[app, labels, Destination(transport, host, port, address)] = counts
+        # A gate of version 1 has left four: none of it is exact.
+        rows.setdefault(start, {})[app, labels, Destination(transport, host, port, address)] = [*Counts(*counts)]
     return Batch(
         plain["number"],
         plain["at"],

@@ -39,7 +39,7 @@ from outgate.core.bill.windows import DAY, HOUR, WINDOW
 from outgate.errors import ConfigError
 from outgate.gate.ledger import schema
 from outgate.gate.ledger.batch import Batch, Begun, Key, Totals
-from outgate.gate.ledger.schema import ACCOUNTS, BASELINES, DRAFTS, GAPS, GATES, RUNS, SEALINGS, WINDOWS
+from outgate.gate.ledger.schema import ACCOUNTS, BASELINES, COUNTS, DRAFTS, GAPS, GATES, RUNS, SEALINGS, WINDOWS
 
 __all__ = ["Fenced", "Store", "connect"]
 
@@ -47,7 +47,6 @@ __all__ = ["Fenced", "Store", "connect"]
 PATIENCE: Final = 5.0
 #: Rows of one statement: SQLite takes 32,766 parameters.
 _CHUNK: Final = 1000
-_COUNTS: Final = ("sent", "received", "wire_sent", "wire_received")
 _DIALECTS: Final[dict[str, Any]] = {"sqlite": sqlite, "postgresql": postgresql}
 
 
@@ -172,7 +171,7 @@ class Store:
             else:
                 self._gate, sealed = found
             rows = connection.execute(
-                select(BASELINES.c.id, BASELINES.c.dial, *(BASELINES.c[name] for name in _COUNTS)).where(
+                select(BASELINES.c.id, BASELINES.c.dial, *(BASELINES.c[name] for name in COUNTS)).where(
                     BASELINES.c.gate == self._gate
                 )
             )
@@ -238,7 +237,7 @@ class Store:
         :raises Fenced: another run of this gate has begun.
         """
         with self._transaction() as connection:
-            totals = [0, 0, 0, 0]
+            totals = [0] * len(COUNTS)
             for of in batch.rows.values():
                 for counts in of.values():
                     totals = [a + b for a, b in zip(totals, counts, strict=True)]
@@ -249,7 +248,7 @@ class Store:
                     batch=batch.number,
                     seen=batch.at,
                     closed=" ".join(f"{id}.{dial}" for id, dial in batch.ended),
-                    **{name: RUNS.c[name] + count for name, count in zip(_COUNTS, totals, strict=True)},
+                    **{name: RUNS.c[name] + count for name, count in zip(COUNTS, totals, strict=True)},
                 )
             )
             if taken.rowcount == 0:
@@ -288,7 +287,7 @@ class Store:
         if found is None:
             statement = self._dialect.insert(table)
             new = statement.excluded
-            values = {name: table.c[name] + new[name] if add else new[name] for name in _COUNTS}
+            values = {name: table.c[name] + new[name] if add else new[name] for name in COUNTS}
             statement = statement.on_conflict_do_update(index_elements=list(table.primary_key.columns), set_=values)
             compiled = statement.compile(dialect=self._engine.dialect)
             assert compiled.positiontup in (None, table.columns.keys()), "nothing but the row is a parameter"
@@ -338,7 +337,7 @@ class Store:
     def _seal(self, connection: Connection, before: int, at: float) -> None:
         """Make windows of the drafts that ended before a moment, and say that there will be no more of them."""
         due = and_(DRAFTS.c.gate == self._gate, DRAFTS.c.start < before)
-        columns = [DRAFTS.c[name] for name in _COUNTS]
+        columns = [DRAFTS.c[name] for name in COUNTS]
         sums = connection.execute(select(func.count(), *map(func.sum, columns)).where(due)).one()
         number = (connection.scalar(select(GATES.c.sealings).where(GATES.c.id == self._gate)) or 0) + bool(sums[0])
         if sums[0]:
@@ -346,12 +345,12 @@ class Store:
                 GAPS.c.gate == self._gate, GAPS.c.since < DRAFTS.c.start + WINDOW, GAPS.c.until >= DRAFTS.c.start
             )
             complete = case((select(GAPS.c.id).where(away).exists(), False), else_=True)
-            names = ["start", "account", "gate", "sealing", "complete", *_COUNTS]
+            names = ["start", "account", "gate", "sealing", "complete", *COUNTS]
             rows = select(DRAFTS.c.start, DRAFTS.c.account, DRAFTS.c.gate, literal(number), complete, *columns)
             connection.execute(insert(WINDOWS).from_select(names, rows.where(due)))
             for table, unit in ((schema.HOURS, HOUR), (schema.DAYS, DAY)):
                 self._sum_up(connection, table, unit, due)
-            counts = {name: int(count) for name, count in zip(_COUNTS, sums[1:], strict=True)}
+            counts = {name: int(count) for name, count in zip(COUNTS, sums[1:], strict=True)}
             connection.execute(
                 insert(SEALINGS).values(
                     gate=self._gate, number=number, before=before, at=at, run=self._run, windows=sums[0], **counts
@@ -362,7 +361,7 @@ class Store:
 
     def _sum_up(self, connection: Connection, table: Table, unit: int, due: Any) -> None:
         begin = DRAFTS.c.start - DRAFTS.c.start % unit
-        columns = [func.sum(DRAFTS.c[name]) for name in _COUNTS]
+        columns = [func.sum(DRAFTS.c[name]) for name in COUNTS]
         rows = connection.execute(
             select(begin, DRAFTS.c.account, *columns)
             .where(due)

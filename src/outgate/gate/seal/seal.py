@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
 from outgate.core.seal.assembler import assemble
-from outgate.core.seal.ends import carried
-from outgate.core.seal.programs import END_KEY, END_VALUE, ENDS, HOOKS, programs
+from outgate.core.seal.programs import HOOKS, programs
 from outgate.errors import ConfigError
 from outgate.gate.seal import bpf, cgroup, rights
+from outgate.gate.seal.counts import Counts
 
 if TYPE_CHECKING:
     from outgate.gate.configuration.settings import Settings
@@ -31,14 +30,14 @@ class Seal(NamedTuple):
     :ivar home: of the cgroup that it was started in.
     :ivar is_kept: whether the next gate at this socket goes on in the same cgroup.
     :ivar why: why there is no seal, and what to do about it.
-    :ivar ends: fd of the map where its programs write down what a connection has carried when it ended, else ``-1``.
+    :ivar counts: what its programs count, where that can be asked for.
     """
 
     folder: str = ""
     home: str = ""
     is_kept: bool = False
     why: str = ""
-    ends: int = -1
+    counts: Counts | None = None
 
     @property
     def is_there(self) -> bool:
@@ -63,15 +62,18 @@ class Seal(NamedTuple):
     def carried(self, cookie: int) -> tuple[int, int]:
         """Return what a connection that has ended had carried, sent and received; zeros where nobody knows.
 
-        Its own counters are cleared where somebody has taken it apart. It is told once.
+        Its own counters are cleared where somebody has taken it apart.
         """
-        if self.ends < 0:
-            return 0, 0
-        try:
-            value = bpf.take(self.ends, cookie.to_bytes(END_KEY, sys.byteorder), END_VALUE)
-        except OSError:  # a kernel before 5.19 that keeps bpf(2) from everybody
-            return 0, 0
-        return (0, 0) if value is None else carried(value)
+        return self.counts.carried(cookie) if self.counts is not None else (0, 0)
+
+    def wire(self, cookie: int) -> tuple[int, int, bool] | None:
+        """As :meth:`.Counts.wire`."""
+        return self.counts.wire(cookie) if self.counts is not None else None
+
+    def forget(self, cookie: int) -> None:
+        """Forget the end of a connection: another one of the same socket may follow."""
+        if self.counts is not None:
+            self.counts.forget(cookie)
 
     def leave(self, is_awaited: bool) -> None:
         """Go back to where the gate was started, and take the cgroup away.
@@ -101,32 +103,32 @@ def make(settings: Settings, before: str = "") -> Seal:
     home = cgroup.own_folder()
     if before:
         try:
-            ends = _attach(before)
+            counts = _attach(before)
         except OSError:  # the last gate's programs are attached, and say the same
-            ends = -1
+            counts = None
         rights.give_up(rights.GIVEN_UP)
-        return Seal(before, home, bool(keys.state), ends=ends)
+        return Seal(before, home, bool(keys.state), counts=counts)
     if keys.seal == OFF:
         return Seal(why='switched off by gate.seal = "off"')
     try:
         if any(app.listen != "none" for app in settings.apps.values()):
             raise _Impossible("an app may listen, and nothing comes in on a sealed socket")
-        folder, ends = _prepare(home, keys.socket, bool(keys.state))
+        folder, counts = _prepare(home, keys.socket, bool(keys.state))
     except _Impossible as e:
         if keys.seal == REQUIRE:
             raise ConfigError(f'gate.seal = "require", and there can be none: {e}') from None
         return Seal(why=str(e))
     rights.give_up(rights.GIVEN_UP)
-    return Seal(folder, home, bool(keys.state), ends=ends)
+    return Seal(folder, home, bool(keys.state), counts=counts)
 
 
 def trial() -> str:
     """Return why a gate of this user could have no seal, ``""`` where it could: all is done but to enter the cgroup."""
     try:
-        folder, ends = _prepare(cgroup.own_folder(), f"trial of {os.getpid()}", is_kept=False)
+        folder, counts = _prepare(cgroup.own_folder(), f"trial of {os.getpid()}", is_kept=False)
     except _Impossible as e:
         return str(e)
-    os.close(ends)
+    counts.close()
     cgroup.remove(folder)
     return ""
 
@@ -135,8 +137,8 @@ class _Impossible(Exception):
     """There can be no seal; the text says why, and what to do."""
 
 
-def _prepare(home: str, socket: str, is_kept: bool) -> tuple[str, int]:
-    """Return the folder of a cgroup of the gate's own, with the programs attached, and the fd of ended connections."""
+def _prepare(home: str, socket: str, is_kept: bool) -> tuple[str, Counts]:
+    """Return the folder of a cgroup of the gate's own, with the programs attached, and what they count."""
     if not home:
         raise _Impossible("cgroup v2 is not mounted here: mount -t cgroup2 none /sys/fs/cgroup")
     try:
@@ -155,14 +157,14 @@ def _prepare(home: str, socket: str, is_kept: bool) -> tuple[str, int]:
         raise _Impossible(f"{e.strerror}: {cure}") from None
 
 
-def _attach(folder: str) -> int:
-    """Attach every program, and return the fd of the map of ended connections."""
-    ends = bpf.new_map("seal_ends", END_KEY, END_VALUE, ENDS)
+def _attach(folder: str) -> Counts:
+    """Attach every program, and return what they count: on from where the programs that were attached have."""
     with contextlib.ExitStack() as until_here, contextlib.ExitStack() as if_it_fails:
-        if_it_fails.callback(os.close, ends)
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         until_here.callback(os.close, fd)
-        made = programs(cgroup.number(folder), ends)
+        counts = Counts.in_use(fd) or Counts.make()
+        if_it_fails.callback(counts.close)
+        made = programs(cgroup.number(folder), counts.live, counts.ended)
         loaded = {}
         for name, hook in HOOKS.items():
             loaded[name] = bpf.load(hook, assemble(made[name]))
@@ -170,4 +172,4 @@ def _attach(folder: str) -> int:
         for name, hook in HOOKS.items():  # when all of them are taken
             bpf.attach(fd, loaded[name], hook)
         if_it_fails.pop_all()
-    return ends
+    return counts

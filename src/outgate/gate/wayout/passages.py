@@ -316,7 +316,7 @@ class Passages:
             cut.reset(lease.sock)
         with contextlib.suppress(OSError):
             lease.sock.getsockopt(SOL_SOCKET, SO_ERROR)  # what the reset has left there is nobody's
-        gate.seal.carried(lease.cookie)  # nor is what the handshake has carried
+        gate.seal.forget(lease.cookie)  # nor is what the handshake has carried
         gate.joined(lease, False)
         if lease.side is not None:
             gate.relaying.dial_failed(lease.side, said)
