@@ -56,21 +56,25 @@ def config(tmp_path: Path) -> str:
     store.begin(first)
     rows = {
         first: {
-            account("blog", "", WEB): [900 * GB, 80 * GB, 935 * GB, 84 * GB],
-            account("blog", "", DB): [40 * GB, 5 * GB, 42 * GB, 6 * GB],
+            account("blog", "", WEB): [900 * GB, 80 * GB, 935 * GB, 84 * GB, 1019 * GB],
+            account("blog", "", DB): [40 * GB, 5 * GB, 42 * GB, 6 * GB, 48 * GB],
         },
         night + 3 * 3600: {
-            account("blog", "", WEB): [200 * GB + 1, 1, 208 * GB, 70],
-            account("blog", "job=17", CDN): [7 * GB, GB, 8 * GB, GB],
+            account("blog", "", WEB): [200 * GB + 1, 1, 208 * GB, 70, 208 * GB + 70],
+            account("blog", "job=17", CDN): [7 * GB, GB, 8 * GB, GB, 9 * GB],
         },
         morning: {
-            account("mail", "", WEB): [123_456_789, 0, 130_000_000, 9],
-            account("mail", "", DNS): [4096, 90_000, 9000, 99_000],
+            account("mail", "", WEB): [123_456_789, 0, 130_000_000, 9, 0],
+            account("mail", "", DNS): [4096, 90_000, 9000, 99_000, 0],
         },
     }
     store.write(batch(1, morning + 5, rows, moment("2026-11", BERLIN)))
     store.write(
-        batch(2, moment("2026-11", BERLIN) + 5, {moment("2026-11", BERLIN): {account("blog", "", WEB): [GB, 0, GB, 0]}})
+        batch(
+            2,
+            moment("2026-11", BERLIN) + 5,
+            {moment("2026-11", BERLIN): {account("blog", "", WEB): [GB, 0, GB, 0, GB]}},
+        )
     )
     store.end(moment("2026-11", BERLIN) + 9, "stopped")
     store.close()
@@ -80,7 +84,7 @@ def config(tmp_path: Path) -> str:
 def usage(capsys: Capture, *words: str, status: int = 0) -> str:
     """Return what the command prints."""
     capsys.readouterr()
-    assert main(["usage", *words]) == status, capsys.readouterr().err
+    assert main(["usage", *words]) == status, capsys.readouterr()
     done = capsys.readouterr()
     return done.out or done.err
 
@@ -95,7 +99,7 @@ def test_an_empty_ledger(tmp_path: Path, capsys: Capture) -> None:
         assert usage(capsys, "--ledger", path, *words).endswith("the ledger is empty: nothing has been booked yet\n")
     found = json.loads(usage(capsys, "--ledger", path, "--json"))
     assert (found["from"], found["to"], found["sealed"], found["lines"]) == (None, None, None, [])
-    store.write(batch(1, first + 5, {first: {account("blog", "", WEB): [1, 2, 3, 4]}}))
+    store.write(batch(1, first + 5, {first: {account("blog", "", WEB): [1, 2, 3, 4, 0]}}))
     store.close()
     text = usage(capsys, "--ledger", path)
     assert "nothing is final yet; what is here was written by" in text
@@ -173,7 +177,7 @@ def test_gaps_are_shown(tmp_path: Path, capsys: Capture) -> None:
     url = f"sqlite:///{tmp_path / 'l'}"
     first = Store(quick(connect(url)), "gate", "one")
     first.begin(WINDOW)
-    first.write(batch(1, WINDOW + 9, {WINDOW: {account(): [1, 1, 1, 1]}}, open={Key(1, 1): Totals(1, 1, 1, 1)}))
+    first.write(batch(1, WINDOW + 9, {WINDOW: {account(): [1, 1, 1, 1, 0]}}, open={Key(1, 1): Totals(1, 1, 1, 1)}))
     first.close()
     second = Store(quick(connect(url)), "gate", "two")
     second.begin(WINDOW + 60)

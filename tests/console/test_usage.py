@@ -27,11 +27,11 @@ def place(tmp_path: Path) -> Place:
     writer = HandWriter(url, "web", "run", lambda: NOW - 90_000)
     noon = int(datetime(2026, 10, 26, 12, tzinfo=UTC).timestamp())
     rows = {
-        ("blog", "", Destination("tcp", f"d{place}.example", 443, "93.184.215.14")): [place * 10, 5, 0, 0]
+        ("blog", "", Destination("tcp", f"d{place}.example", 443, "93.184.215.14")): [place * 10, 5, 0, 0, 0]
         for place in range(1, 21)
     }
-    rows["shop", "", Destination("tcp", "else.example", 443, "93.184.215.14")] = [7, 7, 7, 7]
-    early = {("blog", "", Destination("tcp", "d1.example", 443, "93.184.215.14")): [1000, 0, 0, 0]}
+    rows["shop", "", Destination("tcp", "else.example", 443, "93.184.215.14")] = [7, 7, 7, 7, 0]
+    early = {("blog", "", Destination("tcp", "d1.example", 443, "93.184.215.14")): [1000, 0, 0, 0, 0]}
     writer.put(NOW, noon - 86_400, {noon - 86_400: early, noon: rows}, {}, set(), set())
     writer.close("stopped", 1)
     prices = read({"currency": "EUR", "per": "B", "rules": [{"to": "*", "sent": "1"}]})

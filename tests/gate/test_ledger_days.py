@@ -19,7 +19,7 @@ from outgate.core.bill.prices import read
 from outgate.core.bill.tally import Account, Counts, Destination
 from outgate.core.bill.windows import WINDOW, slices
 from outgate.gate.ledger import checking
-from outgate.gate.ledger.batch import Key
+from outgate.gate.ledger.batch import Key, OnWire
 from outgate.gate.ledger.ledger import Ledger
 from outgate.gate.ledger.reading import Reader
 from outgate.gate.ledger.schema import DRAFTS, GATES, WINDOWS
@@ -172,7 +172,7 @@ class Days(RuleBasedStateMachine):
         :param past: whose the growth is; ``None`` where an earlier gate noted it.
         """
         assert self.gate is not None
-        wire = lambda: (sock.kernel[0] * 2, sock.kernel[1] * 2)  # noqa: E731
+        wire = lambda: OnWire(sock.kernel[0] * 2, sock.kernel[1] * 2, not sock.is_udp, sock in self.socks)  # noqa: E731
         shares = self.shares(sock.past[: sock.kept][::-1] if past is None else past) if sock.is_udp else []
         self.gate.enter(Key(sock.id, sock.dial), sock, sock.account, wire, out, back, shares)
 
@@ -322,6 +322,8 @@ class Days(RuleBasedStateMachine):
             windows = reader.connection.execute(select(WINDOWS)).all()
             for row in [*windows, *reader.connection.execute(select(DRAFTS))]:
                 assert row.start % WINDOW == 0
+                is_exact = accounts[row.account][2].transport == "tcp"
+                assert row.wire_exact == (row.wire_sent + row.wire_received if is_exact else 0)
                 sums = held.setdefault(accounts[row.account], [0, 0])
                 sums[0] += row.sent
                 sums[1] += row.received

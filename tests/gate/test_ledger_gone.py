@@ -16,7 +16,7 @@ from sqlalchemy import select
 from gate.test_ledger_writer import Away, Told, hurried, put  # noqa: F401  # hurried is a fixture
 from outgate.core.bill.windows import WINDOW
 from outgate.gate.ledger import checking, spool
-from outgate.gate.ledger.batch import Key, Totals
+from outgate.gate.ledger.batch import Key, OnWire, Totals
 from outgate.gate.ledger.ledger import FLUSH, Ledger
 from outgate.gate.ledger.reading import Reader
 from outgate.gate.ledger.schema import BASELINES, DRAFTS, WINDOWS
@@ -40,9 +40,9 @@ class Sock:
     noted_sent: int = 0
     noted_received: int = 0
 
-    def wire(self) -> tuple[int, int]:
+    def wire(self) -> OnWire:
         """Return what it put on the wire."""
-        return self.noted_sent, self.noted_received
+        return OnWire(self.noted_sent, self.noted_received)
 
 
 class Life:
@@ -253,7 +253,7 @@ def test_killed_at_each_write_while_what_was_left_is_taken_in(tmp_path: Path) ->
         with connect(url).begin() as ledger:
             ledger.exec_driver_sql("UPDATE runs SET ended = NULL, how = NULL")  # as of one that was killed
         left = [
-            batch(at, T0 + at, {T0: {A: [sent, 0, 0, 0]}}, open={Key(1, 1): Totals(total, 0, 0, 0)})
+            batch(at, T0 + at, {T0: {A: [sent, 0, 0, 0, 0]}}, open={Key(1, 1): Totals(total, 0, 0, 0)})
             for at, sent, total in ((1, 5, 5), (2, 50, 55), (3, 500, 555))
         ]
         spool.save(spool.path_of(str(folder), "one"), spool.Spooled("gate", "one", url, T0, left))

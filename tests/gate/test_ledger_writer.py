@@ -19,7 +19,7 @@ from outgate.core.bill.windows import WINDOW
 from outgate.errors import ConfigError
 from outgate.gate.ledger import checking, spool
 from outgate.gate.ledger import writer as writing
-from outgate.gate.ledger.batch import Key, Totals
+from outgate.gate.ledger.batch import Key, OnWire, Totals
 from outgate.gate.ledger.ledger import Ledger
 from outgate.gate.ledger.reading import Reader
 from outgate.gate.ledger.schema import RUNS
@@ -119,7 +119,7 @@ def start(url: str, tmp_path: Path) -> Iterator[Callable[..., Writer]]:
 
 def put(writer: Writer, sent: int, at: float = T0 + 1) -> None:
     """Hand over some bytes."""
-    writer.put(at, T0, {T0: {A: [sent, 0, 0, 0]}}, {Key(1, 1): Totals(sent, 0, 0, 0)}, set(), set())
+    writer.put(at, T0, {T0: {A: [sent, 0, 0, 0, 0]}}, {Key(1, 1): Totals(sent, 0, 0, 0)}, set(), set())
 
 
 def held(url: str) -> int:
@@ -208,7 +208,7 @@ def test_a_database_that_hangs_at_the_end_loses_nothing(start: Callable[..., Wri
     assert not writer.close("stopped", 0.01)
     left = spool.load(spool.path_of(str(tmp_path), "one"))
     assert left is not None
-    assert [each.rows for each in left.batches] == [{T0: {A: [50, 0, 0, 0]}}]
+    assert [each.rows for each in left.batches] == [{T0: {A: [50, 0, 0, 0, 0]}}]
     away.mode = ""
     away.back.set()
     assert writer.close("stopped", 20)
@@ -235,7 +235,7 @@ def test_a_spool_that_was_taken_already_counts_once(start: Callable[..., Writer]
     writer = start()
     put(writer, 3)
     writer.close("stopped", 20)
-    again = batch(1, T0 + 1, {T0: {A: [3, 0, 0, 0]}})
+    again = batch(1, T0 + 1, {T0: {A: [3, 0, 0, 0, 0]}})
     spool.save(spool.path_of(str(tmp_path), "one"), spool.Spooled("gate", "one", url, T0, [again]))
     start("two").wait(20)
     assert held(url) == 3
@@ -247,7 +247,7 @@ def test_a_spool_is_taken_to_its_own_ledger_alone(start: Callable[..., Writer], 
     put(writer, 7)
     assert writer.close("stopped", 20)
     path = spool.path_of(str(tmp_path), "one")
-    left = batch(1, T0 + 1, {T0: {A: [7, 0, 0, 0]}})
+    left = batch(1, T0 + 1, {T0: {A: [7, 0, 0, 0, 0]}})
     spool.save(path, spool.Spooled("gate", "one", url, T0, [left]))  # as of one that was killed before it heard of that
     other, told, away = f"sqlite:///{tmp_path / 'other.sqlite'}", Told(), Away()
     away.mode = "away"
@@ -274,7 +274,7 @@ def test_a_spool_that_comes_too_late_is_put_aside(start: Callable[..., Writer], 
     put(writer, 1)
     assert writer.close("stopped", 20)
     path = spool.path_of(str(tmp_path), "one")
-    late = batch(2, T0 + 2, {T0: {A: [1, 0, 0, 0]}}, open={Key(1, 1): Totals(8, 0, 0, 0)})
+    late = batch(2, T0 + 2, {T0: {A: [1, 0, 0, 0, 0]}}, open={Key(1, 1): Totals(8, 0, 0, 0)})
     spool.save(path, spool.Spooled("gate", "one", url, T0, [late]))
     told = Told()
     writer = start("three", told)
@@ -299,7 +299,7 @@ def test_what_is_put_while_the_spool_is_written_is_not_half_in_it(
     def put_one() -> None:
         nonlocal total
         total += 1
-        writer.put(T0 + 1, T0, {T0: {A: [1, 0, 0, 0]}}, {Key(1, 1): Totals(total, 0, 0, 0)}, set(), set())
+        writer.put(T0 + 1, T0, {T0: {A: [1, 0, 0, 0, 0]}}, {Key(1, 1): Totals(total, 0, 0, 0)}, set(), set())
 
     def save_slowly(path: str, left: spool.Spooled) -> None:
         put_one()  # the loop does not wait for the disk
@@ -331,14 +331,14 @@ def test_a_damaged_spool_is_put_aside(start: Callable[..., Writer], tmp_path: Pa
 
 
 def test_a_spool_comes_back_as_it_was(tmp_path: Path) -> None:
-    """What is spooled is read back the same, is only its owner's, and of another version is refused."""
+    """What is spooled is read back the same, is only its owner's, and of a newer version is refused."""
     path = str(tmp_path / "new" / "x.spool")
     full = batch(
         4,
         T0 + 0.5,
-        {T0: {A: [1, 2, 3, 4]}},
+        {T0: {A: [1, 2, 3, 4, 5]}},
         9,
-        open={Key(1, 2): Totals(1, 2, 3, 4)},
+        open={Key(1, 2): Totals(1, 2, 3, 4, 5)},
         ended=frozenset({Key(3, 1)}),
         forget=frozenset({Key(3, 1)}),
     )
@@ -348,7 +348,12 @@ def test_a_spool_comes_back_as_it_was(tmp_path: Path) -> None:
     assert os.stat(path).st_mode & 0o777 == 0o600
     assert spool.load(path + "x") is None
     plain = json.loads(Path(path).read_text())
-    Path(path).write_text(json.dumps({**plain, "version": 2}))
+    of_old = [row[:-1] for row in plain["batches"][0]["rows"]]
+    batches = [{**plain["batches"][0], "rows": of_old, "open": [[1, 2, 1, 2, 3, 4]]}]
+    Path(path).write_text(json.dumps({**plain, "version": 1, "batches": batches}))
+    (found,) = (spool.load(path) or left).batches
+    assert found == full._replace(rows={T0: {A: [1, 2, 3, 4, 0]}}, open={Key(1, 2): Totals(1, 2, 3, 4)})
+    Path(path).write_text(json.dumps({**plain, "version": 3}))
     with pytest.raises(ValueError, match="newer than this outgate reads"):
         spool.load(path)
 
@@ -412,7 +417,7 @@ def test_the_grace(start: Callable[..., Writer], is_strict: bool, after: bool) -
     away.mode = "away"
     sock = Held()
     sock.noted_sent = 4
-    ledger.enter(Key(1, 1), sock, A, lambda: (0, 0), 4, 0)
+    ledger.enter(Key(1, 1), sock, A, lambda: OnWire(0, 0), 4, 0)
     ledger.flush()
     told.wait_for("ledger-failed")
     assert (ledger.refuses, ledger.why) == (False, "database or disk is full")
@@ -432,14 +437,14 @@ def test_an_end_that_was_counted_is_not_counted_again(start: Callable[..., Write
     first.begin(20)
     counted, lost = Held(), Held()
     counted.noted_sent = lost.noted_sent = 4
-    first.enter(Key(1, 1), counted, A, lambda: (0, 0), 4, 0)
+    first.enter(Key(1, 1), counted, A, lambda: OnWire(0, 0), 4, 0)
     first.end(1)
     first.flush()
     first._writer.close("stopped", 20)
     second = Ledger(start("two"), clock=lambda: T0 + 6, monotonic=lambda: 6.0)
     second.begin(20)
     for key, sock in ((Key(1, 1), counted), (Key(2, 1), lost)):
-        second.enter(key, sock, A, lambda: (0, 0))
+        second.enter(key, sock, A, lambda: OnWire(0, 0))
         second.end(key.id)
     second.close("stopped", 20)
     assert held(url) == 8
@@ -452,7 +457,7 @@ def test_a_finished_gate_seals_everything(start: Callable[..., Writer], url: str
     ledger.begin(20)
     sock = Held()
     sock.noted_sent = 4
-    ledger.enter(Key(1, 1), sock, A, lambda: (10, 20), 4, 0)
+    ledger.enter(Key(1, 1), sock, A, lambda: OnWire(10, 20), 4, 0)
     ledger.end(1)
     assert ledger.close("finished", 20)
     with Reader.open(url) as reader:

@@ -206,7 +206,7 @@ def test_gates_write_at_once(url: str) -> None:
         try:
             store = begun(url, "one", name)
             for number in range(1, 21):
-                rows = {T0: {account(f"app{app}", f"job={number}"): [1, 1, 1, 1] for app in range(5)}}
+                rows = {T0: {account(f"app{app}", f"job={number}"): [1, 1, 1, 1, 0] for app in range(5)}}
                 store.write(batch(number, T0 + number, rows, T0 + WINDOW if number == 20 else 0))
         except BaseException as error:
             failed.append(error)
@@ -231,10 +231,10 @@ def test_a_server_that_goes_away_gets_everything(
     told = Told()
     writer = Writer(url, Identity("gate", "one", url), str(tmp_path), told)
     writer.wait(30)
-    writer.put(T0, 0, {T0: {account(): [1, 0, 0, 0]}}, {}, set(), set())
+    writer.put(T0, 0, {T0: {account(): [1, 0, 0, 0, 0]}}, {}, set(), set())
     server.stop()
     for number in range(100):
-        writer.put(T0 + number, 0, {T0: {account(): [1, 0, 0, 0]}}, {}, set(), set())
+        writer.put(T0 + number, 0, {T0: {account(): [1, 0, 0, 0, 0]}}, {}, set(), set())
     told.wait_for("ledger-failed")
     server.start()
     told.wait_for("ledger-back")

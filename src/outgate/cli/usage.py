@@ -201,4 +201,4 @@ def _how_exact(counts: Counts) -> str:
     if counts.wire_exact == whole:
         return "bytes on the wire are exact"
     share = 100 * (whole - counts.wire_exact) / whole
-    return f"of the bytes on the wire {max(share, 0.1):.1f} % are an estimate"
+    return f"of the bytes on the wire {'under 0.1' if share < 0.1 else f'{share:.1f}'} % are an estimate"

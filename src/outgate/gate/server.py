@@ -259,7 +259,7 @@ class Gate:
             )
         self.meters.note(lease, reading.sent, reading.received)
         self.books.end(lease)
-        if reading.state == meter.CLOSE:
+        if reading.state == meter.CLOSE and lease.side is None:
             self.seal.forget(lease.cookie)  # before another dial of this socket
         lease.noted_sent = lease.noted_received = 0  # another dial counts anew
         lease.decision = None

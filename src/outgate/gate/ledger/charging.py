@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from outgate.core.bill.tally import Account, Counts, Destination
-from outgate.gate.kernel import births, segments
+from outgate.gate.kernel import segments
 from outgate.gate.ledger.batch import Key, OnWire
 from outgate.gate.ledger.ledger import Ledger, Share
 from outgate.gate.registry import Lease
@@ -55,7 +55,8 @@ class Charging:
     def _enter(self, item: Lease, sent: int, received: int) -> None:
         name = item.decision.name if item.decision is not None else ""
         account = _account(item.process, item.transport, name, item.asked[1], item.address)
-        wire = partial(self._wire, births.cookie_of(item.sock), item.sock, item.family)
+        cookie = item.cookie if item.side is None else item.side.cookie
+        wire = partial(self._wire, cookie, item.sock, item.family)
         self._ledger.enter(Key(item.id, item.number), item, account, wire, sent, received, _past_shares(item))
 
     def _wire(self, cookie: int, sock: native, family: int) -> OnWire:

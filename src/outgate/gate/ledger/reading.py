@@ -71,8 +71,10 @@ class Reader:
             with engine.connect() as connection:
                 if engine.dialect.name == "postgresql":
                     connection.execution_options(isolation_level="REPEATABLE READ")
-                if not schema.version(connection):
+                found = schema.version(connection)
+                if not found:
                     raise ConfigError("there is no ledger yet")
+                schema.show_as_newest(connection, found)
                 yield cls(connection)
         except DBAPIError as error:
             why = " ".join(str(error.orig or error).split())

@@ -37,6 +37,7 @@ class Side:
     """What the gate keeps of a relayed lease beside its TCP socket.
 
     :ivar relayed: the pump.
+    :ivar cookie: of the TCP socket that leads out; the lease's is that of what programs hold.
     :ivar filled: bytes with which the client has filled its end, so that it is not writable while the dial goes on.
     :ivar errno: how the last dial ended, until the program has been told; 0 if it succeeded.
     :ivar claimant: the process that is about to fill its end and connect it, where several have the socket.
@@ -47,11 +48,12 @@ class Side:
     :ivar told: called with "" when a dial has ended, and with how when all is over, where the gate itself waits for it.
     """
 
-    __slots__ = ("claimant", "connects", "errno", "filled", "lease", "nagle", "relayed", "told", "why")
+    __slots__ = ("claimant", "connects", "cookie", "errno", "filled", "lease", "nagle", "relayed", "told", "why")
 
-    def __init__(self, lease: Lease, relayed: Relayed) -> None:
+    def __init__(self, lease: Lease, relayed: Relayed, cookie: int) -> None:
         self.lease = lease
         self.relayed = relayed
+        self.cookie = cookie
         self.filled = 0
         self.errno = 0
         self.claimant: Process | None = None
@@ -142,7 +144,7 @@ class Relaying:
         Parameters and errors as :meth:`make`.
         """
         gate = self._gate
-        outside, _ = births.make(family, gate.owner(process))
+        outside, cookie = births.make(family, gate.owner(process))
         try:
             inside, theirs = socketpair(AF_UNIX, SOCK_STREAM)
         except BaseException:
@@ -155,7 +157,7 @@ class Relaying:
         lease = gate.registry.add(process, outside, births.cookie_of(theirs), family, channel)
         lease.inode = births.inode_of(theirs)  # what programs hold of it
         relayed = self.relays.adopt(inside, lambda _, how: self._over(lease, how), process.app.closer.put)
-        lease.side = Side(lease, relayed)
+        lease.side = Side(lease, relayed, cookie)
         relayed.limit = gate.quotas.limit(lease)
         return lease, theirs
 
@@ -171,7 +173,7 @@ class Relaying:
         lease = gate.registry.add(process, outside, cookie, family)
         lease.inode = 0  # no program holds anything of it
         relayed = self.relays.bridge(client, take, lambda _, how: self._over(lease, how), native.close)
-        lease.side = Side(lease, relayed)
+        lease.side = Side(lease, relayed, cookie)
         relayed.limit = gate.quotas.limit(lease)
         return lease
 
@@ -185,7 +187,7 @@ class Relaying:
                 births.take_no_fds(inside)
             dispose = lease.process.app.closer.put
             relayed = self.relays.adopt(inside, lambda _, how: self._over(lease, how), dispose)
-        side = lease.side = Side(lease, relayed)
+        side = lease.side = Side(lease, relayed, births.cookie_of(lease.sock))
         side.filled, side.errno, side.nagle = saved.filled, saved.errno, saved.nagle
         outside = lease.sock if saved.has_begun else None
         relayed.restore(outside, saved.sent, saved.received, saved.held, saved.rest_out, saved.rest_back, saved.counted)

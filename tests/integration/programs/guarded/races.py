@@ -81,7 +81,11 @@ def change_addresses(memory):
 
 
 def connect_once(memory, family, kind, place, size):
-    with socket.socket(family, kind) as sock:
+    try:
+        sock = socket.socket(family, kind)
+    except OSError as e:
+        return errno.errorcode[e.errno]
+    with sock:
         if kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
         where = ctypes.addressof(ctypes.c_char.from_buffer(memory, place))
