@@ -27,7 +27,7 @@ from outgate.gate.fleet.link import Link
 from outgate.gate.fleet.renewal import Renewal, shown
 from outgate.gate.fleet.visit import Visit
 from outgate.gate.kernel import holders
-from outgate.gate.kernel.closer import call_on
+from outgate.gate.onloop import call_on
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
