@@ -148,16 +148,15 @@ def differences(entries: Iterable[Entry]) -> dict[str, dict[str, list[str]]]:
     The policy as a whole stands under "" where it differs in what no announcement had room for.
     """
     seen: dict[str, dict[str, list[str]]] = {}
-    whole: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    whole: dict[str, list[str]] = {}
     for entry in sorted(entries):
         for app, standing in entry.apps.items():
             seen.setdefault(app, {}).setdefault(standing.policy, []).append(entry.name)
         if entry.left_out:
-            whole.setdefault((), {}).setdefault(entry.policy, []).append(entry.name)
+            whole.setdefault(entry.policy, []).append(entry.name)
     found = {app: seen[app] for app in sorted(seen) if len(seen[app]) > 1}
-    rest = whole.get((), {})
-    if not found and len(rest) > 1:
-        found[""] = rest
+    if not found and len(whole) > 1:
+        found[""] = whole
     return found
 
 
