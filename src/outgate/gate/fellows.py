@@ -21,8 +21,6 @@ _PAGE: Final = 32 * 1024
 _SHARES: Final = 40
 #: Gates of one quota that are told apart.
 _HOLDERS: Final = 25
-#: Seconds after which what others have announced is not how they stand now: what they say lasts as long.
-FRESH: Final = 15.0
 
 
 async def show(gate: Gate, channel: Channel, process: Process, request: wire.Fleet) -> Reply:
@@ -36,7 +34,7 @@ async def show(gate: Gate, channel: Channel, process: Process, request: wire.Fle
         return {"answer": {"ok": True, **await _shares(gate, request.after)}}
     own = await gate.loop.run_in_executor(None, gate.directory.standings.entry, gate.directory.take(gate))
     others, age = gate.directory.others, gate.directory.age
-    is_fresh = age is not None and age < FRESH
+    is_fresh = age is not None and age < directory.EXPIRY
     found: list[dict[str, Any]] = []
     size, names = 0, sorted({fleet.name, *others, *fleet.gates})
     for name in (each for each in names if each > request.after):

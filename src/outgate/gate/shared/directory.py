@@ -1,9 +1,9 @@
 """The directory of gates: each announces itself where the fleet shares its state, and reads what the others announce.
 
 An announcement is one key with an expiry (``outgate:gate:NAME``) and the name in one set (``outgate:gates``); both are
-written anew every :data:`BEAT` seconds, so that a gate that ends without a word is gone :data:`EXPIRY` seconds later,
-by Redis' clock, and a Redis that has lost everything has it all again. Names of gates that are gone are taken out by
-whoever finds them.
+written anew every :data:`BEAT` seconds, so that a gate that ends without a word is gone
+:data:`~outgate.core.fleet.directory.EXPIRY` seconds later, by Redis' clock, and a Redis that has lost everything has it
+all again. Names of gates that are gone are taken out by whoever finds them.
 
 Who writes sees what stood there before. So a gate that finds another one's announcement in the place of its own has
 a namesake that is alive; one that was started again finds its own last one, once.
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 
     from outgate.gate.server import Gate
 
-__all__ = ["BEAT", "EXPIRY", "Directory"]
+__all__ = ["BEAT", "Directory"]
 
-#: Seconds between announcements, and after which one that is not renewed is gone.
+#: Seconds between announcements: a few may be lost before one has expired.
 BEAT: Final = 3.0
-EXPIRY: Final = 15.0
 #: Announcements in a row that find their own before them, after which a namesake counts as gone.
 _CLEAN: Final = 2
 #: Gates that are read: the set is anybody's who has the Redis.
@@ -178,7 +177,7 @@ def _exchange(redis: Redis, own: Entry) -> _Heard:
     begun = time.time()
     with redis.pipeline(transaction=True) as pipe:
         pipe.get(_KEY + own.name)
-        pipe.set(_KEY + own.name, directory.write(own), px=int(EXPIRY * 1000))
+        pipe.set(_KEY + own.name, directory.write(own), px=int(directory.EXPIRY * 1000))
         pipe.sadd(_NAMES, own.name)
         pipe.srandmember(_NAMES, _MOST_GATES)
         pipe.time()
