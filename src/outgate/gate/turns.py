@@ -12,10 +12,13 @@ __all__ = ["SWITCH", "take_turns", "taking_turns"]
 #: Seconds for which a thread that computes keeps the loop's from the interpreter, each time it wants to go on. Python's
 #: own 0.005 is as long as the loop may be held at all.
 SWITCH: Final = 0.0005
+_is_for_good = False
 
 
 def take_turns() -> None:
     """Have threads of this process let the others go on sooner, from now on."""
+    global _is_for_good
+    _is_for_good = True
     sys.setswitchinterval(min(SWITCH, sys.getswitchinterval()))
 
 
@@ -27,4 +30,5 @@ def taking_turns() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.setswitchinterval(before)
+        if not _is_for_good:  # it may have been so before, or have become so meanwhile
+            sys.setswitchinterval(before)
