@@ -11,8 +11,7 @@ import signal
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ from support.corp import CORP, Corp
 from support.fenced import PROGRAMS, events
 from support.guarded import GUEST
 from support.servers import postgresql
+from support.waiting import wait_until
 from support.world import DOMAIN, PRIVATE4, TRAP_PORT, WWW, World
 
 WWW4 = f"www4.{DOMAIN}"
@@ -267,21 +267,13 @@ def test_the_close_of_a_udp_socket_is_told(world: World, log: Path) -> None:
         assert process.stdout is not None
         for size in range(1, 5):  # each is opened right after the look, or the notice, that has ended the one before
             assert process.stdout.readline() == f"{size}\n"
-            _wait_until(lambda count=size: len(events(log, "end")) == count)
+            wait_until(lambda count=size: len(events(log, "end")) == count, limit=PATIENCE)
             process.stdin.write("\n")
             process.stdin.flush()
         assert process.wait() == 0
     ends = events(log, "end")
     assert [(each["sent"], each["received"], each["how"]) for each in ends] == [(n, n, "closed") for n in range(1, 5)]
     assert min(each["duration"] for each in ends[1:]) < 0.5, ends
-
-
-def _wait_until(is_so: Callable[[], bool]) -> None:
-    """Wait for something in a file, which tells of no change of its own."""
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 _UDP_PORT = 5353
