@@ -46,14 +46,8 @@ def main(socket: str, apps: bool, as_json: bool) -> int:
 
 def _pages(gate: ask.Gate, words: Mapping[str, Any], key: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the first page, and what all have under a key."""
-    first: dict[str, Any] = gate.ask({"op": messages.FLEET, **words})
-    found = list(first.get(key, ()))
-    after = first.get("next")
-    while after is not None:
-        page = gate.ask({"op": messages.FLEET, "after": after, **words})
-        found += page[key]
-        after = page["next"]
-    return first, found
+    answers = list(ask.paged(gate.ask, {"op": messages.FLEET, **words}))
+    return answers[0], [row for answer in answers for row in answer.get(key, ())]
 
 
 def _plain(answer: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], entries: Iterable[Entry]) -> dict[str, Any]:
