@@ -68,7 +68,7 @@ def _show(
     by_name = {entry.name: entry for entry in entries}
     apart = {name for kinds in differing.values() for names in kinds.values() for name in names}
     now = time.time()
-    _print_table([_GATES, *(_row(row, by_name.get(row["name"]), apart, now) for row in rows)], _GATE_FIGURES)
+    output.print_table([_GATES, *(_row(row, by_name.get(row["name"]), apart, now) for row in rows)], _GATE_FIGURES)
     for entry in entries:
         if abs(entry.skew) > directory.SKEW:
             way = "ahead" if entry.skew > 0 else "behind"
@@ -122,7 +122,7 @@ def _show_apps(entries: Iterable[Entry], differing: Mapping[str, Any]) -> None:
         for app, each in entry.apps.items()
     ]
     output.say()
-    _print_table([_APPS, *sorted(rows)], _APP_FIGURES)
+    output.print_table([_APPS, *sorted(rows)], _APP_FIGURES)
     left_out = sum(entry.left_out for entry in entries)
     if left_out:
         output.say(f"and {left_out:,} that no announcement had room for")
@@ -138,13 +138,6 @@ def _show_shares(held: Sequence[Mapping[str, Any]], is_whole: bool) -> None:
         left = max(0, share["limit"] - sum(counts))
         rows.append((share["app"], share["quota"], *(f"{count:,}" for count in (share["limit"], left, *counts))))
     output.say()
-    _print_table([header, *rows], range(2, len(header)))
+    output.print_table([header, *rows], range(2, len(header)))
     if not is_whole:
         output.say("as far as this gate knows; the others are asked when fleet.state answers")
-
-
-def _print_table(rows: Iterable[Sequence[str]], right: Iterable[int]) -> None:
-    header, *lines = output.table(rows, right=right)
-    output.say(output.paint(header, "bold"))
-    for line in lines:
-        output.say(line)

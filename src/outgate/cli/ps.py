@@ -47,10 +47,7 @@ def main(argv: list[str]) -> int:
     if options.json:
         output.print_json({"ok": True, "socket": gate.path, "sockets": sockets})
         return 0
-    header, *lines = output.table([_COLUMNS, *map(_row, sockets)], right=_FIGURES)
-    output.say(output.paint(header, "bold"))
-    for line in lines:
-        output.say(line)
+    output.print_table([_COLUMNS, *map(_row, sockets)], _FIGURES)
     return 0
 
 

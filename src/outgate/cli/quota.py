@@ -44,10 +44,8 @@ def main(argv: list[str]) -> int:
     if options.json:
         output.print_json({"ok": True, "socket": gate.path, "quotas": quotas})
         return 0
-    header, *lines = output.table([_COLUMNS, *map(_row, quotas)], right=_FIGURES)
-    output.say(output.paint(header, "bold"))
-    for line, quota in zip(lines, quotas, strict=True):
-        output.say(output.paint(line, _style(quota["share"])))
+    styles = [_style(quota["share"]) for quota in quotas]
+    output.print_table([_COLUMNS, *map(_row, quotas)], _FIGURES, styles)
     return 0
 
 
