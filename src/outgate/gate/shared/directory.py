@@ -95,6 +95,7 @@ class Directory(NoDirectory):
         self._gate.shared.ask(lambda redis: _exchange(redis, self.standings.entry(taken)), self._heard)
 
     def _came_or_went(self, is_away: bool) -> None:
+        """Say anew how this gate stands when what is shared is back: it may have lost everything."""
         if not is_away:
             self.announce()
 
@@ -154,7 +155,7 @@ class Directory(NoDirectory):
     def stop(self) -> None:
         """Take this gate out of the directory; the loop has stopped."""
         self._timer.cancel()
-        self._is_asking = True
+        self._is_asking = True  # so that it announces nothing any more
         fleet = self._gate.settings.fleet
         if fleet is not None and not self._gate.shared.is_away:
             self._gate.shared.ask(partial(_withdraw, name=fleet.name, boot=self._gate.boot), _ignore)

@@ -67,9 +67,9 @@ class _Question:
         self.then: Callable[[Any], None] | None = then
         self._timer: asyncio.TimerHandle | None = None
 
-    def wait(self, loop: asyncio.AbstractEventLoop, late: Callable[[_Question], None]) -> None:
+    def wait(self, loop: asyncio.AbstractEventLoop, late: Callable[[], None]) -> None:
         """Have it said when the answer is late."""
-        self._timer = loop.call_later(LIMIT, late, self)
+        self._timer = loop.call_later(LIMIT, late)
 
     def answer(self, value: Any) -> None:
         """Say what came of it; once."""
@@ -133,7 +133,7 @@ class Shared(Unshared):
         question.wait(self._loop, self._late)
         self._jobs.put(question)
 
-    def _late(self, question: _Question) -> None:
+    def _late(self) -> None:
         self._failed(f"no answer within {LIMIT:g} s")
 
     def _answered(self, question: _Question, value: Any) -> None:

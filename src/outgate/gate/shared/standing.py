@@ -27,8 +27,11 @@ _KEYS = ("allow", "deny", "except_", "names", "mode", "listen", "profile", "bill
 
 
 class Taken(NamedTuple):
-    """What the loop knows.
+    """What the loop knows of a gate.
 
+    :ivar settings: in force.
+    :ivar boot: which start of the gate this is, and ``started`` when that was (Unix seconds).
+    :ivar ends: until when its certificate is good (Unix seconds), 0 for none.
     :ivar counts: app → sockets open, of other gates among them, and of this gate that others have.
     :ivar skew: seconds that the clock is known to be ahead; ``clash``: whether there is a namesake.
     """
