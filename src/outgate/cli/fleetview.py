@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from outgate.cli import output
@@ -13,10 +13,12 @@ from outgate.core.formats import messages
 from outgate.lookout import ask
 from outgate.lookout.words import shared, span
 
+#: Columns of the tables, and which of them are figures.
 _GATES = ("gate", "at", "outgate", "policy", "up", "sockets", "of others", "with others", "certificate", "")
 _GATE_FIGURES = (5, 6, 7)
 _APPS = ("app", "gate", "policy", "sockets", "of others", "with others")
 _APP_FIGURES = (3, 4, 5)
+#: State of a gate, as the gate that was asked has it → as people read it.
 _STATES = {"this": "this gate", "announced": "", "last heard": "as last heard of", "silent": "not announced"}
 
 
@@ -45,12 +47,13 @@ def main(socket: str, apps: bool, as_json: bool) -> int:
 
 
 def _pages(gate: ask.Gate, words: Mapping[str, Any], key: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the first page, and what all have under a key."""
+    """Return the first answer, and what all pages have under a key."""
     answers = list(ask.paged(gate.ask, {"op": messages.FLEET, **words}))
     return answers[0], [row for answer in answers for row in answer.get(key, ())]
 
 
 def _plain(answer: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], entries: Iterable[Entry]) -> dict[str, Any]:
+    """Return what ``--json`` prints of the gates."""
     by_name = {entry.name: directory.row(entry) for entry in entries}
     gates = [
         {"name": row["name"], "state": row["state"], "at": row["at"], **by_name.get(row["name"], {})} for row in rows
@@ -89,12 +92,16 @@ def _show(
         output.say(output.paint(f"fleet state: {shared(state)}{heard}", style))
 
 
-def _row(row: Mapping[str, Any], entry: Entry | None, apart: Iterable[str], now: float) -> tuple[str, ...]:
+def _row(row: Mapping[str, Any], entry: Entry | None, apart: Collection[str], now: float) -> tuple[str, ...]:
     state = _STATES.get(row["state"], row["state"])
     if entry is None:
         return (row["name"], row["at"], "-", "-", "-", "-", "-", "-", "-", state)
     standings = entry.apps.values()
-    counts = [sum(each) for each in zip(*((s.open, s.of_others, s.with_others) for s in standings), strict=True)]
+    counts = (
+        sum(each.open for each in standings),
+        sum(each.of_others for each in standings),
+        sum(each.with_others for each in standings),
+    )
     marks = [state] if state else []
     marks += ["policy differs"] * (entry.name in apart) + ["its name is another gate's too"] * entry.clash
     return (
@@ -103,13 +110,14 @@ def _row(row: Mapping[str, Any], entry: Entry | None, apart: Iterable[str], now:
         entry.version,
         f"{entry.policy[:8]} ({entry.number})",
         span(max(0.0, now - entry.since)),
-        *(f"{count:,}" for count in counts or (0, 0, 0)),
+        *(f"{count:,}" for count in counts),
         _until(entry.ends, now),
         ", ".join(marks),
     )
 
 
 def _until(ends: int, now: float) -> str:
+    """Return for how long a certificate is still good."""
     if not ends:
         return "-"
     return f"for {span(ends - now)}" if ends > now else "has expired"
