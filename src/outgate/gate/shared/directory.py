@@ -175,6 +175,7 @@ def _said(found: dict[str, dict[str, list[str]]]) -> str:
 
 
 def _exchange(redis: Redis, own: Entry) -> _Heard:
+    """Announce this gate, read what the others have announced, and take out the names of those that are gone."""
     begun = time.time()
     with redis.pipeline(transaction=True) as pipe:
         pipe.get(_KEY + own.name)
@@ -184,19 +185,20 @@ def _exchange(redis: Redis, own: Entry) -> _Heard:
         pipe.time()
         before, _, _, listed, (seconds, micros) = pipe.execute()
     skew = (begun + time.time()) / 2 - (seconds + micros / 1e6)
-    strange = [each for each in listed if not names.is_name(each.decode("ascii", "replace"))]
-    others = [each.decode() for each in listed if each not in strange and each != own.name.encode()]
-    values: list[Any] = redis.mget([_KEY + name for name in others]) if others else []
-    written = dict(zip(others, values, strict=True))
-    gone = [each for each in listed if written.get(each.decode("ascii", "replace"), b"") is None or each in strange]
+    named = {each: each.decode("ascii", "replace") for each in listed}
+    asked = [name for name in named.values() if names.is_name(name) and name != own.name]
+    values: list[Any] = redis.mget([_KEY + name for name in asked]) if asked else []
+    written = {name: value for name, value in zip(asked, values, strict=True) if value is not None}
+    gone = [each for each, name in named.items() if name not in written and name != own.name]
     if gone:
         redis.srem(_NAMES, *gone)
-    read = {name: directory.read(value) for name, value in written.items() if value is not None}
-    found = [entry for name, entry in read.items() if entry is not None and entry.name == name]
-    return _Heard(own, None if before is None else directory.read(before), found, skew)
+    read = {name: directory.read(value) for name, value in written.items()}
+    others = [entry for name, entry in read.items() if entry is not None and entry.name == name]
+    return _Heard(own, None if before is None else directory.read(before), others, skew)
 
 
 def _withdraw(redis: Redis, name: str, boot: str) -> bool:
+    """Take a gate's announcement out, unless a namesake has written its own there."""
     before: Any = redis.get(_KEY + name)
     found = None if before is None else directory.read(before)
     if found is not None and found.boot == boot:
