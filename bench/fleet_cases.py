@@ -2,8 +2,8 @@
 
 The cases run in another process, in namespaces of its own (:func:`bench.apart.run_apart`). Two hosts are two network
 namespaces with a cable between them, as fast as memory and then as a network of 1 Gb/s (tc-tbf(8)): gate a is where the
-target is, gate b where the programs are. How often something
-goes there and back is seen by a delay: over :mod:`bench.away` a gate reaches another on the same host, 100 ms away.
+target is, gate b where the programs are. How often something goes there and back is seen by a delay: over
+:mod:`bench.away` a gate reaches another on the same host, 100 ms away.
 """
 
 from __future__ import annotations
@@ -144,14 +144,17 @@ def _carried(world: World, pair: Pair, host: Host) -> Iterator[Result]:
     limit = ("root", "tbf", "rate", "1gbit", "burst", "256k", "latency", "20ms")
     for words in (("tc", "qdisc", "add", "dev", "cable0"), (*host.command, "tc", "qdisc", "add", "dev", "cable1")):
         subprocess.run([*words, *limit], check=True)
-    yield from _streams(
-        world, pair, host, " of 1 Gb/s", (32 if world.quick else 96) * _MIB, {each: [] for each in costs}
-    )
+    yield from _streams(world, pair, host, " of 1 Gb/s", (32 if world.quick else 96) * _MIB)
 
 
 def _streams(
-    world: World, pair: Pair, host: Host, which: str, size: int, costs: dict[str, list[float]]
+    world: World, pair: Pair, host: Host, which: str, size: int, costs: dict[str, list[float]] | None = None
 ) -> Iterator[Result]:
+    """One stream each way.
+
+    :param which: network it is, for the names of the rows.
+    :param costs: gets each gate's processor seconds for a GB, in the order of the pair; ``None`` where nobody asks.
+    """
     ways: dict[str, Way] = {"native": host, "fleet": pair.b}
     for case, port in (("receive", world.ports["source"][0]), ("send", world.ports["sink"][0])):
 
@@ -159,7 +162,7 @@ def _streams(
             lent = _lent(world, pair.a, port)[0] if name == "fleet" else ""
             used = pair.a.cpu(), pair.b.cpu()
             rate = float(world.ask(case, way, port=port, host=_A, size=size, lent=lent)["rate"]) / 1e9
-            if name == "fleet":
+            if name == "fleet" and costs is not None:
                 for each, gate, before in zip(costs, pair, used, strict=True):
                     costs[each].append((gate.cpu() - before) * 1e9 / size)
             return rate

@@ -16,6 +16,7 @@ import outgate as package
 from cli.conftest import config_text
 from outgate.cli.main import main
 from outgate.core.formats import messages
+from outgate.lookout import ask
 from support import peers
 from support.commands import Served, environment, outgate, python, serving
 from support.raw import RawChannel
@@ -236,6 +237,21 @@ def test_reload_says_warnings(tmp_path: Path, capsys: Capture) -> None:
         file.write_text(config_text(os.getuid()).replace("9.9.9.0/24", "203.0.113.0/24"), encoding="utf-8")
         assert main(["reload", "--socket", gate.socket]) == 0
         assert "warning: apps.shop.allow[0]" in capsys.readouterr().err
+
+
+def test_pages_are_asked_for_one_by_one() -> None:
+    """Each is asked for behind the one before, and not before that is done with; one without a next is the last."""
+    asked: list[dict[str, object]] = []
+
+    def answer(message: dict[str, object]) -> dict[str, object]:
+        asked.append(message)
+        return {"rows": len(asked), **({} if len(asked) == 3 else {"next": f"n{len(asked)}"})}
+
+    given = ask.paged(answer, {"op": messages.QUOTA, "app": "blog"})
+    assert (next(given)["rows"], len(asked)) == (1, 1)
+    assert [each["rows"] for each in given] == [2, 3]
+    assert [each.get("after") for each in asked] == [None, "n1", "n2"]
+    assert all((each["op"], each["app"]) == (messages.QUOTA, "blog") for each in asked)
 
 
 def test_more_apps_than_fit_one_reply(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 
@@ -64,6 +65,15 @@ def test_table_aligns() -> None:
     """Columns are as wide as their widest cell, figures to the right, and no line ends in blanks."""
     rows = [("app", "sent", ""), ("blog", "1,234", "x"), ("b", "7", "")]
     assert output.table(rows, right=[1]) == ["app    sent", "blog  1,234  x", "b         7"]
+
+
+def test_a_printed_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first row is the heading, and the rows behind it have the styles that are given, if any."""
+    rows = [("app", "used"), ("blog", "7"), ("shop", "90")]
+    for styles, second in (([], "shop    90"), (["", "red"], "\x1b[31mshop    90\x1b[0m")):
+        monkeypatch.setattr(sys, "stdout", screen := Screen())
+        output.print_table(rows, [1], styles)
+        assert screen.getvalue() == f"\x1b[1mapp   used\x1b[0m\nblog     7\n{second}\n"
 
 
 def test_failure_goes_to_standard_error(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,6 +16,7 @@ import pytest
 from outgate.gate.names import resolver
 from outgate.testing.running import RunningGate, ThreadGate
 from support.pythons import interpreters
+from support.waiting import wait_until
 
 from .conftest import Results, checks_of, go
 
@@ -123,18 +123,10 @@ def test_free_channels_are_bounded() -> None:
         assert program.stdout is not None
         assert program.stdout.readline() == "done\n", program.communicate()
         most = 1 + 16
-        wait_until(lambda: gate.stats()["channels"] <= most + 1)
+        wait_until(lambda: gate.stats()["channels"] <= most + 1, limit=20)
         assert program.communicate("") == ("", "")
         gate.wait_for_counts(processes=0)
         assert gate.faults == []
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    """Ask until something holds; nobody tells of it."""
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 class SlowNames:

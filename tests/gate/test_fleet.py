@@ -164,7 +164,7 @@ def test_a_kill_at_the_owner_resets_what_the_other_gate_has(gates: Gates) -> Non
         redeem(worker, share(front))
         worker.do("sock.sendall(b'x')")
         worker.do("sock.recv(1)")
-        lease = gates["a"].log.all(event="decision", port=peer.address[1])[-1]["lease"]
+        lease = gates["a"].wait_for(event="decision", port=peer.address[1])["lease"]
         assert ask.request(gates["a"].socket, {"op": "kill", "lease": lease})["answer"]["ok"]
         with pytest.raises(Refused) as refused:
             worker.do("while sock.recv(1): pass\nelse: raise AssertionError('a clean end')")
@@ -211,7 +211,7 @@ def test_exclusively(gates: Gates) -> None:
     with peers.echo() as peer, Driven(gates["a"]) as front, Driven(gates["b"]) as worker:
         connect(front, peer.address)
         text = front.do("text = outgate.descriptor(sock)") or front.do("text")
-        if front.do("sock.family.name") and gates["a"].log.all(event="decision")[-1]["path"] == "direct":
+        if gates["a"].wait_for(event="decision", port=peer.address[1])["path"] == "direct":
             front.do("sock.close()")
         worker.do(f"import outgate; sock = outgate.adopt({text!r}, exclusive=True); sock.settimeout(15)")
         worker.do("sock.sendall(b'mine')")

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import textwrap
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from outgate.errors import ConfigError
 from outgate.gate.kernel.listening import listen
 from outgate.testing.running import RunningGate
-from support import peers
+from support import peers, talking
 from support.raw import RawChannel
 
 pytestmark = pytest.mark.slow
 
-PREAMBLE = """
-import errno, json, os, socket, sys, threading
-peer = ("127.0.0.1", int(sys.argv[1]))
-def say(**facts):
-    print(json.dumps(facts), flush=True)
-def told():
-    return sys.stdin.readline()
+
+class Program(talking.Program):
+    """One whose peer is an echo."""
+
+    preamble = f"""{talking.Program.preamble}
+import errno, threading
 def echoed(sock, data):
     sock.sendall(data)
     return sock.recv(len(data), socket.MSG_WAITALL) == data
@@ -36,32 +31,6 @@ def opened():
     except OSError as e:
         return type(e).__name__ + " " + errno.errorcode[e.errno]
 """
-
-
-class Program:
-    """An unmodified program that talks with the test on its standard streams."""
-
-    def __init__(self, gate: RunningGate, code: str, *arguments: object) -> None:
-        text = PREAMBLE + textwrap.dedent(code)
-        self.process = gate.program("-c", text, *map(str, arguments), stderr=subprocess.DEVNULL)
-
-    def __enter__(self) -> Program:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def said(self) -> dict[str, Any]:
-        """Return the next thing it says."""
-        assert self.process.stdout is not None
-        return json.loads(self.process.stdout.readline())  # type: ignore[no-any-return]
-
-    def tell(self) -> None:
-        """Let it go on from ``told()``."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("go on\n")
-        self.process.stdin.flush()
 
 
 @pytest.fixture

@@ -9,8 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +22,7 @@ from hypothesis import strategies as st
 import outgate as package
 from outgate.gate.datagram import counted
 from support.commands import Served, environment, outgate, serving
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("closed_databases")]
 
@@ -106,14 +106,6 @@ def expected(ports: list[int], turns: int) -> dict[tuple[str, str], tuple[int, i
     }
 
 
-def until(is_so: Callable[[], Any]) -> None:
-    """Wait for what a file says, which tells of no change of its own."""
-    deadline = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def configured(folder: Path) -> tuple[str, str]:
     """Write a configuration, and return the options that name it."""
     (folder / "outgate.toml").write_text(CONFIG.format(folder=folder, uid=os.getuid()))
@@ -149,7 +141,8 @@ def test_a_gate_that_is_killed_leaves_the_next_one_whose_the_bytes_were(tmp_path
         talking = Talking(gate, ports)
         talking.turn()
         talking.turn()
-        until(lambda: any(b",1200,600]" in file.read_bytes() for file in (tmp_path / "state").iterdir()))
+        written = b",1200,600]"
+        wait_until(lambda: any(written in each.read_bytes() for each in (tmp_path / "state").iterdir()), limit=30)
         gate.stop(signal.SIGKILL)
         with serving(tmp_path, *options) as second:
             assert second.stop()[0] == 0

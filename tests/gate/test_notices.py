@@ -18,6 +18,7 @@ from outgate.gate.kernel.notices import Notices
 from outgate.gate.restart import finals
 from outgate.gate.restart.finals import Finals
 from outgate.testing.running import PATIENCE
+from support import peers
 
 #: As in the kernel's own list of netlink sockets: the groups of a member.
 _TCP = "00000005"
@@ -34,12 +35,8 @@ def told() -> Iterator[Notices]:
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
     """A connection: the end that dialled, and the other."""
-    family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
-    with socket.create_server((request.param, 0), family=family) as listener:
-        one = socket.create_connection(listener.getsockname()[:2])
-        other, _ = listener.accept()
-    with one, other:
-        yield one, other
+    with peers.pair(request.param) as made:
+        yield made
 
 
 def hear(told: Notices, cookie: int, patience: float = PATIENCE) -> meter.Reading | None:

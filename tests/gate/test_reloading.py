@@ -10,7 +10,7 @@ from typing import Any
 
 from outgate.errors import ConfigError
 from outgate.gate.configuration.config import Settings
-from outgate.gate.live import reloading
+from outgate.gate.turns import SWITCH
 from outgate.testing.running import PATIENCE, ThreadGate
 from support.raw import RawChannel
 
@@ -56,7 +56,7 @@ def test_the_gate_answers_while_it_reads() -> None:
         reader.may.set()
         assert asked(one)["policy"] == 2
         assert other.ask("stat")["answer"]["policy"] == 2
-        assert reader.intervals == [reloading.TURN]
+        assert reader.intervals == [SWITCH]
     assert sys.getswitchinterval() == usual
 
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import socket
-import subprocess
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,22 +19,13 @@ from outgate.lookout import ask
 from outgate.testing.running import RunningGate
 from support import peers
 from support.raw import RawChannel
+from support.talking import Program
 
 pytestmark = pytest.mark.slow
 
 #: A user whose gate may not take duplicates from another user's programs: those give their sockets back themselves.
 NOBODY = 65534
 OTHERS = pytest.param(NOBODY, marks=pytest.mark.integration)
-PREAMBLE = """
-import json, os, socket, sys
-peer = ("127.0.0.1", int(sys.argv[1]))
-def say(**facts):
-    print(json.dumps(facts), flush=True)
-def told():
-    return sys.stdin.readline().strip()
-"""
-
-
 #: Two apps, each a user's.
 APPS = """
 version = 1
@@ -52,39 +40,6 @@ billing = true
 trusted = true
 except = ["127.0.0.1/32"]
 """
-
-
-class Program:
-    """An unmodified program that talks with the test on its standard streams."""
-
-    def __init__(self, gate: RunningGate, code: str, *arguments: object) -> None:
-        text = PREAMBLE + textwrap.dedent(code)
-        self.process = gate.program("-c", text, *map(str, arguments), stderr=subprocess.PIPE)
-
-    def __enter__(self) -> Program:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
-
-    def said(self) -> dict[str, Any]:
-        """Return the next thing it says."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, self.process.communicate()[1]
-        return json.loads(line)  # type: ignore[no-any-return]
-
-    def tell(self, word: str = "go on") -> None:
-        """Let it go on from ``told()``."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(word + "\n")
-        self.process.stdin.flush()
-
-    def end(self) -> None:
-        """Wait for its end, which is a clean one."""
-        _, errors = self.process.communicate(timeout=20)
-        assert (self.process.returncode, errors) == (0, "")
 
 
 @contextlib.contextmanager

@@ -17,17 +17,14 @@ from hypothesis import strategies as st
 
 from outgate.gate.kernel import births, diag, fetch, meter
 from outgate.gate.kernel.diag import Diag
+from support import peers
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
     """A connection: the end that dialled, and the other."""
-    family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
-    with socket.create_server((request.param, 0), family=family) as listener:
-        one = socket.create_connection(listener.getsockname()[:2])
-        other, _ = listener.accept()
-    with one, other:
-        yield one, other
+    with peers.pair(request.param) as made:
+        yield made
 
 
 def seen(asks: Diag, sock: socket.socket) -> diag.Seen:

@@ -13,7 +13,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import yaml
 
 from support import containers, stage
 from support.containers import DEPLOY, IMAGE, Containers, as_arguments
+from support.waiting import wait_until
 
 # Minutes, most of them to build the image: a part of make check-full.
 pytestmark = [pytest.mark.timeout(1200), pytest.mark.full]
@@ -88,13 +88,6 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def _wait(look: Callable[[], bool], what: str, patience: float = 120) -> None:
-    end = time.monotonic() + patience
-    while not look():
-        assert time.monotonic() < end, what
-        time.sleep(0.1)
-
-
 def _documents(name: str) -> list[dict[str, Any]]:
     return list(yaml.safe_load_all((DEPLOY / "kubernetes" / name).read_text()))
 
@@ -144,7 +137,7 @@ def test_compose_has_the_app_without_network(pods: Containers, net: stage.Net, f
         up = run("up", "--detach", "--no-build", "gate")
         assert up.returncode == 0, up.stderr
         status = ("exec", "outgate_gate_1", "outgate", "status", "--json")
-        _wait(lambda: pods.podman(*status, check=False).returncode == 0, up.stderr)
+        wait_until(lambda: pods.podman(*status, check=False).returncode == 0, limit=120, why=up.stderr)
         done = run("run", "--rm", "-T", "--no-deps", "blog")
         said = json.loads(done.stdout.strip().rpartition("\n")[2]) if done.returncode == 0 else done.stderr
     finally:
@@ -190,9 +183,10 @@ class _Cluster:
         hosts = f"--add-host={HOST}:{stage.NAMES[HOST]}"
         self._pods.podman("run", "--detach", f"--name={name}", network, hosts, *arguments, IMAGE)
         probe = ("exec", name, *container["startupProbe"]["exec"]["command"])
-        _wait(
+        wait_until(
             lambda: self._pods.podman(*probe, check=False).returncode == 0,
-            self._pods.podman("logs", name, check=False).stderr,
+            limit=120,
+            why=self._pods.podman("logs", name, check=False).stderr,
         )
         return name
 

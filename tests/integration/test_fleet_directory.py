@@ -16,8 +16,9 @@ from outgate.core.fleet import directory
 from outgate.testing.running import RunningGate
 from support import peers
 from support.driven import Driven
-from support.fleets import fleet, wait_until
+from support.fleets import fleet
 from support.keyvalue import KeyValue
+from support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.integration,

@@ -16,10 +16,10 @@ import trustme
 
 from support import peers
 from support.driven import Driven, Refused
-from support.fleets import wait_until
 from support.hosts import Hosts
 from support.servers import postgresql, redis
 from support.servers.process import Server
+from support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.integration,

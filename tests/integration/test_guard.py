@@ -10,9 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +21,7 @@ from support.corp import CORP, Corp
 from support.fenced import PROGRAMS, events
 from support.guarded import GUEST
 from support.servers import postgresql
+from support.waiting import wait_until
 from support.world import DOMAIN, PRIVATE4, TRAP_PORT, WWW, World
 
 WWW4 = f"www4.{DOMAIN}"
@@ -212,6 +211,7 @@ def test_connect_is_as_the_kernel_has_it(world: World, log: Path) -> None:
     assert json.loads(done.stdout) == native
 
 
+_UDP_PORT = 5353
 _DATAGRAMS = """
 import json, socket, sys
 found = []
@@ -238,7 +238,7 @@ def test_datagrams_are_carried_and_counted(world: World, log: Path) -> None:
     """Datagrams of any size reach a server over IPv4 and IPv6, connected or not, and each byte is counted."""
     with contextlib.ExitStack() as stack:
         for host in WWW:
-            stack.enter_context(_echo(world, host))
+            stack.enter_context(guarded.datagram_echo(world, host, _UDP_PORT))
         done = guarded.run(world, log, guarded.python(), "-IS", "-c", _DATAGRAMS, str(_UDP_PORT), *WWW)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [0, 1, 1400, 60000] * 4
@@ -262,52 +262,18 @@ for size in range(1, 5):
 def test_the_close_of_a_udp_socket_is_told(world: World, log: Path) -> None:
     """The kernel tells the guard, so its lease ends when it is closed, and not with the next look, a second after."""
     words = (guarded.python(), "-ISc", _CLOSING, WWW[0], str(_UDP_PORT))
-    with _echo(world, WWW[0]), guarded.started(world, log, *words) as process:
+    with guarded.datagram_echo(world, WWW[0], _UDP_PORT), guarded.started(world, log, *words) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         for size in range(1, 5):  # each is opened right after the look, or the notice, that has ended the one before
             assert process.stdout.readline() == f"{size}\n"
-            _wait_until(lambda count=size: len(events(log, "end")) == count)
+            wait_until(lambda count=size: len(events(log, "end")) == count, limit=PATIENCE)
             process.stdin.write("\n")
             process.stdin.flush()
         assert process.wait() == 0
     ends = events(log, "end")
     assert [(each["sent"], each["received"], each["how"]) for each in ends] == [(n, n, "closed") for n in range(1, 5)]
     assert min(each["duration"] for each in ends[1:]) < 0.5, ends
-
-
-def _wait_until(is_so: Callable[[], bool]) -> None:
-    """Wait for something in a file, which tells of no change of its own."""
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-_UDP_PORT = 5353
-
-
-@contextlib.contextmanager
-def _echo(world: World, host: str) -> Iterator[None]:
-    sock = world.far.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-    sock.bind((host, _UDP_PORT))
-
-    def serve() -> None:
-        while True:
-            payload, source = sock.recvfrom(65536)
-            if payload == b"end":
-                return
-            sock.sendto(payload, source)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield
-    finally:
-        with world.far.socket(sock.family, socket.SOCK_DGRAM) as other:
-            other.sendto(b"end", (host, _UDP_PORT))
-        thread.join()
-        sock.close()
 
 
 # --- the guard itself -------------------------------------------------------------------------------------------------

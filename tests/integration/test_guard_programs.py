@@ -7,9 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 import subprocess
-import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,26 +45,8 @@ def stream(world: World) -> Iterator[int]:
 @pytest.fixture
 def datagrams(world: World) -> Iterator[int]:
     """Return the port of a UDP echo at a public address."""
-    sock = world.far.socket(kind=socket.SOCK_DGRAM)
-    sock.bind((WWW[0], 0))
-    port = sock.getsockname()[1]
-
-    def serve() -> None:
-        while True:
-            payload, source = sock.recvfrom(65536)
-            if payload == b"end":
-                return
-            sock.sendto(payload, source)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
+    with guarded.datagram_echo(world, WWW[0]) as port:
         yield port
-    finally:
-        with world.far.socket(kind=socket.SOCK_DGRAM) as other:
-            other.sendto(b"end", (WWW[0], port))
-        thread.join()
-        sock.close()
 
 
 def _found(world: World, log: Path, *words: str) -> dict[str, object]:

@@ -24,6 +24,7 @@ from outgate.guard.supervision import tasks
 from support import guarded
 from support.fenced import PROGRAMS
 from support.guarded import GUEST
+from support.waiting import wait_until
 from support.world import FORBIDDEN, NEAR4, PRIVATE4, PRIVATE6, TRAP_PORT, WWW, World
 
 pytestmark = [
@@ -169,7 +170,7 @@ for line in sys.stdin:
             found = tell("throw")
             assert tell("try") == ["HTTP/1.1", 13]
             # It keeps channels and born sockets for later, and knows threads that it has seen.
-            _wait_until(lambda: _files_of(guard) <= before + tasks.KEPT + 32)
+            wait_until(lambda: _files_of(guard) <= before + tasks.KEPT + 32, limit=20)
     assert "ended 0" in found, found
     for name in ("socket", "connect", "bind", "listen", "sendto", "sendmsg"):
         assert any(each.startswith(f"{name} ") for each in found), found
@@ -187,7 +188,7 @@ def test_a_connect_that_signals_interrupt_happens_once(world: World, log: Path, 
         assert {each.split()[0] for each in found["turns"]} <= {"done", *_SPENT}, found
         assert {each.split()[1] for each in found["turns"]} <= {"EACCES", *_SPENT}, found
         connected = sum(number for each, number in found["turns"].items() if each.startswith("done"))
-        _wait_until(lambda: count[0] >= connected)
+        wait_until(lambda: count[0] >= connected, limit=20)
         assert count[0] == connected
     assert found["leaked"] == 0
 
@@ -273,13 +274,3 @@ def test_a_gate_that_is_killed_amid_connects(world: World, log: Path) -> None:
         stack.enter_context(guarded.gate(world, config))
         assert since() == {"open done", "private EACCES"}
         stack.callback(process.kill)
-
-
-def _wait_until(is_so: Any, limit: float = 20.0) -> None:
-    """Wait until something is so that nobody tells of."""
-    end = threading.Event()
-    for _ in range(int(limit / 0.02)):
-        if is_so():
-            return
-        end.wait(0.02)
-    assert is_so()

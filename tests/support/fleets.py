@@ -6,7 +6,7 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from outgate.gate.fleet import asking
@@ -66,14 +66,6 @@ def kept_place() -> Iterator[str]:
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         kept.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{kept.getsockname()[1]}"
-
-
-def wait_until(is_so: Callable[[], bool], limit: float = 60.0) -> None:
-    """Ask until it is so: nobody tells of what other gates announce, or write down."""
-    deadline = time.monotonic() + limit
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def folder_of(gate: RunningGate) -> Folder:

@@ -6,9 +6,11 @@ import contextlib
 import functools
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +55,33 @@ def log_of(world: World) -> Iterator[Path]:
         yield folder / "decisions.jsonl"
     finally:
         shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def datagram_echo(world: World, host: str, port: int = 0) -> Iterator[int]:
+    """Answer datagrams at an address of the far side with what they say, and give the port.
+
+    :param port: 0 for one that is free.
+    """
+    with world.far.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind((host, port))
+        address = sock.getsockname()[:2]
+
+        def serve() -> None:
+            while True:
+                payload, source = sock.recvfrom(65536)
+                if payload == b"end":
+                    return
+                sock.sendto(payload, source)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield address[1]
+        finally:
+            with world.far.socket(sock.family, socket.SOCK_DGRAM) as other:
+                other.sendto(b"end", address)
+            thread.join()
 
 
 def command(log: Path | None, *words: str, options: tuple[str, ...] = ("--guard",)) -> tuple[str, ...]:

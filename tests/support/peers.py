@@ -294,6 +294,17 @@ def refusing(host: str = "127.0.0.1") -> Iterator[tuple[str, int]]:
 
 
 @contextlib.contextmanager
+def pair(host: str = "127.0.0.1") -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Make a connection: the end that dialled, and the other."""
+    with bound(host) as listener:
+        listener.listen()
+        one = socket.create_connection(listener.getsockname()[:2])
+        other, _ = listener.accept()
+    with one, other:
+        yield one, other
+
+
+@contextlib.contextmanager
 def hanging(host: str = "127.0.0.1") -> Iterator[tuple[str, int]]:
     """Give an address whose queue is full: a connect there stays in progress for as long as this is open."""
     with contextlib.ExitStack() as stack:

@@ -119,14 +119,13 @@ def _init(options: argparse.Namespace, fleet: FleetSettings, folder: Folder) -> 
 
 def _invite(options: argparse.Namespace, fleet: FleetSettings, folder: Folder) -> dict[str, Any]:
     from outgate.core.fleet import names, terms, token
-    from outgate.gate.fleet.folder import advertised
 
     if not names.is_name(options.word):
         raise ValueError(f'"{options.word}" is not a name for a gate: a-z, 0-9 and hyphens within, at most 32')
     seconds = options.hours * 3600
     if not 0 < seconds <= terms.LONGEST_TOKEN:
         raise ValueError(f"--hours {options.hours:g}: more than 0, and at most {terms.LONGEST_TOKEN // 3600}")
-    at = options.at or advertised(fleet.name, fleet.listen, dict(fleet.gates))
+    at = options.at or names.advertised(fleet.name, fleet.listen, fleet.gates)
     if not at:
         raise ValueError(f"where is this gate reached? fleet.listen is {fleet.listen}; say --at HOST:PORT")
     names.place(at)

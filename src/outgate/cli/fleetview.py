@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from outgate.cli import output
@@ -13,10 +13,12 @@ from outgate.core.formats import messages
 from outgate.lookout import ask
 from outgate.lookout.words import shared, span
 
+#: Columns of the tables, and which of them are figures.
 _GATES = ("gate", "at", "outgate", "policy", "up", "sockets", "of others", "with others", "certificate", "")
 _GATE_FIGURES = (5, 6, 7)
 _APPS = ("app", "gate", "policy", "sockets", "of others", "with others")
 _APP_FIGURES = (3, 4, 5)
+#: State of a gate, as the gate that was asked has it → as people read it.
 _STATES = {"this": "this gate", "announced": "", "last heard": "as last heard of", "silent": "not announced"}
 
 
@@ -45,18 +47,13 @@ def main(socket: str, apps: bool, as_json: bool) -> int:
 
 
 def _pages(gate: ask.Gate, words: Mapping[str, Any], key: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the first page, and what all have under a key."""
-    first: dict[str, Any] = gate.ask({"op": messages.FLEET, **words})
-    found = list(first.get(key, ()))
-    after = first.get("next")
-    while after is not None:
-        page = gate.ask({"op": messages.FLEET, "after": after, **words})
-        found += page[key]
-        after = page["next"]
-    return first, found
+    """Return the first answer, and what all pages have under a key."""
+    answers = list(ask.paged(gate.ask, {"op": messages.FLEET, **words}))
+    return answers[0], [row for answer in answers for row in answer.get(key, ())]
 
 
 def _plain(answer: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], entries: Iterable[Entry]) -> dict[str, Any]:
+    """Return what ``--json`` prints of the gates."""
     by_name = {entry.name: directory.row(entry) for entry in entries}
     gates = [
         {"name": row["name"], "state": row["state"], "at": row["at"], **by_name.get(row["name"], {})} for row in rows
@@ -74,7 +71,7 @@ def _show(
     by_name = {entry.name: entry for entry in entries}
     apart = {name for kinds in differing.values() for names in kinds.values() for name in names}
     now = time.time()
-    _print_table([_GATES, *(_row(row, by_name.get(row["name"]), apart, now) for row in rows)], _GATE_FIGURES)
+    output.print_table([_GATES, *(_row(row, by_name.get(row["name"]), apart, now) for row in rows)], _GATE_FIGURES)
     for entry in entries:
         if abs(entry.skew) > directory.SKEW:
             way = "ahead" if entry.skew > 0 else "behind"
@@ -95,12 +92,16 @@ def _show(
         output.say(output.paint(f"fleet state: {shared(state)}{heard}", style))
 
 
-def _row(row: Mapping[str, Any], entry: Entry | None, apart: Iterable[str], now: float) -> tuple[str, ...]:
+def _row(row: Mapping[str, Any], entry: Entry | None, apart: Collection[str], now: float) -> tuple[str, ...]:
     state = _STATES.get(row["state"], row["state"])
     if entry is None:
         return (row["name"], row["at"], "-", "-", "-", "-", "-", "-", "-", state)
     standings = entry.apps.values()
-    counts = [sum(each) for each in zip(*((s.open, s.of_others, s.with_others) for s in standings), strict=True)]
+    counts = (
+        sum(each.open for each in standings),
+        sum(each.of_others for each in standings),
+        sum(each.with_others for each in standings),
+    )
     marks = [state] if state else []
     marks += ["policy differs"] * (entry.name in apart) + ["its name is another gate's too"] * entry.clash
     return (
@@ -109,13 +110,14 @@ def _row(row: Mapping[str, Any], entry: Entry | None, apart: Iterable[str], now:
         entry.version,
         f"{entry.policy[:8]} ({entry.number})",
         span(max(0.0, now - entry.since)),
-        *(f"{count:,}" for count in counts or (0, 0, 0)),
+        *(f"{count:,}" for count in counts),
         _until(entry.ends, now),
         ", ".join(marks),
     )
 
 
 def _until(ends: int, now: float) -> str:
+    """Return for how long a certificate is still good."""
     if not ends:
         return "-"
     return f"for {span(ends - now)}" if ends > now else "has expired"
@@ -128,7 +130,7 @@ def _show_apps(entries: Iterable[Entry], differing: Mapping[str, Any]) -> None:
         for app, each in entry.apps.items()
     ]
     output.say()
-    _print_table([_APPS, *sorted(rows)], _APP_FIGURES)
+    output.print_table([_APPS, *sorted(rows)], _APP_FIGURES)
     left_out = sum(entry.left_out for entry in entries)
     if left_out:
         output.say(f"and {left_out:,} that no announcement had room for")
@@ -144,13 +146,6 @@ def _show_shares(held: Sequence[Mapping[str, Any]], is_whole: bool) -> None:
         left = max(0, share["limit"] - sum(counts))
         rows.append((share["app"], share["quota"], *(f"{count:,}" for count in (share["limit"], left, *counts))))
     output.say()
-    _print_table([header, *rows], range(2, len(header)))
+    output.print_table([header, *rows], range(2, len(header)))
     if not is_whole:
         output.say("as far as this gate knows; the others are asked when fleet.state answers")
-
-
-def _print_table(rows: Iterable[Sequence[str]], right: Iterable[int]) -> None:
-    header, *lines = output.table(rows, right=right)
-    output.say(output.paint(header, "bold"))
-    for line in lines:
-        output.say(line)

@@ -9,11 +9,23 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any, Final, TextIO
 
 from outgate.lookout.words import printable
 
-__all__ = ["fail", "is_colourful", "paint", "print_json", "printable", "say", "table", "warn"]
+__all__ = [
+    "fail",
+    "is_colourful",
+    "paint",
+    "print_json",
+    "print_table",
+    "printable",
+    "say",
+    "table",
+    "unanswered",
+    "warn",
+]
 
 #: Style → parameters of the SGR sequence (ECMA-48, 8.3.117).
 _STYLES: Mapping[str, str] = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
@@ -85,3 +97,15 @@ def table(rows: Iterable[Sequence[str]], right: Iterable[int] = (), gap: str = "
         gap.join(put(cell, width) for put, cell, width in zip(align, row, widths, strict=True)).rstrip()
         for row in cells
     ]
+
+
+def print_table(rows: Iterable[Sequence[str]], right: Iterable[int] = (), styles: Iterable[str] = ()) -> None:
+    """Print a table whose first row says what the columns are.
+
+    :param right: as of :func:`table`.
+    :param styles: one for each of the other rows, as :func:`paint` takes it; none to leave them as they are.
+    """
+    header, *lines = table(rows, right)
+    say(paint(header, "bold"))
+    for line, style in zip_longest(lines, styles, fillvalue=""):
+        say(paint(line, style))

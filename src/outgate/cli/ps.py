@@ -38,23 +38,16 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--app", default="", metavar="NAME", help="only those of this app")
     options = parser.parse_args(argv)
     sockets: list[dict[str, Any]] = []
-    after: int | None = -1
-    path = options.socket
+    gate = ask.Gate(options.socket)
     try:
-        while after is not None:
-            path, reply = ask.find({"op": messages.LIST, "after": after, "app": options.app}, path)
-            answer = reply["answer"]
+        for answer in ask.paged(gate.ask, {"op": messages.LIST, "app": options.app}):
             sockets += answer["sockets"]
-            after = answer["next"]
     except (ask.NoGate, ask.Refused) as e:
         return output.unanswered("ps", e, options.json)
     if options.json:
-        output.print_json({"ok": True, "socket": path, "sockets": sockets})
+        output.print_json({"ok": True, "socket": gate.path, "sockets": sockets})
         return 0
-    header, *lines = output.table([_COLUMNS, *map(_row, sockets)], right=_FIGURES)
-    output.say(output.paint(header, "bold"))
-    for line in lines:
-        output.say(line)
+    output.print_table([_COLUMNS, *map(_row, sockets)], _FIGURES)
     return 0
 
 

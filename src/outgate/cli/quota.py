@@ -35,23 +35,17 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--app", default="", metavar="NAME", help="only those of this app")
     options = parser.parse_args(argv)
     quotas: list[dict[str, Any]] = []
-    after: str | None = ""
-    path = options.socket
+    gate = ask.Gate(options.socket)
     try:
-        while after is not None:
-            path, reply = ask.find({"op": messages.QUOTA, "app": options.app, "after": after}, path)
-            answer = reply["answer"]
+        for answer in ask.paged(gate.ask, {"op": messages.QUOTA, "app": options.app}):
             quotas += [row for rows in answer["apps"].values() for row in rows]
-            after = answer["next"]
     except (ask.NoGate, ask.Refused) as e:
         return output.unanswered("quota", e, options.json)
     if options.json:
-        output.print_json({"ok": True, "socket": path, "quotas": quotas})
+        output.print_json({"ok": True, "socket": gate.path, "quotas": quotas})
         return 0
-    header, *lines = output.table([_COLUMNS, *map(_row, quotas)], right=_FIGURES)
-    output.say(output.paint(header, "bold"))
-    for line, quota in zip(lines, quotas, strict=True):
-        output.say(output.paint(line, _style(quota["share"])))
+    styles = [_style(quota["share"]) for quota in quotas]
+    output.print_table([_COLUMNS, *map(_row, quotas)], _FIGURES, styles)
     return 0
 
 

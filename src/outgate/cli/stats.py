@@ -37,16 +37,13 @@ def main(argv: list[str]) -> int:
     if options.json:
         output.print_json({"ok": True, "socket": path, **answer})
         return 0
-    header, *lines = _lines(answer["apps"])
-    output.say(output.paint(header, "bold"))
-    for line in lines:
-        output.say(line)
+    output.print_table(_rows(answer["apps"]), range(1, len(_COLUMNS) + 1))
     return 0
 
 
-def _lines(apps: dict[str, dict[str, Any]]) -> list[str]:
+def _rows(apps: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("app", *_COLUMNS)]
     rows += [(name, *(f"{counts[column]:,}" for column in _COLUMNS)) for name, counts in apps.items()]
     if len(apps) > 1:
         rows.append(("all", *(f"{sum(counts[column] for counts in apps.values()):,}" for column in _COLUMNS)))
-    return output.table(rows, right=range(1, len(_COLUMNS) + 1))
+    return rows

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 
 from anyio import to_thread
@@ -27,7 +28,7 @@ from outgate.console.sources import Missing, Sources
 from outgate.core.address.destination import destination
 from outgate.core.formats import messages
 from outgate.errors import ConfigError
-from outgate.lookout.ask import NoGate, Refused
+from outgate.lookout.ask import NoGate, Refused, paged
 from outgate.lookout.loglines import Wanted, since
 from outgate.lookout.rates import SORTS
 
@@ -252,14 +253,9 @@ class _Console:
 
     def _rules(self, name: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         rules: list[dict[str, Any]] = []
-        after: int | None = 0
         answer: dict[str, Any] = {}
-        for _ in range(_RULE_PAGES):
-            answer = self._sources.ask({"op": messages.POLICY, "app": name, "after": after})
+        for answer in islice(paged(self._sources.ask, {"op": messages.POLICY, "app": name}), _RULE_PAGES):
             rules += answer.get("rules", [])
-            after = answer.get("next")
-            if after is None:
-                break
         return rules, answer
 
     def _why(self, name: str, where: str) -> tuple[dict[str, Any] | None, str]:

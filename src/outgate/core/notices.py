@@ -16,6 +16,8 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
+from outgate.core import netlink
+
 __all__ = ["ROOM", "TCP", "UDP", "Notice", "cookie_of", "parse"]
 
 #: Groups of ``enum sknetlink_groups``, over IPv4 and IPv6.
@@ -24,16 +26,10 @@ UDP: Final = (2, 4)
 #: Bytes that a notice has at most; those of today have 380.
 ROOM: Final = 4096
 
-#: ``struct nlmsghdr``: length, type, flags, sequence, port; and the type of a notice.
-_HEADER = struct.Struct("=IHHII")
-_BY_FAMILY = 20
 #: In ``struct inet_diag_msg``, behind the header: the own port (in network order) and the cookie.
-_PORT_AT, _COOKIE_AT = _HEADER.size + 4, _HEADER.size + 44
+_PORT_AT, _COOKIE_AT = netlink.HEADER.size + 4, netlink.HEADER.size + 44
 _COOKIE = struct.Struct("=Q")
-_ATTRIBUTES_AT = _HEADER.size + 72
-_ATTRIBUTE = struct.Struct("=HH")
-#: Attributes (INET_DIAG_INFO): a ``struct tcp_info``.
-_INFO = 2
+_ATTRIBUTES_AT = netlink.HEADER.size + 72
 
 
 class Notice(NamedTuple):
@@ -62,15 +58,8 @@ def parse(packet: bytes) -> Notice | None:
 
     :param packet: as it was received: one message.
     """
-    if len(packet) < _ATTRIBUTES_AT or _HEADER.unpack_from(packet)[1] != _BY_FAMILY:
+    if len(packet) < _ATTRIBUTES_AT or netlink.HEADER.unpack_from(packet)[1] != netlink.BY_FAMILY:
         return None
     port = int.from_bytes(packet[_PORT_AT : _PORT_AT + 2], "big")
-    info, start = b"", _ATTRIBUTES_AT
-    while start + _ATTRIBUTE.size <= len(packet):
-        length, kind = _ATTRIBUTE.unpack_from(packet, start)
-        if length < _ATTRIBUTE.size:
-            break
-        if kind == _INFO:
-            info = packet[start + _ATTRIBUTE.size : start + length]
-        start += (length + 3) & ~3
-    return Notice(cookie_of(packet), port, info)
+    told = dict(netlink.attributes(packet, _ATTRIBUTES_AT))
+    return Notice(cookie_of(packet), port, told.get(netlink.INFO, b""))

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from outgate.core import lease as life
 from outgate.gate.kernel import cut, dial, meter, patient
 from outgate.gate.kernel.aside import Aside
-from outgate.gate.kernel.closer import call_on
+from outgate.gate.onloop import call_on
 from outgate.gate.replies import Reply, refusal
 
 if TYPE_CHECKING:

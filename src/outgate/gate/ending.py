@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from outgate.core import lease as life
 from outgate.gate.kernel import cut, holders, meter
 from outgate.gate.kernel.aside import Aside
-from outgate.gate.kernel.closer import call_on
+from outgate.gate.onloop import call_on
 from outgate.gate.registry import App, Lease, Process
 from outgate.gate.relay.relaying import reading
 from outgate.gate.replies import Reply, refusal

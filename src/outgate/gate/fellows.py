@@ -11,6 +11,7 @@ from outgate.gate.replies import Reply, refusal
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
+    from outgate.gate.configuration.settings import FleetSettings
     from outgate.gate.quota.shares import Share
     from outgate.gate.registry import Process
     from outgate.gate.server import Gate
@@ -21,8 +22,6 @@ _PAGE: Final = 32 * 1024
 _SHARES: Final = 40
 #: Gates of one quota that are told apart.
 _HOLDERS: Final = 25
-#: Seconds after which what others have announced is not how they stand now: what they say lasts as long.
-FRESH: Final = 15.0
 
 
 async def show(gate: Gate, channel: Channel, process: Process, request: wire.Fleet) -> Reply:
@@ -34,12 +33,17 @@ async def show(gate: Gate, channel: Channel, process: Process, request: wire.Fle
         return {"answer": {"ok": False, "error": "this gate is alone: its configuration has no table [fleet]"}}
     if request.shares:
         return {"answer": {"ok": True, **await _shares(gate, request.after)}}
+    return {"answer": {"ok": True, **await _gates(gate, fleet, request.after)}}
+
+
+async def _gates(gate: Gate, fleet: FleetSettings, after: str) -> dict[str, Any]:
+    """Return a page of the gates: those that have announced themselves, and those that the configuration lists."""
     own = await gate.loop.run_in_executor(None, gate.directory.standings.entry, gate.directory.take(gate))
     others, age = gate.directory.others, gate.directory.age
-    is_fresh = age is not None and age < FRESH
+    is_fresh = age is not None and age < directory.EXPIRY
     found: list[dict[str, Any]] = []
     size, names = 0, sorted({fleet.name, *others, *fleet.gates})
-    for name in (each for each in names if each > request.after):
+    for name in (each for each in names if each > after):
         if size >= _PAGE:
             break
         entry = own if name == fleet.name else others.get(name)
@@ -51,16 +55,13 @@ async def show(gate: Gate, channel: Channel, process: Process, request: wire.Fle
         size += len(json.dumps(found[-1]))
     last = found[-1]["name"] if found else ""
     return {
-        "answer": {
-            "ok": True,
-            "gate": fleet.name,
-            "fleet_state": gate.shared.statistics(),
-            "age": None if age is None else round(age, 1),
-            "namesake": gate.directory.clash,
-            "certificate_trouble": gate.fleet.trouble,
-            "gates": found,
-            "next": last if last and last != names[-1] else None,
-        }
+        "gate": fleet.name,
+        "fleet_state": gate.shared.statistics(),
+        "age": None if age is None else round(age, 1),
+        "namesake": gate.directory.clash,
+        "certificate_trouble": gate.fleet.trouble,
+        "gates": found,
+        "next": last if last and last != names[-1] else None,
     }
 
 
@@ -68,7 +69,7 @@ async def _shares(gate: Gate, after: str) -> dict[str, Any]:
     """Return a page of the quotas that are shared: as they are kept, else as this gate knows them."""
     if not gate.shared.is_there:
         return {"shares": [], "is_whole": False, "next": None}
-    from outgate.gate.quota import shares
+    from outgate.gate.quota import shares  # of no use to a gate that shares nothing
 
     names = sorted(name for name in gate.settings.apps if name > after)
     found: list[Share] = []
@@ -91,6 +92,7 @@ async def _shares(gate: Gate, after: str) -> dict[str, Any]:
 
 
 def _row(share: Share) -> dict[str, Any]:
+    """Return what is told of a quota: of the many gates that may hold some, those with the least are put together."""
     held = sorted(share.held.items(), key=lambda item: -item[1])
     told = dict(sorted(held[:_HOLDERS]))
     rest = sum(count for _, count in held[_HOLDERS:])

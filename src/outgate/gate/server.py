@@ -103,8 +103,8 @@ class Gate:
         self.doors = Doors(self)
         self.sharing = Sharing(self)
         #: The other gates, and what is shared with them; of most gates there are none.
-        self.fleet: alone.NoFleet = alone.NOTHING
-        self.shared: unshared.Unshared = unshared.NOTHING
+        self.fleet: alone.NoFleet = alone.NO_FLEET
+        self.shared: unshared.Unshared = unshared.UNSHARED
         self.directory: unshared.NoDirectory = unshared.NO_DIRECTORY
         self.narrowings = Narrowings(self)
         self.refusals = Refusals()

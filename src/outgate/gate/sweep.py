@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from outgate.core import lease as life
 from outgate.gate.kernel import holders
-from outgate.gate.kernel.closer import call_on
+from outgate.gate.onloop import call_on
 from outgate.gate.registry import Lease
 
 if TYPE_CHECKING:

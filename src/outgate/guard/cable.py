@@ -22,7 +22,7 @@ from _socket import (
 )
 from _socket import socket as native
 
-from outgate.core import notices
+from outgate.core import netlink, notices
 from outgate.core.guard import rtnetlink
 
 _ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
@@ -31,7 +31,6 @@ _BUFFER = 1 << 20
 _DNS = 53
 #: Seconds until the cable carries something: the kernel looks once a second at the latest. And between looks at that.
 _PATIENCE, _PAUSE = 1.5, 0.002
-_SOCK_DIAG, _SOL_NETLINK, _ADD_MEMBERSHIP = 4, 270, 1
 
 
 def plug_in() -> list[native]:
@@ -98,13 +97,13 @@ def closes() -> list[native]:
     None where the kernel does not tell: then the guard looks.
     """
     try:
-        sock = native(AF_NETLINK, SOCK_RAW, _SOCK_DIAG)
+        sock = native(AF_NETLINK, SOCK_RAW, netlink.SOCK_DIAG)
     except OSError:
         return []
     try:
         sock.bind((0, 0))  # who has no number of its own there is told nothing
         for group in notices.UDP:
-            sock.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+            sock.setsockopt(netlink.SOL_NETLINK, netlink.ADD_MEMBERSHIP, group)
         sock.setsockopt(SOL_SOCKET, SO_RCVBUF, _BUFFER)
     except OSError:
         sock.close()

@@ -11,7 +11,7 @@ from outgate.errors import systems
 
 TYPE_CHECKING = False  # typing costs "outgate run" more than all of this
 if TYPE_CHECKING:
-    from typing import Any, Dict, List, Tuple
+    from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 
 class NoGate(Exception):
@@ -156,3 +156,15 @@ class Gate:
         """Send one request and return the answer. Raises :class:`NoGate` or :class:`Refused`."""
         self.path, reply = find(message, self.path)
         return reply["answer"]
+
+
+def paged(ask: Callable[[Dict[str, Any]], Any], message: Dict[str, Any]) -> Iterator[Any]:
+    """Ask for what comes in pages, and give the answer with each; one is asked for when the one before is done with.
+
+    :param ask: sends a request and returns the answer, as :meth:`Gate.ask`.
+    """
+    answer = ask(message)
+    yield answer
+    while answer.get("next") is not None:
+        answer = ask({**message, "after": answer["next"]})
+        yield answer

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 from outgate.core.formats import messages
+from outgate.lookout.ask import paged
 from outgate.lookout.rates import Figures, Look, figures
 
 __all__ = ["Watched"]
@@ -48,25 +50,19 @@ class Watched:
 
     def _ask_quotas(self) -> dict[str, list[dict[str, Any]]]:
         found: dict[str, list[dict[str, Any]]] = {}
-        after: str | None = ""
-        for _ in range(_QUOTA_PAGES):
-            answer = self._ask({"op": messages.QUOTA, "after": after, "app": self._app})
+        for answer in islice(paged(self._ask, {"op": messages.QUOTA, "app": self._app}), _QUOTA_PAGES):
             found.update(answer["apps"])
-            after = answer["next"]
-            if after is None:
-                break
         return found
 
-    def _ask_sockets(self, pages: int) -> tuple[list[dict[str, Any]], bool]:
+    def _ask_sockets(self, most: int) -> tuple[list[dict[str, Any]], bool]:
+        """Return the open sockets on so many pages, and whether there are more."""
         found: list[dict[str, Any]] = []
-        after: int | None = -1
-        for _ in range(pages):
-            answer = self._ask({"op": messages.LIST, "after": after, "app": self._app, "holders": False})
+        more = True
+        message = {"op": messages.LIST, "app": self._app, "holders": False}
+        for answer in islice(paged(self._ask, message), most):
             found += answer["sockets"]
-            after = answer["next"]
-            if after is None:
-                return found, False
-        return found, True
+            more = answer["next"] is not None
+        return found, more
 
     def only(self, app: str) -> None:
         """Look at the sockets of this app alone from now on; ``""`` for all."""

@@ -14,16 +14,31 @@ from typing import Any, Final, NamedTuple
 
 from outgate.core.fleet import names
 
-__all__ = ["MOST", "SKEW", "Entry", "Standing", "differences", "digest", "read", "row", "told", "understood", "write"]
+__all__ = [
+    "EXPIRY",
+    "MOST",
+    "SKEW",
+    "Entry",
+    "Standing",
+    "differences",
+    "digest",
+    "read",
+    "row",
+    "told",
+    "understood",
+    "write",
+]
 
-#: The form. A gate that reads a newer one takes from it what it knows.
-VERSION: Final = 1
+#: Of the form. A gate that reads a newer one takes from it what it knows.
+_VERSION: Final = 1
 #: Bytes of the longest announcement.
 MOST: Final = 16384
 #: Seconds that a host's clock may differ from the one of what the fleet shares, before it is said.
 SKEW: Final = 5.0
+#: Seconds after which an announcement that is not renewed is gone, and no longer how its gate stands.
+EXPIRY: Final = 15.0
+#: Characters of the longest text that is believed, and the largest count and time.
 _TEXT: Final = 300
-#: The largest count and time that is believed.
 _LARGE: Final = 1 << 53
 
 
@@ -44,6 +59,7 @@ class Standing(NamedTuple):
 class Entry(NamedTuple):
     """What a gate announces.
 
+    :ivar name: of the gate, in its fleet.
     :ivar boot: which start of the gate it is; two with one name differ in it.
     :ivar host: what its host is called, and ``at``, where other gates reach it, "" for nowhere.
     :ivar version: of outgate.
@@ -93,7 +109,7 @@ def write(entry: Entry) -> bytes:
 
 def told(entry: Entry) -> dict[str, Any]:
     """Return an announcement as plain data."""
-    return {"v": VERSION, **entry._asdict()}
+    return {"v": _VERSION, **entry._asdict()}
 
 
 def read(written: bytes) -> Entry | None:
@@ -148,16 +164,15 @@ def differences(entries: Iterable[Entry]) -> dict[str, dict[str, list[str]]]:
     The policy as a whole stands under "" where it differs in what no announcement had room for.
     """
     seen: dict[str, dict[str, list[str]]] = {}
-    whole: dict[tuple[str, ...], dict[str, list[str]]] = {}
-    for entry in sorted(entries):
+    whole: dict[str, list[str]] = {}
+    for entry in sorted(entries, key=lambda entry: entry.name):
         for app, standing in entry.apps.items():
             seen.setdefault(app, {}).setdefault(standing.policy, []).append(entry.name)
         if entry.left_out:
-            whole.setdefault((), {}).setdefault(entry.policy, []).append(entry.name)
+            whole.setdefault(entry.policy, []).append(entry.name)
     found = {app: seen[app] for app in sorted(seen) if len(seen[app]) > 1}
-    rest = whole.get((), {})
-    if not found and len(rest) > 1:
-        found[""] = rest
+    if not found and len(whole) > 1:
+        found[""] = whole
     return found
 
 

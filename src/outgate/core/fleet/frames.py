@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from outgate.errors import ProtocolError
 
-#: Kinds. What has text in it is a JSON object.
+#: Kinds of frames. ASK, ANSWER and RESET have a JSON object in them.
 DATA: Final = 0
 END: Final = 1  #: of the bytes this way: an end of file, or shut down
 RESET: Final = 2  #: the connection has failed, or was cut; why, as the reply of a channel has it
@@ -27,7 +27,7 @@ CLOSE: Final = 8  #: the program has closed it; after all that it had sent
 ABORT: Final = 9  #: the same, and what it had sent may be lost
 RECALL: Final = 10
 RETURNED: Final = 11  #: bytes; an empty one is the last
-KINDS: Final = 12
+KINDS: Final = 12  #: how many there are
 
 #: Bytes of the longest frame, and how many bytes of DATA may be on their way.
 MOST: Final = 256 * 1024
@@ -60,7 +60,7 @@ def said(payload: bytes) -> dict[str, Any]:
     try:
         found = json.loads(payload)
     except (ValueError, RecursionError):
-        raise ProtocolError("a frame without an object") from None
+        found = None
     if not isinstance(found, dict):
         raise ProtocolError("a frame without an object")
     return found

@@ -19,7 +19,8 @@ MOST: Final = 8192
 MOST_BODY: Final = 16384
 END: Final = b"\r\n\r\n"
 
-#: Of the request: the app of the program, and whether it wants the socket for itself alone. Of the answer: facts.
+#: Names of fields, in lower case, as they are read; they are written with capitals. Of the request: the app of the
+#: program, and whether it wants the socket for itself alone. Of the answer: facts.
 APP: Final = "outgate-app"
 EXCLUSIVE: Final = "outgate-exclusive"
 SOCKET: Final = "outgate-socket"
@@ -51,9 +52,9 @@ def redeem(descriptor: str, port: int, app: str, exclusive: bool = False) -> byt
     :param port: of the gate that is asked; an authority has one (RFC 9110 §9.3.6).
     """
     target = f"{descriptor}:{port}"
-    fields = {"Host": target, "Outgate-App": quote(app, safe="")}
+    fields = {"host": target, APP: quote(app, safe="")}
     if exclusive:
-        fields["Outgate-Exclusive"] = "1"
+        fields[EXCLUSIVE] = "1"
     return _write(f"CONNECT {target} HTTP/1.1", fields)
 
 
@@ -64,17 +65,17 @@ def redeemed(request: Request) -> tuple[str, str, bool]:
 
 def tunnel(host: str) -> bytes:
     """Return what asks a proxy for a tunnel to ``HOST:PORT``."""
-    return _write(f"CONNECT {host} HTTP/1.1", {"Host": host})
+    return _write(f"CONNECT {host} HTTP/1.1", {"host": host})
 
 
 def granted(facts: Mapping[str, Any]) -> bytes:
     """Return the answer that opens a link, with what the other gate should know of the socket."""
-    return _write("HTTP/1.1 200 OK", {"Outgate-Socket": json.dumps(facts)})
+    return _write("HTTP/1.1 200 OK", {SOCKET: json.dumps(facts)})
 
 
 def refused(reply: Mapping[str, Any]) -> bytes:
     """Return the answer that carries a refusal."""
-    return _write("HTTP/1.1 404 Not Found", {"Outgate-Socket": json.dumps(reply), "Content-Length": "0"})
+    return _write("HTTP/1.1 404 Not Found", {SOCKET: json.dumps(reply), "content-length": "0"})
 
 
 def facts_of(answer: Answer) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def facts_of(answer: Answer) -> dict[str, Any]:
     try:
         found = json.loads(answer.fields[SOCKET])
     except (KeyError, ValueError, RecursionError):
-        raise ProtocolError("the gate's answer says nothing of the socket") from None
+        found = None
     if not isinstance(found, dict):
         raise ProtocolError("the gate's answer says nothing of the socket")
     return found
@@ -93,7 +94,7 @@ def facts_of(answer: Answer) -> dict[str, Any]:
 
 def answer(status: int, body: bytes, kind: str = "application/json") -> bytes:
     """Return a whole answer."""
-    fields = {"Content-Type": kind, "Content-Length": str(len(body)), "Connection": "close"}
+    fields = {"content-type": kind, "content-length": str(len(body)), "connection": "close"}
     return _write(f"HTTP/1.1 {status} {_REASONS[status]}", fields) + body
 
 
@@ -146,4 +147,5 @@ def _read(head: bytes, pattern: re.Pattern[str], what: str) -> tuple[re.Match[st
 
 
 def _write(first: str, fields: Mapping[str, str]) -> bytes:
-    return "\r\n".join([first, *(f"{name}: {value}" for name, value in fields.items()), "", ""]).encode("ascii")
+    lines = [f"{name.title()}: {value}" for name, value in fields.items()]
+    return "\r\n".join([first, *lines, "", ""]).encode("ascii")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 #: A label of a host name (RFC 1123), of half its length: it stands in every descriptor.
@@ -56,6 +56,17 @@ def place(text: str) -> Place:
     if not host or len(host) > 253 or not host.isascii() or not host.isprintable() or set(host) & set(' /@?#"[]\\'):
         raise ValueError(f'"{host}" is not a host')
     return Place(host, int(port))
+
+
+def advertised(name: str, listen: str, gates: Mapping[str, str]) -> str:
+    """Return where others reach a gate (``HOST:PORT``), "" where the configuration does not say.
+
+    :param name: what it is called.
+    :param listen: where it listens, which may be at every address of its host.
+    :param gates: where those are that the configuration lists, by their names.
+    """
+    at = gates.get(name, listen)
+    return "" if place(at).host in ("0.0.0.0", "::") else at
 
 
 def stranger(name: str, own: str, gates: Collection[str]) -> str:

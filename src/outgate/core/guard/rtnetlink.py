@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import struct
 
+from outgate.core.netlink import ATTRIBUTE, HEADER, attributes
+
 NEAR_SIDE, FAR_SIDE = "eth0", "gate0"
 #: Hardware addresses of the two, and the largest packet: no datagram is too long for one (65,535 of IPv4's length).
 NEAR_HARDWARE, FAR_HARDWARE = b"\x02\0\0\0\0\x02", b"\x02\0\0\0\0\x01"
@@ -22,11 +24,9 @@ GATEWAY6 = b"\xfdoutgat" + bytes(8) + b"\x01"
 
 _NEW_LINK, _GET_LINK, _NEW_ADDRESS, _NEW_ROUTE = 16, 18, 20, 24
 _REQUEST, _ACK, _EXCLUSIVE, _CREATE = 0x1, 0x4, 0x200, 0x400
-_HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
 _ROUTE = struct.Struct("=BBBBBBBBI")
-_ATTRIBUTE = struct.Struct("=HH")
 _UP, _NO_ARP = 0x1, 0x80
 _INET, _INET6 = 2, 10
 # Attributes of links, of what a link is, of addresses and of routes.
@@ -52,7 +52,7 @@ def raise_link(index: int) -> bytes:
 
 def ask_for_link(index: int) -> bytes:
     """Return the request for what :func:`carries` reads."""
-    return _HEADER.pack(_HEADER.size + _LINK.size, _GET_LINK, _REQUEST, 1, 0) + _LINK.pack(0, 0, index, 0, 0)
+    return HEADER.pack(HEADER.size + _LINK.size, _GET_LINK, _REQUEST, 1, 0) + _LINK.pack(0, 0, index, 0, 0)
 
 
 def carries(answer: bytes) -> bool:
@@ -63,14 +63,11 @@ def carries(answer: bytes) -> bool:
 
     :raises ValueError: that is no answer about a link.
     """
-    if len(answer) < _HEADER.size + _LINK.size or _HEADER.unpack_from(answer)[1] != _NEW_LINK:
+    if len(answer) < HEADER.size + _LINK.size or HEADER.unpack_from(answer)[1] != _NEW_LINK:
         raise ValueError("not an answer of rtnetlink's about a link")
-    at = _HEADER.size + _LINK.size
-    while at + _ATTRIBUTE.size <= len(answer):
-        size, kind = _ATTRIBUTE.unpack_from(answer, at)
+    for kind, value in attributes(answer, HEADER.size + _LINK.size):
         if kind == _QUEUE:
-            return answer[at + _ATTRIBUTE.size : at + size] != b"noop\0"
-        at += max(_ATTRIBUTE.size, (size + 3) & ~3)
+            return value != b"noop\0"
     raise ValueError("a link without a queue")
 
 
@@ -93,9 +90,9 @@ def add_default_route(gateway: bytes, index: int) -> bytes:
 
 def error_of(answer: bytes) -> int:
     """Return the errno in an answer to one request, 0 for none. Raises ``ValueError`` for what is no answer."""
-    if len(answer) < _HEADER.size + 4 or _HEADER.unpack_from(answer)[1] != 2:  # NLMSG_ERROR
+    if len(answer) < HEADER.size + 4 or HEADER.unpack_from(answer)[1] != 2:  # NLMSG_ERROR
         raise ValueError("not an answer of rtnetlink's")
-    return -int(struct.unpack_from("=i", answer, _HEADER.size)[0])
+    return -int(struct.unpack_from("=i", answer, HEADER.size)[0])
 
 
 def _ends(name: str, hardware: bytes) -> bytes:
@@ -107,8 +104,8 @@ def _ends(name: str, hardware: bytes) -> bytes:
 
 
 def _attribute(kind: int, value: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
+    return ATTRIBUTE.pack(ATTRIBUTE.size + len(value), kind) + value + bytes(-len(value) % 4)
 
 
 def _message(kind: int, body: bytes, flags: int = _EXCLUSIVE | _CREATE) -> bytes:
-    return _HEADER.pack(_HEADER.size + len(body), kind, _REQUEST | _ACK | flags, 1, 0) + body
+    return HEADER.pack(HEADER.size + len(body), kind, _REQUEST | _ACK | flags, 1, 0) + body

@@ -14,11 +14,12 @@ from outgate.core.fetch import limits
 from outgate.core.formats import fetchline
 from outgate.gate import wire
 from outgate.gate.fetching.line import Gone, Line
-from outgate.gate.fetching.threads import FetchThread, take_turns
+from outgate.gate.fetching.threads import FetchThread
 from outgate.gate.judging import may_open
 from outgate.gate.kernel.closer import Closable, close_now
 from outgate.gate.replies import Reply, refusal
 from outgate.gate.tls.trust import Trust
+from outgate.gate.turns import take_turns
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel

@@ -1,26 +1,18 @@
 """Run the fetches of an app on a thread of its own, so that what a server sends never holds the gate's loop.
 
 To read an answer's head is up to 100 KiB of Python in one piece, half a second of it where a server means harm. On a
-thread it takes turns with the loop, which the interpreter sees to.
+thread it takes turns with the loop (:mod:`outgate.gate.turns`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from typing import Final
 
 #: Fetches of one app that are at work; the others wait, and their deadline goes on. One that waits for its server is
 #: 27 KiB of the gate's memory.
 AT_ONCE: Final = 64
-#: Seconds after which a thread that computes lets the gate's loop have its turn; Python's own 5 ms would be its delay.
-SWITCH: Final = 0.0005
-
-
-def take_turns() -> None:
-    """Have threads of this process that compute let the others go on sooner."""
-    sys.setswitchinterval(min(SWITCH, sys.getswitchinterval()))
 
 
 class FetchThread:

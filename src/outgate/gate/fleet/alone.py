@@ -35,4 +35,4 @@ class NoFleet:
         """Leave it."""
 
 
-NOTHING = NoFleet()
+NO_FLEET = NoFleet()

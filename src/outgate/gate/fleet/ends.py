@@ -19,7 +19,9 @@ from outgate.gate.fleet.link import Link
 
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _ENDED = select.EPOLLHUP | select.EPOLLERR
-#: Bytes of one step, and of a turn.
+#: Sockets that are noted at once; the rest come again.
+_BATCH = 64
+#: Bytes of one step, and of one end's turn.
 PIECE = 128 * 1024
 TURN = 512 * 1024
 #: Credit is given back in pieces of at least so many bytes.
@@ -60,7 +62,7 @@ class Ends:
             self._turning = self.loop.call_soon(self._turn)
 
     def _on_ready(self) -> None:
-        for fd, events in self._epoll.poll(0, 64):
+        for fd, events in self._epoll.poll(0, _BATCH):
             end = self._by_fd[fd]
             end.note(events)
             self.queue(end)

@@ -27,7 +27,7 @@ from outgate.gate.fleet.link import Link
 from outgate.gate.fleet.renewal import Renewal, shown
 from outgate.gate.fleet.visit import Visit
 from outgate.gate.kernel import holders
-from outgate.gate.kernel.closer import call_on
+from outgate.gate.onloop import call_on
 
 if TYPE_CHECKING:
     from outgate.gate.channel import Channel
@@ -41,7 +41,11 @@ _MOST_STRANGERS = 64
 HANDSHAKE = 5.0
 #: Seconds between looks at sockets that have been handed over.
 _IDLE = 5.0
+#: Connections that may wait to be accepted, and that are accepted in one turn of the loop.
 _BACKLOG = 256
+_BATCH = 16
+#: Seconds until they are accepted again where that has failed: there may be no descriptor left.
+_PAUSE = 0.1
 
 
 class Door:
@@ -66,9 +70,8 @@ def door(settings: Settings) -> Door | None:
 
 def _listen(place: names.Place) -> socket.socket:
     try:
-        family, kind, proto, _, address = socket.getaddrinfo(*place, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-            0
-        ]
+        found = socket.getaddrinfo(*place, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, proto, _, address = found[0]
         listener = socket.socket(family, kind, proto)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # The gate that takes this one's place listens before this one has ended; both have the same user.
@@ -85,6 +88,7 @@ class Fleet(NoFleet):
     """A gate's part in its fleet; there is one only where the configuration has ``[fleet]``.
 
     :ivar inner: the gate's own handlers.
+    :ivar threads: for files, look-ups and other gates that take their time.
     """
 
     guests: dict[int, Guest]
@@ -95,10 +99,10 @@ class Fleet(NoFleet):
         self.gate = gate
         self.folder = door.folder
         self.inner = gate.handlers
-        #: For files, look-ups and other gates that take their time.
         self.threads = ThreadPoolExecutor(2, thread_name_prefix="fleet")
         self._door = door
         self._ends = Ends(gate.loop)
+        #: What was taken out of connections for programs elsewhere, and has no reader yet.
         self._ahead: dict[Loan, bytes] = {}
         self._strangers = 0
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -129,7 +133,7 @@ class Fleet(NoFleet):
     # --- the door -----------------------------------------------------------------------------------------------------
 
     def _on_connection(self) -> None:
-        for _ in range(16):
+        for _ in range(_BATCH):
             try:
                 sock, _address = self._door.listener.accept()
             except (BlockingIOError, InterruptedError):
@@ -137,7 +141,7 @@ class Fleet(NoFleet):
             except OSError as e:
                 self.gate.log.event("accept-failed", reason=str(e))
                 self.gate.loop.remove_reader(self._door.listener.fileno())
-                self._timers["accept"] = self.gate.loop.call_later(0.1, self._accept_again)
+                self._timers["accept"] = self.gate.loop.call_later(_PAUSE, self._accept_again)
                 return
             if self._strangers >= _MOST_STRANGERS:
                 sock.close()

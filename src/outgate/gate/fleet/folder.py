@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from outgate.core.fleet import names, terms
+from outgate.core.fleet import terms
 from outgate.core.fleet.token import SECRET_SIZE, Token
 from outgate.errors import ConfigError
 from outgate.gate.fleet import authority
@@ -296,10 +296,3 @@ def _invite(secret: str) -> str:
 
 def _day(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
-
-
-def advertised(name: str, listen: str, gates: dict[str, str]) -> str:
-    """Return where others reach a gate, "" where the configuration does not say."""
-    at = gates.get(name, listen)
-    host = names.place(at).host
-    return "" if host in ("0.0.0.0", "::") else at

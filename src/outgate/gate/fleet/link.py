@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from outgate.core.fleet import frames, heads
 from outgate.errors import ProtocolError
@@ -18,6 +18,8 @@ PULSE = 4.0
 SILENCE = 12.0
 #: Bytes that may wait to be sent: the window, what a recalled program had written, and room for talk.
 _MOST_WAITING = 4 * frames.WINDOW
+#: Frames that may come before there is a handler.
+_MOST_EARLY = 64
 
 
 class Handler(Protocol):
@@ -38,7 +40,10 @@ class Link(asyncio.Protocol):
 
     :param opening: called with what has come so far; it returns how many bytes of it it has used up, and whether what
         follows are frames. ``None``: they are from the first byte on.
+    :ivar handler: who has it from :meth:`begin` on.
     :ivar credit: bytes of DATA that the other side has room for.
+    :ivar is_over: whether nothing comes and goes any more.
+    :ivar failed: called with the reason when it is lost before it has a handler.
     """
 
     def __init__(self, opening: Callable[[Link, bytes], tuple[int, bool]] | None = None) -> None:
@@ -52,11 +57,7 @@ class Link(asyncio.Protocol):
         self.handler: Handler | None = None
         self.credit = frames.WINDOW
         self.is_over = False
-        #: Called with the reason when it is lost before it has a handler.
         self.failed: Callable[[str], object] = _ignore
-
-    def _has_ended(self) -> bool:
-        return self.is_over
 
     @property
     def certificate(self) -> dict[str, Any]:
@@ -109,8 +110,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep what sends."""
-        assert isinstance(transport, asyncio.Transport) or hasattr(transport, "write")
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are of no class of asyncio's
 
     def data_received(self, data: bytes) -> None:
         """Take what has come to frames, and those to the handler."""
@@ -131,11 +131,11 @@ class Link(asyncio.Protocol):
             for kind, payload in self._reader.feed(data):
                 if self.handler is None:
                     self._early.append((kind, payload))
-                    if len(self._early) > 64:
+                    if len(self._early) > _MOST_EARLY:
                         raise ProtocolError("frames before the link is open")
                 else:
                     self._got(kind, payload)
-                if self._has_ended():
+                if self.is_over:
                     return
         except ProtocolError as e:
             self._lose(str(e))
@@ -184,4 +184,4 @@ class Link(asyncio.Protocol):
 
 
 def _ignore(why: str) -> None:
-    pass
+    """Hear why a link was lost that nobody waits for."""

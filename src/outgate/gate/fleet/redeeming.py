@@ -7,6 +7,7 @@ is theirs as before.
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -66,7 +67,7 @@ async def redeem(fleet: Fleet, channel: Channel, process: Process, request: wire
         facts = await gate.loop.create_task(work(fleet, opening, owner, process, request))
     except (TimeoutError, OSError, ProtocolError) as e:
         opening.link.abort()
-        why = f"it did not answer within {LIMIT:g} s" if isinstance(e, asyncio.TimeoutError) else _words(e)
+        why = f"it did not answer within {LIMIT:g} s" if isinstance(e, TimeoutError) else _words(e)
         gate.log.event("fleet-unreachable", app=app.name, gate=owner, reason=why)
         return refusal("fleet-unreachable", gate=owner, at=settings.gates.get(owner, ""), why=why), []
     if "error" in facts:
@@ -203,7 +204,7 @@ async def _hand(guest: Guest, channel: Channel, request: wire.Hand) -> Reply:
 
 
 async def _connect(guest: Guest, channel: Channel, request: wire.Connect) -> Reply:
-    return {"errno": 106}  # EISCONN
+    return {"errno": errno.EISCONN}
 
 
 async def _close(guest: Guest, channel: Channel, request: wire.Close) -> Reply:

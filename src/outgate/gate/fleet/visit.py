@@ -70,8 +70,10 @@ class Visit(End):
         self._gone = 0
         self._had = -1
         self._is_closed = False
-        self._returned: list[bytes] | None = None
+        #: Set with what the program had not read when it is recalled; what has come of that, and whether it is all.
         self._recalled: asyncio.Future[bytes] | None = None
+        self._returned: list[bytes] = []
+        self._is_given_back = False
         super().__init__(ends, sock, link, process.app.closer.put)
         for start in range(0, len(ahead), PIECE):
             self._gone += len(ahead[start : start + PIECE])
@@ -99,7 +101,7 @@ class Visit(End):
         """What the program had sent before its close is on its way."""
         if self._is_closed:
             self.leave()
-        elif self._returned is not None and self._recalled is not None and self._is_given_back:
+        elif self._recalled is not None and self._is_given_back:
             self._recalled.set_result(b"".join(self._returned))
             self._recalled = None
             self.leave()
@@ -118,7 +120,6 @@ class Visit(End):
         elif kind == frames.ABORT:
             self.leave()
         elif kind == frames.RETURNED and self._recalled is not None:
-            self._returned = self._returned or []
             if payload:
                 self._returned.append(payload)
             else:
@@ -126,8 +127,6 @@ class Visit(End):
                 self.flush()
         else:
             raise ProtocolError("a frame out of order")
-
-    _is_given_back = False
 
     def _answer(self, asked: dict[str, Any]) -> Reply:
         if self.is_over:

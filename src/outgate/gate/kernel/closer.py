@@ -15,12 +15,9 @@ import time
 from _socket import SO_LINGER, SOL_SOCKET
 from _socket import socket as native
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Union
+from typing import Union
 
 from outgate.gate.kernel import patient
-
-if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
 
 _OFF = struct.pack("ii", 0, 0)
 #: Seconds in which closes are gathered after one. Under load that spares a wake-up of the thread each, and the loop the
@@ -113,9 +110,3 @@ def _close_fd(fd: int) -> None:
             patient.set_option(fd, SOL_SOCKET, SO_LINGER, _OFF)
     with contextlib.suppress(OSError):
         os.close(fd)
-
-
-def call_on(loop: AbstractEventLoop, function: Callable[..., object], *args: Any) -> None:
-    """Have a loop call a function, from another thread; one that has ended meanwhile calls nothing any more."""
-    with contextlib.suppress(RuntimeError):
-        loop.call_soon_threadsafe(function, *args)

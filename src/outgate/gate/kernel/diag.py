@@ -11,26 +11,23 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from _socket import AF_INET, AF_INET6, MSG_DONTWAIT, SOL_SOCKET, inet_ntop
+from _socket import AF_INET, AF_INET6, AF_NETLINK, MSG_DONTWAIT, SOCK_RAW, SOL_SOCKET, inet_ntop
 from _socket import socket as native
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from outgate.core.netlink import BY_FAMILY, HEADER, INFO, SOCK_DIAG, attributes
 from outgate.gate.kernel import meter
 
-_AF_NETLINK, _SOCK_RAW, _SOCK_DIAG = 16, 3, 4
 _SO_RCVTIMEO = 20
 _IPPROTO_TCP = 6
-_BY_FAMILY = 20
 _REQUEST, _DUMP = 0x1, 0x300
 _ERROR, _DONE = 2, 3
-#: INET_DIAG_INFO, the attribute with a ``struct tcp_info``; asked for by its bit, less one.
-_INFO = 2
-#: ``struct nlmsghdr``: length, type, flags, sequence, port.
-_HEADER = struct.Struct("=IHHII")
 #: ``struct inet_diag_req_v2`` up to its ``struct inet_diag_sockid``: family, protocol, extensions, states.
 _ASK = struct.Struct("=BBBxI")
 _ALL_STATES = 0xFFFFFFFF
+#: As an extension an attribute is asked for by its bit, less one.
+_WITH_INFO = 1 << (INFO - 1)
 #: ``struct inet_diag_sockid``: ports, source, destination, interface, cookie. It is told back as it is.
 _ID_SIZE = 48
 #: ``struct inet_diag_msg``: family, state, timer, retransmissions; the id; expires, queues, uid, inode.
@@ -39,7 +36,6 @@ _MESSAGE_SIZE = 4 + _ID_SIZE + 20
 _WAITS = 3
 _COOKIE = struct.Struct("=Q")
 _INODE = struct.Struct("=I")
-_ATTRIBUTE = struct.Struct("=HH")
 _FAMILIES = {AF_INET, AF_INET6}
 #: Bytes of one receive: a list comes in pieces of at most 32 KiB.
 _ROOM = 65536
@@ -70,7 +66,7 @@ class Diag:
     """
 
     def __init__(self) -> None:
-        self._sock = native(_AF_NETLINK, _SOCK_RAW, _SOCK_DIAG)
+        self._sock = native(AF_NETLINK, SOCK_RAW, SOCK_DIAG)
         # Not settimeout(): Python would wait where MSG_DONTWAIT says not to.
         self._sock.settimeout(None)
         self._sock.setsockopt(SOL_SOCKET, _SO_RCVTIMEO, _LIMIT)
@@ -101,7 +97,7 @@ class Diag:
         :param keys: at most :data:`BATCH`, of :attr:`Seen.key`.
         :raises OSError: the kernel refuses, or answers nothing.
         """
-        asked = [_question(family, id, 1 << (_INFO - 1)) for family, id in keys]
+        asked = [_question(family, id, _WITH_INFO) for family, id in keys]
         self._send(asked, _REQUEST)
         return [None if body is None else parse(body) for body in self._answers(len(asked))]
 
@@ -111,7 +107,7 @@ class Diag:
                 pass
         self._number += 1
         packet = b"".join(
-            _HEADER.pack(_HEADER.size + len(each), _BY_FAMILY, flags, self._number, 0) + each for each in questions
+            HEADER.pack(HEADER.size + len(each), BY_FAMILY, flags, self._number, 0) + each for each in questions
         )
         self._sock.send(packet)
 
@@ -120,9 +116,9 @@ class Diag:
         while count is None or count:
             packet = self._sock.recv(_ROOM)
             start = 0
-            while start + _HEADER.size <= len(packet):
-                length, kind, _flags, number, _port = _HEADER.unpack_from(packet, start)
-                body = packet[start + _HEADER.size : start + length]
+            while start + HEADER.size <= len(packet):
+                length, kind, _flags, number, _port = HEADER.unpack_from(packet, start)
+                body = packet[start + HEADER.size : start + length]
                 start += (length + 3) & ~3
                 if number != self._number:
                     continue
@@ -130,7 +126,7 @@ class Diag:
                     return
                 if count is not None:
                     count -= 1
-                if kind == _BY_FAMILY:
+                if kind == BY_FAMILY:
                     yield body
                 elif kind == _ERROR and count is None:
                     raise OSError(-_INODE.unpack_from(body)[0] & 0xFFFFFFFF, "the kernel lists no sockets")
@@ -150,20 +146,14 @@ def parse(body: bytes) -> Seen | None:
     if len(body) < _MESSAGE_SIZE or body[0] not in _FAMILIES:
         return None
     id = body[4 : 4 + _ID_SIZE]
-    start = _MESSAGE_SIZE
-    while start + _ATTRIBUTE.size <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, start)
-        if length < _ATTRIBUTE.size:
-            return None
-        if kind == _INFO:
-            reading = meter.parse(body[start + _ATTRIBUTE.size : start + length])
+    for kind, value in attributes(body, _MESSAGE_SIZE):
+        if kind == INFO:
             local = inet_ntop(body[0], id[4 : 8 if body[0] == AF_INET else 20])
             return Seen(
                 (body[0], id),
                 _COOKIE.unpack_from(id, 40)[0],
                 _INODE.unpack_from(body, _MESSAGE_SIZE - 4)[0],
                 (local, int.from_bytes(id[:2], "big")),
-                reading,
+                meter.parse(value),
             )
-        start += (length + 3) & ~3
     return None

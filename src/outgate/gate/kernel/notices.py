@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from _socket import MSG_DONTWAIT, SO_RCVBUF, SOL_SOCKET
+from _socket import AF_NETLINK, MSG_DONTWAIT, SO_RCVBUF, SOCK_RAW, SOL_SOCKET
 from _socket import socket as native
 
-from outgate.core import notices
+from outgate.core import netlink, notices
 
-_AF_NETLINK, _SOCK_RAW, _SOCK_DIAG = 16, 3, 4
-_SOL_NETLINK, _ADD_MEMBERSHIP, _DROP_MEMBERSHIP = 270, 1, 2
 _SO_RCVBUFFORCE = 33
 #: Bytes of notices that may wait for us, in the kernel's way of counting (some 1,300 a notice); as much of it as
 #: ``net.core.rmem_max`` grants to who has no CAP_NET_ADMIN when it is asked for.
@@ -45,7 +43,7 @@ class Notices:
             return False
         try:
             for group in notices.TCP:
-                self._sock.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
+                self._sock.setsockopt(netlink.SOL_NETLINK, netlink.ADD_MEMBERSHIP, group)
         except OSError as e:
             self.why = f"the kernel tells us no more of sockets that are no more ({e.strerror})"
             self.close()
@@ -56,7 +54,7 @@ class Notices:
         if self._sock is not None:
             with contextlib.suppress(OSError):
                 for group in notices.TCP:
-                    self._sock.setsockopt(_SOL_NETLINK, _DROP_MEMBERSHIP, group)
+                    self._sock.setsockopt(netlink.SOL_NETLINK, netlink.DROP_MEMBERSHIP, group)
 
     def take(self, most: int) -> tuple[list[bytes], bool]:
         """Return what has been told, at most so many packets; and whether something was lost in between."""
@@ -81,12 +79,12 @@ class Notices:
 
 
 def _open() -> native:
-    sock = native(_AF_NETLINK, _SOCK_RAW, _SOCK_DIAG)
+    sock = native(AF_NETLINK, SOCK_RAW, netlink.SOCK_DIAG)
     try:
         sock.bind((0, 0))  # who has no number of its own there is told nothing
-        for option in (_ADD_MEMBERSHIP, _DROP_MEMBERSHIP):  # whether we may
+        for option in (netlink.ADD_MEMBERSHIP, netlink.DROP_MEMBERSHIP):  # whether we may
             for group in notices.TCP:
-                sock.setsockopt(_SOL_NETLINK, option, group)
+                sock.setsockopt(netlink.SOL_NETLINK, option, group)
         try:
             sock.setsockopt(SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
         except PermissionError:

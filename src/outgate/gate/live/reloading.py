@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from outgate.errors import ConfigError
+from outgate.gate.turns import taking_turns
 
 if TYPE_CHECKING:
     from outgate.gate.server import Gate
-
-#: Seconds for which the thread that reads keeps the loop's from the interpreter, each time it wants to go on. Python's
-#: own 0.005 is as long as the loop may be held at all.
-TURN: Final = 0.0005
 
 
 async def reload(gate: Gate) -> dict[str, Any]:
@@ -29,7 +23,7 @@ async def reload(gate: Gate) -> dict[str, Any]:
         return {"ok": False, "error": "this gate was started without a configuration file"}
     async with gate.reloading:
         try:
-            with _shared_interpreter():
+            with taking_turns():
                 settings = await gate.loop.run_in_executor(None, gate.reloader, gate.settings)
             gate.reception.follow(settings.apps, settings.gate.socket_mode)
         except ConfigError as e:
@@ -42,14 +36,3 @@ async def reload(gate: Gate) -> dict[str, Any]:
     event = partial(gate.log.event, "reload", policy=settings.number, source=settings.source)
     gate.rejudging.begin(lambda counts: event(**counts.fields()))
     return {"ok": True, "policy": settings.number, "warnings": [str(w) for w in settings.warnings]}
-
-
-@contextlib.contextmanager
-def _shared_interpreter() -> Iterator[None]:
-    """Let threads take turns more often."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(TURN)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)

@@ -9,7 +9,6 @@ timing what another has asked.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import socket
 import time
@@ -21,6 +20,7 @@ from typing import Any
 from outgate.core.name.answers import Answers
 from outgate.errors import build
 from outgate.gate.metrics.counts import ANSWERED, FAILED, LATE, MISSING, REMEMBERED, LookedUp, ignored
+from outgate.gate.onloop import call_on
 
 #: Look-ups of one app at work at once, and different ones waiting beyond that.
 THREADS = 4
@@ -223,8 +223,7 @@ class Resolver:
         except Exception as e:
             error = e
         seconds = time.perf_counter() - began
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            flight.loop.call_soon_threadsafe(self._landed, flight, answer, error, seconds)
+        call_on(flight.loop, self._landed, flight, answer, error, seconds)
 
     def _landed(self, flight: _Flight, answer: Any, error: Exception | None, seconds: float) -> None:
         """Give the answer to all who wait, and remember it, also where they have given up."""

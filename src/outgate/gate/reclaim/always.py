@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from outgate.core import idle
 from outgate.gate.kernel import epolls
-from outgate.gate.kernel.closer import call_on
+from outgate.gate.onloop import call_on
 from outgate.gate.reclaim import clocks
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from outgate.core import lease as life
 from outgate.gate.kernel import diag, meter
-from outgate.gate.kernel.closer import call_on
 from outgate.gate.kernel.notices import Notices
+from outgate.gate.onloop import call_on
 from outgate.gate.registry import Lease, Process
 from outgate.gate.restart.finals import Finals
 

@@ -1,9 +1,9 @@
 """The directory of gates: each announces itself where the fleet shares its state, and reads what the others announce.
 
 An announcement is one key with an expiry (``outgate:gate:NAME``) and the name in one set (``outgate:gates``); both are
-written anew every :data:`BEAT` seconds, so that a gate that ends without a word is gone :data:`EXPIRY` seconds later,
-by Redis' clock, and a Redis that has lost everything has it all again. Names of gates that are gone are taken out by
-whoever finds them.
+written anew every :data:`BEAT` seconds, so that a gate that ends without a word is gone
+:data:`~outgate.core.fleet.directory.EXPIRY` seconds later, by Redis' clock, and a Redis that has lost everything has it
+all again. Names of gates that are gone are taken out by whoever finds them.
 
 Who writes sees what stood there before. So a gate that finds another one's announcement in the place of its own has
 a namesake that is alive; one that was started again finds its own last one, once.
@@ -26,11 +26,10 @@ if TYPE_CHECKING:
 
     from outgate.gate.server import Gate
 
-__all__ = ["BEAT", "EXPIRY", "Directory"]
+__all__ = ["BEAT", "Directory"]
 
-#: Seconds between announcements, and after which one that is not renewed is gone.
+#: Seconds between announcements: a few may be lost before one has expired.
 BEAT: Final = 3.0
-EXPIRY: Final = 15.0
 #: Announcements in a row that find their own before them, after which a namesake counts as gone.
 _CLEAN: Final = 2
 #: Gates that are read: the set is anybody's who has the Redis.
@@ -96,6 +95,7 @@ class Directory(NoDirectory):
         self._gate.shared.ask(lambda redis: _exchange(redis, self.standings.entry(taken)), self._heard)
 
     def _came_or_went(self, is_away: bool) -> None:
+        """Say anew how this gate stands when what is shared is back: it may have lost everything."""
         if not is_away:
             self.announce()
 
@@ -155,7 +155,7 @@ class Directory(NoDirectory):
     def stop(self) -> None:
         """Take this gate out of the directory; the loop has stopped."""
         self._timer.cancel()
-        self._is_asking = True
+        self._is_asking = True  # so that it announces nothing any more
         fleet = self._gate.settings.fleet
         if fleet is not None and not self._gate.shared.is_away:
             self._gate.shared.ask(partial(_withdraw, name=fleet.name, boot=self._gate.boot), _ignore)
@@ -175,28 +175,30 @@ def _said(found: dict[str, dict[str, list[str]]]) -> str:
 
 
 def _exchange(redis: Redis, own: Entry) -> _Heard:
+    """Announce this gate, read what the others have announced, and take out the names of those that are gone."""
     begun = time.time()
     with redis.pipeline(transaction=True) as pipe:
         pipe.get(_KEY + own.name)
-        pipe.set(_KEY + own.name, directory.write(own), px=int(EXPIRY * 1000))
+        pipe.set(_KEY + own.name, directory.write(own), px=int(directory.EXPIRY * 1000))
         pipe.sadd(_NAMES, own.name)
         pipe.srandmember(_NAMES, _MOST_GATES)
         pipe.time()
         before, _, _, listed, (seconds, micros) = pipe.execute()
     skew = (begun + time.time()) / 2 - (seconds + micros / 1e6)
-    strange = [each for each in listed if not names.is_name(each.decode("ascii", "replace"))]
-    others = [each.decode() for each in listed if each not in strange and each != own.name.encode()]
-    values: list[Any] = redis.mget([_KEY + name for name in others]) if others else []
-    written = dict(zip(others, values, strict=True))
-    gone = [each for each in listed if written.get(each.decode("ascii", "replace"), b"") is None or each in strange]
+    named = {each: each.decode("ascii", "replace") for each in listed}
+    asked = [name for name in named.values() if names.is_name(name) and name != own.name]
+    values: list[Any] = redis.mget([_KEY + name for name in asked]) if asked else []
+    written = {name: value for name, value in zip(asked, values, strict=True) if value is not None}
+    gone = [each for each, name in named.items() if name not in written and name != own.name]
     if gone:
         redis.srem(_NAMES, *gone)
-    read = {name: directory.read(value) for name, value in written.items() if value is not None}
-    found = [entry for name, entry in read.items() if entry is not None and entry.name == name]
-    return _Heard(own, None if before is None else directory.read(before), found, skew)
+    read = {name: directory.read(value) for name, value in written.items()}
+    others = [entry for name, entry in read.items() if entry is not None and entry.name == name]
+    return _Heard(own, None if before is None else directory.read(before), others, skew)
 
 
 def _withdraw(redis: Redis, name: str, boot: str) -> bool:
+    """Take a gate's announcement out, unless a namesake has written its own there."""
     before: Any = redis.get(_KEY + name)
     found = None if before is None else directory.read(before)
     if found is not None and found.boot == boot:

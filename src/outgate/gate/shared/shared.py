@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from outgate.gate.onloop import call_on
 from outgate.gate.shared.unshared import Unshared
 
 if TYPE_CHECKING:
@@ -66,9 +67,9 @@ class _Question:
         self.then: Callable[[Any], None] | None = then
         self._timer: asyncio.TimerHandle | None = None
 
-    def wait(self, loop: asyncio.AbstractEventLoop, late: Callable[[_Question], None]) -> None:
+    def wait(self, loop: asyncio.AbstractEventLoop, late: Callable[[], None]) -> None:
         """Have it said when the answer is late."""
-        self._timer = loop.call_later(LIMIT, late, self)
+        self._timer = loop.call_later(LIMIT, late)
 
     def answer(self, value: Any) -> None:
         """Say what came of it; once."""
@@ -132,7 +133,7 @@ class Shared(Unshared):
         question.wait(self._loop, self._late)
         self._jobs.put(question)
 
-    def _late(self, question: _Question) -> None:
+    def _late(self) -> None:
         self._failed(f"no answer within {LIMIT:g} s")
 
     def _answered(self, question: _Question, value: Any) -> None:
@@ -217,21 +218,15 @@ class Shared(Unshared):
                 value = question.job(self._client)
         except (RedisError, OSError) as error:
             self._fails = True
-            self._say(self._failed, _reason(error))
+            call_on(self._loop, self._failed, _reason(error))
         except Exception as error:
             self._fails = True
-            self._say(self._fault, error)
-            self._say(self._failed, _reason(error))
+            call_on(self._loop, self._fault, error)
+            call_on(self._loop, self._failed, _reason(error))
         else:
             self._fails = False
-            self._say(self._is_back)
-            self._say(self._answered, question, value)
-
-    def _say(self, function: Callable[..., None], *words: Any) -> None:
-        try:
-            self._loop.call_soon_threadsafe(function, *words)
-        except RuntimeError:  # the loop has ended meanwhile
-            pass
+            call_on(self._loop, self._is_back)
+            call_on(self._loop, self._answered, question, value)
 
 
 def _nobody(value: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from outgate import __version__
@@ -26,8 +27,11 @@ _KEYS = ("allow", "deny", "except_", "names", "mode", "listen", "profile", "bill
 
 
 class Taken(NamedTuple):
-    """What the loop knows.
+    """What the loop knows of a gate.
 
+    :ivar settings: in force.
+    :ivar boot: which start of the gate this is, and ``started`` when that was (Unix seconds).
+    :ivar ends: until when its certificate is good (Unix seconds), 0 for none.
     :ivar counts: app → sockets open, of other gates among them, and of this gate that others have.
     :ivar skew: seconds that the clock is known to be ahead; ``clash``: whether there is a namesake.
     """
@@ -44,16 +48,9 @@ class Taken(NamedTuple):
 def take(gate: Gate) -> Taken:
     """Return what a gate of a fleet knows of itself now."""
     fleet = gate.fleet
-    guests: dict[str, int] = {}
-    for guest in fleet.guests.values():
-        guests[guest.process.app.name] = guests.get(guest.process.app.name, 0) + 1
-    visits: dict[str, int] = {}
-    for each in fleet.visits.values():
-        name = each[0].process.app.name
-        visits[name] = visits.get(name, 0) + 1
-    counts = {
-        name: (max(0, app.open), guests.get(name, 0), visits.get(name, 0)) for name, app in gate.registry.apps.items()
-    }
+    guests = Counter(guest.process.app.name for guest in fleet.guests.values())
+    visits = Counter(each[0].process.app.name for each in fleet.visits.values())
+    counts = {name: (max(0, app.open), guests[name], visits[name]) for name, app in gate.registry.apps.items()}
     return Taken(gate.settings, gate.boot, gate.started, fleet.ends, counts)
 
 

@@ -1,4 +1,7 @@
-"""A gate that shares no state with others: it costs it nothing, and needs nothing that must be installed."""
+"""A gate that shares no state with others, and hears of none: what one that does is asked, answered with nothing.
+
+It costs nothing, and needs nothing that must be installed.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ if TYPE_CHECKING:
     from outgate.core.fleet.directory import Entry
     from outgate.gate.server import Gate
 
-__all__ = ["NOTHING", "NO_DIRECTORY", "NoDirectory", "Unshared"]
+__all__ = ["NO_DIRECTORY", "UNSHARED", "NoDirectory", "Unshared"]
 
 T = TypeVar("T")
 
@@ -75,5 +78,5 @@ class NoDirectory:
         """Tell them nothing any more."""
 
 
+UNSHARED = Unshared()
 NO_DIRECTORY = NoDirectory()
-NOTHING = Unshared()

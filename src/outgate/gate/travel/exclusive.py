@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from outgate.core import lease as life
 from outgate.gate.datagram.datagrams import Datagrams
 from outgate.gate.kernel import births, holders
-from outgate.gate.kernel.closer import call_on
+from outgate.gate.onloop import call_on
 from outgate.gate.replies import Reply, refusal
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from outgate.core.descriptor import Descriptor
 from outgate.core.transitions import follow
 from outgate.gate.datagram.datagrams import Datagrams
 from outgate.gate.kernel import births, holders, meter
-from outgate.gate.kernel.closer import call_on
+from outgate.gate.onloop import call_on
 from outgate.gate.registry import App, Lease, Process
 from outgate.gate.relay.relaying import reading
 from outgate.gate.travel.fences import Fences
