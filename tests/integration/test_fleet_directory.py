@@ -17,11 +17,11 @@ from outgate.testing.running import RunningGate
 from support import peers
 from support.driven import Driven
 from support.fleets import fleet, wait_until
-from support.keyvalue import KeyValue
+from support.keyvalue import SERVERS, KeyValue
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(KeyValue.program is None, reason="needs Debian's redis-server"),
+    pytest.mark.skipif(not SERVERS, reason="needs Debian's redis-server"),
 ]
 
 _ALONE = """\
@@ -38,9 +38,9 @@ trusted = true
 
 
 @pytest.fixture
-def state() -> Iterator[KeyValue]:
-    """A Redis of the test's own."""
-    with KeyValue() as made:
+def state(request: pytest.FixtureRequest) -> Iterator[KeyValue]:
+    """A Redis of the test's own, or what it names."""
+    with KeyValue(getattr(request, "param", "")) as made:
         made.settle()
         yield made
 
@@ -172,6 +172,7 @@ def test_two_gates_with_one_name_find_each_other(state: KeyValue, capsys: pytest
         assert known(a, capsys)["namesake"] == ""
 
 
+@pytest.mark.parametrize("state", SERVERS, indirect=True)
 def test_what_else_lies_in_redis_harms_nobody(state: KeyValue, capsys: pytest.CaptureFixture[str]) -> None:
     """Names that are none, announcements that are nonsense or too long: the gates that there are, are shown."""
     with state.client() as redis:

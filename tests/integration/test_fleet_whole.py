@@ -18,13 +18,17 @@ from support import peers
 from support.driven import Driven, Refused
 from support.fleets import wait_until
 from support.hosts import Hosts
+from support.keyvalue import SERVERS
 from support.servers import postgresql, redis
 from support.servers.process import Server
 
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.timeout(180),
-    pytest.mark.skipif(os.geteuid() != 0 or postgresql.programs() is None, reason="needs root and Debian's postgresql"),
+    pytest.mark.skipif(
+        os.geteuid() != 0 or postgresql.programs() is None or not SERVERS,
+        reason="needs root, and Debian's postgresql and redis-server",
+    ),
 ]
 
 NAMES = ("a", "b", "c")

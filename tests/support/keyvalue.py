@@ -1,7 +1,8 @@
-"""A Redis of a test's own, at a Unix socket: it can be killed, held, and started again with nothing in it."""
+"""A Redis or Valkey of a test's own, at a Unix socket: it can be killed, held, and started again with nothing in it."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
@@ -14,7 +15,12 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-__all__ = ["KeyValue"]
+__all__ = ["SERVERS", "KeyValue"]
+
+_CHOSEN = os.environ.get("OUTGATE_STATE_SERVER", "")
+#: Programs of which one is as good as another, as far as they are installed: tests of what the server itself does run
+#: with each, the others with the first. ``OUTGATE_STATE_SERVER=valkey-server``, or a path, has all run with that one.
+SERVERS = (_CHOSEN,) if _CHOSEN else tuple(filter(shutil.which, ("redis-server", "valkey-server")))
 
 
 class KeyValue:
@@ -23,9 +29,12 @@ class KeyValue:
     :ivar url: what ``fleet.state`` says for it.
     """
 
-    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    def __init__(self, program: str = "") -> None:
+        """Make one that does not run yet.
 
-    def __init__(self) -> None:
+        :param program: one of :data:`SERVERS`; by default the first.
+        """
+        self.program = program or SERVERS[0]
         self.folder = tempfile.mkdtemp(prefix="outgate-state-")
         self.path = str(Path(self.folder, "state.sock"))
         self.url = f"unix://{self.path}"
@@ -42,7 +51,6 @@ class KeyValue:
 
     def start(self, *options: str) -> None:
         """Start it, and wait until it answers."""
-        assert self.program is not None
         place = ["--port", "0", "--unixsocket", self.path, "--dir", self.folder]
         command = [self.program, *place, "--save", "", "--appendonly", "no", *options]
         with Path(self.folder, "log").open("ab") as log:
