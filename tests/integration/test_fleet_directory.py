@@ -7,13 +7,21 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from outgate.cli.main import main
-from outgate.core.fleet import directory
-from outgate.testing.running import RunningGate
+from outgate.cli.proving import look_for_gate
+from outgate.core.fleet.clock import is_off
+from outgate.gate.configuration.config import default_settings
+from outgate.gate.configuration.settings import FleetSettings, StateSettings
+from outgate.gate.shared import directory as announcing
+from outgate.gate.shared import sharing
+from outgate.guard import features
+from outgate.testing.running import RunningGate, ThreadGate
 from support import peers
 from support.driven import Driven
 from support.fleets import fleet, wait_until
@@ -45,14 +53,14 @@ def state(request: pytest.FixtureRequest) -> Iterator[KeyValue]:
         yield made
 
 
-def shown(gate: RunningGate, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def shown(gate: RunningGate | ThreadGate, capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """Return what `outgate fleet` prints."""
     capsys.readouterr()
     assert main(["fleet", "--socket", gate.socket, *words]) == 0
     return capsys.readouterr().out
 
 
-def known(gate: RunningGate, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+def known(gate: RunningGate | ThreadGate, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """Return what `outgate fleet --json` prints, with the gates by their names."""
     found = json.loads(shown(gate, capsys, "--json"))
     found["gates"] = {row["name"]: row for row in found["gates"]}
@@ -89,7 +97,7 @@ def test_who_is_there_and_what_is_open(state: KeyValue, capsys: pytest.CaptureFi
             assert len({row["policy"] for row in (a, b, c)}) == 1
             assert len({row["boot"] for row in (a, b, c)}) == 3
             assert all(row["ends"] > time.time() + 86400 and row["at"].startswith("127.0.0.1:") for row in (a, b, c))
-            assert all(abs(row["skew"]) < directory.SKEW for row in (a, b, c))
+            assert all(not is_off(row["skew"]) for row in (a, b, c))
             assert seen["differing"] == {}
             assert (seen["gate"], seen["namesake"], seen["fleet_state"]["answers"]) == ("c", "", True)
             table = shown(gates["c"], capsys, "--apps")
@@ -165,11 +173,62 @@ def test_two_gates_with_one_name_find_each_other(state: KeyValue, capsys: pytest
             assert 'another gate is called "a" too' in shown(gate, capsys)
             assert main(["status", "--socket", gate.socket]) == 0
             assert "another gate has this one's name" in capsys.readouterr().out
-        boots = {line["reason"].split("boot ")[1].split(")")[0] for line in a.log.all(event="fleet-name-twice")}
+        reasons = [line["reason"] for line in a.log.all(event="fleet-name-twice")]
+        boots = {each.split("boot ")[1].split(")")[0] for each in reasons if "boot " in each}  # it may hang for a while
         assert boots == {known(twin, capsys)["gates"]["a"]["boot"]}
         twin.stop()
         a.wait_for(event="fleet-name-twice", reason="no other gate has this gate's name any more")
         assert known(a, capsys)["namesake"] == ""
+
+
+class _Clock:
+    """The clock of a host, put forward by some seconds: what a gate's directory has for ``time``."""
+
+    monotonic = staticmethod(time.monotonic)
+    ahead = 0.0
+
+    def time(self) -> float:
+        """Return what it says."""
+        return time.time() + self.ahead
+
+
+def test_a_clock_that_is_off_is_said_where_one_looks(
+    state: KeyValue, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once in that gate's log; in its status, its doctor and at every gate for as long; then that it is right again."""
+    clock, shared = _Clock(), FleetSettings("a", "", shared=StateSettings(state.url))
+    monkeypatch.setattr(announcing, "time", clock)
+    monkeypatch.setattr(announcing, "BEAT", 0.05)
+    settings = replace(default_settings(os.getuid(), dev=True), fleet=shared)
+    counts = []
+
+    def is_seen(gate: RunningGate | ThreadGate) -> bool:
+        row = known(gate, capsys)["gates"].get("a", {})
+        return abs(row.get("skew", 1e9) - clock.ahead) < 0.4
+
+    with ThreadGate(settings) as a, alone("b", state) as b:
+        begin = sharing.prepare(shared)
+        a.call(lambda: begin(a.gate))
+        for ahead, words in ((0.0, ""), (12.5, "12 s ahead of"), (0.0, ""), (-200.5, "3 min 20 s behind")):
+            clock.ahead = ahead
+            for gate in (a, b) if ahead == 12.5 else (a,):
+                wait_until(partial(is_seen, gate))
+                told = f"the clock of gate a's host is {words}" in shown(gate, capsys)
+                assert told is bool(words)
+            check = look_for_gate(a.socket).check
+            assert words in check.found
+            assert check.state == (features.WARN if words else features.OK)
+            assert main(["status", "--socket", a.socket]) == 0
+            assert ("that of fleet.state: have it set by NTP" in capsys.readouterr().out) is bool(words)
+            counts.append(len(a.log.all(event="fleet-clock")))
+        lines = a.log.all(event="fleet-clock")
+        assert a.faults == b.faults == []
+    assert counts == [0, 1, 2, 3]
+    assert [line["seconds"] for line in lines] == pytest.approx([12.5, 0.0, -200.5], abs=1)
+    for line, words in zip(
+        lines, ("s ahead of that of fleet.state", "again", "s behind that of fleet.state"), strict=True
+    ):
+        assert words in line["reason"]
 
 
 @pytest.mark.parametrize("state", SERVERS, indirect=True)

@@ -14,14 +14,12 @@ from typing import Any, Final, NamedTuple
 
 from outgate.core.fleet import names
 
-__all__ = ["MOST", "SKEW", "Entry", "Standing", "differences", "digest", "read", "row", "told", "understood", "write"]
+__all__ = ["MOST", "Entry", "Standing", "differences", "digest", "read", "row", "told", "understood", "write"]
 
 #: The form. A gate that reads a newer one takes from it what it knows.
 VERSION: Final = 1
 #: Bytes of the longest announcement.
 MOST: Final = 16384
-#: Seconds that a host's clock may differ from the one of what the fleet shares, before it is said.
-SKEW: Final = 5.0
 _TEXT: Final = 300
 #: The largest count and time that is believed.
 _LARGE: Final = 1 << 53
