@@ -6,16 +6,18 @@ import errno
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 import trustme
 
 from outgate.gate.configuration import config
+from outgate.gate.fleet import asking
 from outgate.testing.running import RunningGate
 from support import peers, proxies
 from support.driven import Driven, Refused
-from support.fleets import fleet
+from support.fleets import fleet, folder_of
 from support.forward import carry
 from support.proxies import Client, Proxy, Script
 
@@ -138,3 +140,24 @@ def test_a_proxy_that_stalls_is_waited_for_six_seconds(stage: Stage, running: Ru
             with pytest.raises(Refused, match=why) as refused:
                 program.end()
             assert refused.value.code == "fleet-unreachable"
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\n"])
+def test_who_asks_for_a_certificate_is_not_held_by_a_proxy_that_dribbles(
+    said: bytes, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte now and then is no answer, however many come: a gate that is to be renewed by it hears so, and why."""
+    gates, proxy = running
+
+    def dribble(client: Client) -> None:
+        client.hear_head()
+        client.say(said)
+        while True:
+            client.say(b"x")
+            time.sleep(0.02)  # what it is about
+
+    proxy.script = dribble
+    monkeypatch.setattr(asking, "WHOLE", 0.5)
+    why = asking.trouble(folder_of(gates["b"]), "a", place_of(gates["a"]), "{}:{}".format(*proxy.address))
+    assert why.startswith("gate a does not answer at")
+    assert "it took longer than 0.5 s" in why
