@@ -121,7 +121,7 @@ def _answer(
 
     def end() -> None:
         is_late.set()
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):  # perhaps there is none yet
             connection.sock.shutdown(socket.SHUT_RDWR)
 
     watch = threading.Timer(WHOLE, end)
