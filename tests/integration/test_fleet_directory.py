@@ -16,6 +16,7 @@ import pytest
 from outgate.cli.main import main
 from outgate.cli.proving import look_for_gate
 from outgate.core.fleet.clock import is_off
+from outgate.core.fleet.directory import Entry, write
 from outgate.gate.configuration.config import default_settings
 from outgate.gate.configuration.settings import FleetSettings, StateSettings
 from outgate.gate.shared import directory as announcing
@@ -229,6 +230,39 @@ def test_a_clock_that_is_off_is_said_where_one_looks(
     expected = "s ahead of that of fleet.state", "again", "s behind that of fleet.state"
     assert [words in line["reason"] for line, words in zip(lines, expected, strict=True)] == [True] * 3
     assert [is_off(line["seconds"]) for line in lines] == [True, False, True]
+
+
+def test_namesakes_and_other_policies_are_found_in_what_is_announced(
+    state: KeyValue, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies there of a start before this one is no namesake; another one's word is, and another policy differs."""
+    monkeypatch.setattr(announcing, "BEAT", 0.05)
+    shared = FleetSettings("a", "", shared=StateSettings(state.url))
+    settings = replace(default_settings(os.getuid(), dev=True), fleet=shared)
+    begin = sharing.prepare(shared)
+    other = Entry("a", "other", "elsewhere", "192.0.2.9:7400", "0.1.0", 1, 1, "x" * 16)
+    with state.client() as redis, ThreadGate(settings) as a:
+        redis.set("outgate:gate:a", write(other), ex=60)
+        a.call(lambda: begin(a.gate))
+        own = a.call(lambda: a.gate.directory.standings.entry(a.gate.directory.take(a.gate)))
+        differs = own._replace(name="b", boot="b", apps={"default": own.apps["default"]._replace(policy="x" * 16)})
+
+        def announced(entry: Entry, seen: str) -> bool:
+            redis.set(f"outgate:gate:{entry.name}", write(entry), ex=60)
+            redis.sadd("outgate:gates", entry.name)
+            return seen in shown(a, capsys)
+
+        wait_until(partial(announced, differs, "policies differ, app default: a: "))
+        assert a.wait_for(event="fleet-policy")["apps"] == "default"
+        assert a.log.all(event="fleet-name-twice") == []
+        wait_until(partial(announced, other, 'another gate is called "a" too, at 192.0.2.9:7400 (host elsewhere'))
+        line = a.wait_for(event="fleet-name-twice")
+        assert "outgate fleet invite" in line["reason"]
+        a.wait_for(event="fleet-name-twice", reason="no other gate has this gate's name any more")
+        redis.delete("outgate:gate:b")
+        a.wait_for(event="fleet-policy", apps="", reason="all gates have the same policies again")
+        assert "differ" not in shown(a, capsys)
+        assert a.faults == []
 
 
 @pytest.mark.parametrize("state", SERVERS, indirect=True)
