@@ -310,23 +310,62 @@ def test_a_new_policy_at_the_owner_cuts_and_says_why() -> None:
         worker.do("sock.close()")
 
 
+def _without(gate: RunningGate, name: str) -> str:
+    """Return the configuration of a gate with another taken off its list."""
+    assert gate.config is not None
+    with open(gate.config, encoding="utf-8") as file:
+        written = file.read()
+    line = next(line for line in written.splitlines() if line.startswith("gates = "))
+    kept = [each for each in line[len("gates = { ") : -2].split(", ") if not each.startswith(f"{name} = ")]
+    return written.replace(line, f"gates = {{ {', '.join(kept)} }}")
+
+
 def test_a_gate_that_left_gets_nothing() -> None:
-    """Taken off the list and reloaded, a gate with a good certificate redeems nothing any more."""
+    """Taken off the list, a gate with a good certificate redeems nothing, and what it had is taken from it."""
     with peers.echo() as peer, fleet() as gates, Driven(gates["a"]) as front, Driven(gates["b"]) as worker:
         connect(front, peer.address)
         text = front.do("text = outgate.descriptor(sock)") or front.do("text")
-        assert gates["a"].config is not None
-        with open(gates["a"].config, encoding="utf-8") as file:
-            written = file.read()
-        start = written.index("gates = {")
-        end = written.index("\n", start)
-        kept = written[start:end].split(",")[0].rstrip(" }") + " }"
-        assert gates["a"].reload(written[:start] + kept + written[end:])["ok"]
+        worker.do(f"import outgate; sock = outgate.adopt({text!r}); sock.settimeout(15); sock.sendall(b'x')")
+        assert worker.do("sock.recv(1).decode()") == "x"
+        more = front.do("text = outgate.descriptor(sock)") or front.do("text")
+        assert gates["a"].reload(_without(gates["a"], "b"))["ok"]
         with pytest.raises(Refused) as refused:
-            worker.do(f"import outgate; outgate.adopt({text!r})")
+            worker.do("sock.recv(1)")
+        assert refused.value.errno == errno.ECONNRESET
+        with pytest.raises(Refused, match=r"fleet\.gates does not list it any more") as refused:
+            worker.do("sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)")
+        assert refused.value.code == "fleet-refused"
+        assert gates["a"].wait_for(event="fleet-lost")["gate"] == "b"
+        with pytest.raises(Refused) as refused:
+            worker.do(f"outgate.adopt({more!r})")
         assert refused.value.code == "fleet-refused"
         assert gates["a"].wait_for(event="fleet-refused")["gate"] == "b"
+        front.do("sock.sendall(b'and on')")
+        assert front.do("sock.recv(6, socket.MSG_WAITALL).decode()") == "and on"
         front.do("sock.close()")
+        worker.do("sock.close()")
+
+
+def test_the_sockets_of_a_gate_that_left_end_and_its_descriptors_are_nothing() -> None:
+    """Taken off B's list, gate A is asked nothing any more: what B's program has of it ends, A's goes on."""
+    with peers.echo() as peer, fleet() as gates, Driven(gates["a"]) as front, Driven(gates["b"]) as worker:
+        connect(front, peer.address)
+        text = front.do("text = outgate.descriptor(sock)") or front.do("text")
+        worker.do(f"import outgate; sock = outgate.adopt({text!r}); sock.settimeout(15); sock.sendall(b'x')")
+        assert worker.do("sock.recv(1).decode()") == "x"
+        assert gates["b"].reload(_without(gates["b"], "a"))["ok"]
+        assert gates["b"].wait_for(event="fleet-lost")["gate"] == "a"
+        with pytest.raises(Refused) as refused:
+            worker.do("sock.recv(1)")
+        assert refused.value.errno == errno.ECONNRESET
+        more = front.do("text = outgate.descriptor(sock)") or front.do("text")
+        with pytest.raises(Refused) as refused:
+            worker.do(f"outgate.adopt({more!r})")
+        assert refused.value.code == "unknown-descriptor"
+        front.do("sock.sendall(b'and on')")
+        assert front.do("sock.recv(6, socket.MSG_WAITALL).decode()") == "and on"
+        front.do("sock.close()")
+        worker.do("sock.close()")
 
 
 def test_the_other_gate_dies_and_nothing_is_lost() -> None:

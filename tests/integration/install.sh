@@ -7,10 +7,16 @@ here=$(cd "$(dirname "$0")" && pwd)
 packages=$(cat "$here/packages.txt")
 # CPython's own tests, which Debian keeps apart from its Python and names by the version.
 packages="$packages $(/usr/bin/python3 -c 'import sys; print("libpython%d.%d-testsuite" % sys.version_info[:2])')"
+# What not every Debian has (12 has it in its backports alone); tests go without where it is not.
+optional=valkey-server
 policy=/usr/sbin/policy-rc.d
 
+known() { LC_ALL=C apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'; }
+
+wanted=$packages
+if known "$optional"; then wanted="$packages $optional"; fi
 # shellcheck disable=SC2086 # one word per package
-states=$(dpkg-query -W -f '${db:Status-Abbrev}\n' $packages 2>/dev/null) || states=missing
+states=$(dpkg-query -W -f '${db:Status-Abbrev}\n' $wanted 2>/dev/null) || states=missing
 if [ -z "$(printf '%s\n' "$states" | grep -v '^ii' || true)" ]; then
     echo "integration packages: all installed"
     exit 0
@@ -49,3 +55,6 @@ export DEBIAN_FRONTEND=noninteractive INNCONF="$scratch/inn.conf"
 apt-get update -qq
 # shellcheck disable=SC2086
 apt-get install -y -qq --no-install-recommends $packages
+if known "$optional"; then
+    apt-get install -y -qq --no-install-recommends "$optional" || echo "integration packages: without $optional"
+fi

@@ -7,22 +7,31 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
 from outgate.cli.main import main
-from outgate.core.fleet import directory
-from outgate.testing.running import RunningGate
+from outgate.cli.proving import look_for_gate
+from outgate.core.fleet.clock import is_off
+from outgate.core.fleet.directory import Entry, write
+from outgate.gate.configuration.config import default_settings
+from outgate.gate.configuration.settings import FleetSettings, StateSettings
+from outgate.gate.shared import directory as announcing
+from outgate.gate.shared import sharing
+from outgate.guard import features
+from outgate.testing.running import RunningGate, ThreadGate
 from support import peers
 from support.driven import Driven
 from support.fleets import fleet
-from support.keyvalue import KeyValue
+from support.keyvalue import SERVERS, KeyValue
 from support.waiting import wait_until
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(KeyValue.program is None, reason="needs Debian's redis-server"),
+    pytest.mark.skipif(not SERVERS, reason="needs Debian's redis-server"),
 ]
 
 _ALONE = """\
@@ -39,21 +48,21 @@ trusted = true
 
 
 @pytest.fixture
-def state() -> Iterator[KeyValue]:
-    """A Redis of the test's own."""
-    with KeyValue() as made:
+def state(request: pytest.FixtureRequest) -> Iterator[KeyValue]:
+    """A Redis of the test's own, or what it names."""
+    with KeyValue(getattr(request, "param", "")) as made:
         made.settle()
         yield made
 
 
-def shown(gate: RunningGate, capsys: pytest.CaptureFixture[str], *words: str) -> str:
+def shown(gate: RunningGate | ThreadGate, capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """Return what `outgate fleet` prints."""
     capsys.readouterr()
     assert main(["fleet", "--socket", gate.socket, *words]) == 0
     return capsys.readouterr().out
 
 
-def known(gate: RunningGate, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+def known(gate: RunningGate | ThreadGate, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     """Return what `outgate fleet --json` prints, with the gates by their names."""
     found = json.loads(shown(gate, capsys, "--json"))
     found["gates"] = {row["name"]: row for row in found["gates"]}
@@ -90,7 +99,7 @@ def test_who_is_there_and_what_is_open(state: KeyValue, capsys: pytest.CaptureFi
             assert len({row["policy"] for row in (a, b, c)}) == 1
             assert len({row["boot"] for row in (a, b, c)}) == 3
             assert all(row["ends"] > time.time() + 86400 and row["at"].startswith("127.0.0.1:") for row in (a, b, c))
-            assert all(abs(row["skew"]) < directory.SKEW for row in (a, b, c))
+            assert all(not is_off(row["skew"]) for row in (a, b, c))
             assert seen["differing"] == {}
             assert (seen["gate"], seen["namesake"], seen["fleet_state"]["answers"]) == ("c", "", True)
             table = shown(gates["c"], capsys, "--apps")
@@ -166,13 +175,98 @@ def test_two_gates_with_one_name_find_each_other(state: KeyValue, capsys: pytest
             assert 'another gate is called "a" too' in shown(gate, capsys)
             assert main(["status", "--socket", gate.socket]) == 0
             assert "another gate has this one's name" in capsys.readouterr().out
-        boots = {line["reason"].split("boot ")[1].split(")")[0] for line in a.log.all(event="fleet-name-twice")}
+        reasons = [line["reason"] for line in a.log.all(event="fleet-name-twice")]
+        boots = {each.split("boot ")[1].split(")")[0] for each in reasons if "boot " in each}  # it may hang for a while
         assert boots == {known(twin, capsys)["gates"]["a"]["boot"]}
         twin.stop()
         a.wait_for(event="fleet-name-twice", reason="no other gate has this gate's name any more")
         assert known(a, capsys)["namesake"] == ""
 
 
+class _Clock:
+    """The clock of a host, put forward by some seconds: what a gate's directory has for ``time``."""
+
+    monotonic = staticmethod(time.monotonic)
+    ahead = 0.0
+
+    def time(self) -> float:
+        """Return what it says."""
+        return time.time() + self.ahead
+
+
+def test_a_clock_that_is_off_is_said_where_one_looks(
+    state: KeyValue, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once in that gate's log; in its status, its doctor and at every gate for as long; then that it is right again."""
+    clock, shared = _Clock(), FleetSettings("a", "", shared=StateSettings(state.url))
+    monkeypatch.setattr(announcing, "time", clock)
+    monkeypatch.setattr(announcing, "BEAT", 0.05)
+    settings = replace(default_settings(os.getuid(), dev=True), fleet=shared)
+
+    def is_seen(gate: RunningGate | ThreadGate) -> bool:
+        row = known(gate, capsys)["gates"].get("a", {})
+        return abs(row.get("skew", 1e9) - clock.ahead) < 0.4
+
+    def is_logged(count: int) -> bool:
+        return len(a.log.all(event="fleet-clock")) >= count
+
+    with alone("b", state) as b, ThreadGate(settings) as a:
+        begin = sharing.prepare(shared)
+        a.call(lambda: begin(a.gate))
+        turns = (0.0, ""), (12.5, "12 s ahead of"), (0.0, ""), (-200.5, "3 min 20 s behind")
+        for count, (ahead, words) in enumerate(turns):
+            clock.ahead = ahead
+            for gate in (a, b) if ahead == 12.5 else (a,):
+                wait_until(partial(is_seen, gate))
+                told = f"the clock of gate a's host is {words}" in shown(gate, capsys)
+                assert told is bool(words)
+            check = look_for_gate(a.socket).check
+            assert words in check.found
+            assert check.state == (features.WARN if words else features.OK)
+            assert main(["status", "--socket", a.socket]) == 0
+            assert ("that of fleet.state: have it set by NTP" in capsys.readouterr().out) is bool(words)
+            wait_until(partial(is_logged, count))
+        assert a.faults == b.faults == []
+    lines = a.log.all(event="fleet-clock")
+    expected = "s ahead of that of fleet.state", "again", "s behind that of fleet.state"
+    assert [words in line["reason"] for line, words in zip(lines, expected, strict=True)] == [True] * 3
+    assert [is_off(line["seconds"]) for line in lines] == [True, False, True]
+
+
+def test_namesakes_and_other_policies_are_found_in_what_is_announced(
+    state: KeyValue, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies there of a start before this one is no namesake; another one's word is, and another policy differs."""
+    monkeypatch.setattr(announcing, "BEAT", 0.05)
+    shared = FleetSettings("a", "", shared=StateSettings(state.url))
+    settings = replace(default_settings(os.getuid(), dev=True), fleet=shared)
+    begin = sharing.prepare(shared)
+    other = Entry("a", "other", "elsewhere", "192.0.2.9:7400", "0.1.0", 1, 1, "x" * 16)
+    with state.client() as redis, ThreadGate(settings) as a:
+        redis.set("outgate:gate:a", write(other), ex=60)
+        a.call(lambda: begin(a.gate))
+        own = a.call(lambda: a.gate.directory.standings.entry(a.gate.directory.take(a.gate)))
+        differs = own._replace(name="b", boot="b", apps={"default": own.apps["default"]._replace(policy="x" * 16)})
+
+        def announced(entry: Entry, seen: str) -> bool:
+            redis.set(f"outgate:gate:{entry.name}", write(entry), ex=60)
+            redis.sadd("outgate:gates", entry.name)
+            return seen in shown(a, capsys)
+
+        wait_until(partial(announced, differs, "policies differ, app default: a: "))
+        assert a.wait_for(event="fleet-policy")["apps"] == "default"
+        assert a.log.all(event="fleet-name-twice") == []
+        wait_until(partial(announced, other, 'another gate is called "a" too, at 192.0.2.9:7400 (host elsewhere'))
+        line = a.wait_for(event="fleet-name-twice")
+        assert "outgate fleet invite" in line["reason"]
+        a.wait_for(event="fleet-name-twice", reason="no other gate has this gate's name any more")
+        redis.delete("outgate:gate:b")
+        a.wait_for(event="fleet-policy", apps="", reason="all gates have the same policies again")
+        assert "differ" not in shown(a, capsys)
+        assert a.faults == []
+
+
+@pytest.mark.parametrize("state", SERVERS, indirect=True)
 def test_what_else_lies_in_redis_harms_nobody(state: KeyValue, capsys: pytest.CaptureFixture[str]) -> None:
     """Names that are none, announcements that are nonsense or too long: the gates that there are, are shown."""
     with state.client() as redis:

@@ -24,12 +24,13 @@ from outgate.testing.running import RunningGate
 from support import peers
 from support.commands import serving
 from support.driven import Driven, Refused
-from support.keyvalue import KeyValue
+from support.keyvalue import SERVERS, KeyValue
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.skipif(KeyValue.program is None, reason="needs Debian's redis-server"),
+    pytest.mark.skipif(not SERVERS, reason="needs Debian's redis-server"),
 ]
+with_each = pytest.mark.parametrize("server", SERVERS, indirect=True)
 
 CONFIGURATION = """\
 version = 1
@@ -50,9 +51,9 @@ START, END = 1_800_000_000, 1_800_000_060
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[KeyValue]:
-    """A Redis for the tests of this module; who needs an empty one empties it."""
-    with KeyValue() as made:
+def server(request: pytest.FixtureRequest) -> Iterator[KeyValue]:
+    """A Redis for the tests of this module, or what a test names; who needs an empty one empties it."""
+    with KeyValue(getattr(request, "param", "")) as made:
         yield made
 
 
@@ -96,6 +97,7 @@ def wait_for_use(gate: RunningGate, count: int) -> None:
 # --- the script -------------------------------------------------------------------------------------------------------
 
 
+@with_each
 def test_the_script_does_what_the_model_does(server: KeyValue) -> None:
     """Whatever a few gates say and ask, Redis answers as the model does that the properties are proved with."""
     server.settle()
@@ -114,6 +116,7 @@ def test_the_script_does_what_the_model_does(server: KeyValue) -> None:
         assert held == model.held[START]
 
 
+@with_each
 def test_large_numbers_are_exact(server: KeyValue) -> None:
     """Limits up to the highest that there is come back to the byte."""
     server.settle()
@@ -126,6 +129,7 @@ def test_large_numbers_are_exact(server: KeyValue) -> None:
         assert pooling.ask(client, "b", "run", 1, [more], START).answers == [Answer(1, most, 2)]
 
 
+@with_each
 def test_a_question_that_comes_late_changes_nothing(server: KeyValue) -> None:
     """What an earlier connection still brought is older than what was said since; another run of a gate is believed."""
     server.settle()
@@ -139,6 +143,7 @@ def test_a_question_that_comes_late_changes_nothing(server: KeyValue) -> None:
         assert heard.others == [asked.key]
 
 
+@with_each
 def test_windows_end(server: KeyValue) -> None:
     """A window is kept for an hour after its end, by the gate's clock and not by Redis's; and nothing of nobody's."""
     server.settle()
@@ -151,6 +156,7 @@ def test_windows_end(server: KeyValue) -> None:
         assert not client.exists(asked.key)
 
 
+@with_each
 def test_after_everything_was_lost_nothing_is_given_until_gates_have_said_what_they_hold(server: KeyValue) -> None:
     """The first question then makes another value of outgate:born, and for a while what is said is only heard."""
     asked = Asked(key_of("lost", "connect", "day", START), Question(START, END, 5, 50, 50, 100))
@@ -191,6 +197,7 @@ sys.stdin.read()
 """
 
 
+@with_each
 def test_three_gates_with_64_clients_keep_to_one_limit(server: KeyValue) -> None:
     """While Redis answers the fleet grants its limit to the call: no more, and nothing of it is lost."""
     limit = 300

@@ -17,6 +17,7 @@ import trustme
 from support import peers
 from support.driven import Driven, Refused
 from support.hosts import Hosts
+from support.keyvalue import SERVERS
 from support.servers import postgresql, redis
 from support.servers.process import Server
 from support.waiting import wait_until
@@ -24,7 +25,10 @@ from support.waiting import wait_until
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.timeout(180),
-    pytest.mark.skipif(os.geteuid() != 0 or postgresql.programs() is None, reason="needs root and Debian's postgresql"),
+    pytest.mark.skipif(
+        os.geteuid() != 0 or postgresql.programs() is None or not SERVERS,
+        reason="needs root, and Debian's postgresql and redis-server",
+    ),
 ]
 
 NAMES = ("a", "b", "c")

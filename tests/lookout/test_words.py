@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from outgate.lookout.words import counted, quantity, shared, span
+from outgate.lookout.words import clock, counted, quantity, shared, span
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,11 @@ def test_counted(number: int, text: str) -> None:
 def test_what_a_fleet_shares(answers: bool, away: float | None, text: str) -> None:
     """It is said whether it answers, since when it does not, and why, in nothing that a terminal obeys."""
     assert shared({"url": "redis://state", "answers": answers, "away": away, "why": "no\nroute"}) == text
+
+
+@pytest.mark.parametrize(
+    ("skew", "text"), [(0.0, ""), (4.9, ""), (-5.0, ""), (12.3, "12 s ahead of"), (-90.0, "1 min 30 s behind")]
+)
+def test_a_clock(skew: float, text: str) -> None:
+    """It is said how far and which way a clock is off, and nothing of one that is right enough."""
+    assert clock(skew) == text

@@ -18,7 +18,7 @@ version = 1
 [fleet]
 name = "{name}"
 gates = {{ {gates} }}
-{state}
+{more}
 [apps.worker]
 uid = [{uid}]
 billing = true
@@ -31,20 +31,22 @@ idle_timeout = {idle}
 
 @contextlib.contextmanager
 def fleet(
-    names: Sequence[str] = ("a", "b"), path: str = "direct", idle: int = 120, state: str = ""
+    names: Sequence[str] = ("a", "b"), path: str = "direct", idle: int = 120, state: str = "", proxy: str = ""
 ) -> Iterator[dict[str, RunningGate]]:
     """Run gates of these names; the first issues certificates, the others have joined by it.
 
     :param path: how the bytes of what they open travel.
     :param state: URL of what they share, "" for nothing.
+    :param proxy: by which they reach each other, "" for none.
     """
     with contextlib.ExitStack() as stack:
         places = {name: stack.enter_context(kept_place()) for name in names}
         gates = ", ".join(f'{name} = "{place}"' for name, place in places.items())
-        shared = f'state = "{state}"' if state else ""
+        keys = {"state": state, "proxy": proxy}
+        more = "\n".join(f'{key} = "{value}"' for key, value in keys.items() if value)
         made: dict[str, RunningGate] = {}
         for name in names:
-            text = CONFIGURATION.format(name=name, gates=gates, uid=os.getuid(), path=path, idle=idle, state=shared)
+            text = CONFIGURATION.format(name=name, gates=gates, uid=os.getuid(), path=path, idle=idle, more=more)
             gate = RunningGate(config=text)
             folder = folder_of(gate)
             if not made:

@@ -66,7 +66,7 @@ def _accept(listener: socket.socket, connect: Callable[[], socket.socket]) -> No
         far.settimeout(None)
         opened += [near, far]
         for pair in ((near, far), (far, near)):
-            carrying.append(threading.Thread(target=_carry, args=pair))
+            carrying.append(threading.Thread(target=carry, args=pair))
             carrying[-1].start()
     for sock in opened:
         _end(sock)
@@ -76,7 +76,7 @@ def _accept(listener: socket.socket, connect: Callable[[], socket.socket]) -> No
         sock.close()
 
 
-def _carry(source: socket.socket, drain: socket.socket) -> None:
+def carry(source: socket.socket, drain: socket.socket) -> None:
     """Carry bytes one way until their end, and the end as well."""
     try:
         while data := source.recv(65536):

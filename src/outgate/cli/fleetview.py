@@ -11,7 +11,7 @@ from outgate.core.fleet import directory
 from outgate.core.fleet.directory import Entry
 from outgate.core.formats import messages
 from outgate.lookout import ask
-from outgate.lookout.words import shared, span
+from outgate.lookout.words import clock, shared, span
 
 #: Columns of the tables, and which of them are figures.
 _GATES = ("gate", "at", "outgate", "policy", "up", "sockets", "of others", "with others", "certificate", "")
@@ -73,9 +73,9 @@ def _show(
     now = time.time()
     output.print_table([_GATES, *(_row(row, by_name.get(row["name"]), apart, now) for row in rows)], _GATE_FIGURES)
     for entry in entries:
-        if abs(entry.skew) > directory.SKEW:
-            way = "ahead" if entry.skew > 0 else "behind"
-            output.say(f"the clock of gate {entry.name}'s host is {span(abs(entry.skew))} {way}")
+        off = clock(entry.skew)
+        if off:
+            output.say(output.paint(f"the clock of gate {entry.name}'s host is {off} that of fleet.state", "yellow"))
     for app, kinds in differing.items():
         sides = "; ".join(f"{', '.join(names)}: {policy}" for policy, names in kinds.items())
         output.say(output.paint(f"policies differ, {f'app {app}' if app else 'of other apps'}: {sides}", "yellow"))

@@ -102,6 +102,10 @@ def look_for_gate(socket: str) -> Gate:
         change = "start it, or take fleet.state out of the configuration"
         found += f"; what its fleet shares, {words.shared(state)}"
         return Gate(Check("gate", features.WARN, found, change), path, is_sealed, doors)
+    off = words.clock(state.get("skew", 0.0)) if state else ""
+    if off:
+        found += f"; the clock of this host is {off} that of what its fleet shares"
+        return Gate(Check("gate", features.WARN, found, "have it set by NTP"), path, is_sealed, doors)
     if _verdict(path, V4, _ANY_PORT) == "report":
         change = f'mode = "enforce" under [apps.{hello["app"]}]'
         found += ", which is in report mode: nothing is refused"

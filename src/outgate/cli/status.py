@@ -80,6 +80,9 @@ def _fleet(state: dict[str, Any] | None) -> list[tuple[str, str]]:
         found.append(
             ("namesake", f"another gate has this one's name, at {state['namesake']}: change fleet.name of one")
         )
+    off = words.clock(state.get("skew", 0.0))
+    if off:
+        found.append(("clock", f"{off} that of fleet.state: have it set by NTP"))
     if state.get("differing"):
         apps = ", ".join(name or "others" for name in state["differing"])
         found.append(("differs", f"the policy of {apps} is not the same at all gates (outgate fleet)"))

@@ -294,6 +294,7 @@ class Gate:
         keys = settings.gate
         self.log.configure(outputs.size(keys.log_rotate), keys.log_keep, keys.log_rate)
         self.quotas.adopt(settings)
+        self.fleet.follow()
 
     def drain(self, on: bool) -> None:
         """Open nothing new, and stop when nothing is open any more; or take that back."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["counted", "door", "peer", "printable", "quantity", "shared", "span"]
+from outgate.core.fleet.clock import is_off
+
+__all__ = ["clock", "counted", "door", "peer", "printable", "quantity", "shared", "span"]
 
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
@@ -73,6 +75,13 @@ def shared(state: Mapping[str, Any]) -> str:
     if state["away"] is None:
         return f"{url} has not answered yet"
     return f"{url} is away for {span(state['away'])}: {printable(state['why'])}; quotas go on from reservations"
+
+
+def clock(skew: float) -> str:
+    """Return how far a clock is off that is so many seconds ahead of another, "" for one that is right enough."""
+    if not is_off(skew):
+        return ""
+    return f"{span(abs(skew))} {'ahead of' if skew > 0 else 'behind'}"
 
 
 def door(row: Mapping[str, Any]) -> str:

@@ -1,9 +1,10 @@
-"""Redis as the cache of the world: in memory only, with a password."""
+"""Redis, or what speaks like it, at an address of the world: in memory only, with a password."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from support.keyvalue import SERVERS
 from support.namespaces import Namespace
 from support.servers.process import Server
 
@@ -16,4 +17,4 @@ def start(namespace: Namespace, folder: Path, address: str) -> Server:
     config.write_text(
         f'bind {address}\nport 6379\nrequirepass "{PASSWORD}"\nsave ""\nappendonly no\ndaemonize no\ndir {folder}\n'
     )
-    return Server("redis", namespace, folder, ["redis-server", str(config)])
+    return Server("redis", namespace, folder, [SERVERS[0], str(config)])

@@ -17,7 +17,6 @@ from outgate.core.fleet import names
 __all__ = [
     "EXPIRY",
     "MOST",
-    "SKEW",
     "Entry",
     "Standing",
     "differences",
@@ -33,8 +32,6 @@ __all__ = [
 _VERSION: Final = 1
 #: Bytes of the longest announcement.
 MOST: Final = 16384
-#: Seconds that a host's clock may differ from the one of what the fleet shares, before it is said.
-SKEW: Final = 5.0
 #: Seconds after which an announcement that is not renewed is gone, and no longer how its gate stands.
 EXPIRY: Final = 15.0
 #: Characters of the longest text that is believed, and the largest count and time.

@@ -31,6 +31,9 @@ class NoFleet:
         """Why the next one could not be had, "" where all is well."""
         return ""
 
+    def follow(self) -> None:
+        """Go by what the configuration says now."""
+
     def stop(self) -> None:
         """Leave it."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import json
 import socket
 import ssl
+import threading
 import time
 from typing import Any
 
@@ -16,8 +18,9 @@ from outgate.errors import ConfigError
 from outgate.gate.fleet import authority
 from outgate.gate.fleet.folder import Folder
 
-#: Seconds that each step may take.
+#: Seconds that each step may take, and all of them: where a byte comes now and then no step takes long.
 LIMIT = 10.0
+WHOLE = 30.0
 
 
 def join(folder: Folder, token: Token, name: str, proxy: str = "") -> None:
@@ -114,6 +117,16 @@ def _answer(
     connection = http.client.HTTPConnection(*near, timeout=LIMIT)
     if proxy:
         connection.set_tunnel(*place)
+    is_late = threading.Event()
+
+    def end() -> None:
+        is_late.set()
+        with contextlib.suppress(OSError, AttributeError):  # perhaps there is none yet
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+    watch = threading.Timer(WHOLE, end)
+    watch.daemon = True
+    watch.start()
     try:
         connection.connect()
         plain: socket.socket = connection.sock
@@ -122,5 +135,10 @@ def _answer(
         connection.request(method, path, said, {"Host": str(place)})
         response = connection.getresponse()
         return response.status, response.read(1 << 20)
+    except (OSError, http.client.HTTPException):
+        if is_late.is_set():
+            raise TimeoutError(f"it took longer than {WHOLE:g} s") from None
+        raise
     finally:
+        watch.cancel()
         connection.close()

@@ -282,6 +282,14 @@ class Fleet(NoFleet):
 
     # --- its end ------------------------------------------------------------------------------------------------------
 
+    def follow(self) -> None:
+        """End links with gates that are listed no more: who has left gets nothing, and is asked nothing."""
+        listed = {*self.settings.gates, self.settings.name, ""}
+        for visit in [each for visits in self.visits.values() for each in visits if each.at not in listed]:
+            visit.dismiss()
+        for guest in [each for each in self.guests.values() if each.owner not in listed]:
+            guest.lost("fleet.gates does not list it any more")
+
     def end_all(self) -> None:
         """End every link: what programs elsewhere have of ours, and what programs here have of theirs."""
         for visit in [each for visits in self.visits.values() for each in visits]:

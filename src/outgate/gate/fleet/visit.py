@@ -200,6 +200,13 @@ class Visit(End):
             self._gate.sharing.forget(self.lease)
             self._gate.ending.look((self.lease,))
 
+    def dismiss(self) -> None:
+        """Take it from a gate that has left the fleet, which hears why."""
+        log, name, why = self._gate.log, self._gate.sharing.fleet_name, "fleet.gates does not list it any more"
+        log.event("fleet-lost", app=self.process.app.name, gate=self.at, reason=why)
+        self.link.send(frames.say(frames.RESET, refusal("fleet-refused", gate=name, why=why)))
+        self.lost(why)
+
     def leave(self) -> None:
         """End the visit: whoever else has the socket keeps it."""
         if self.is_over:

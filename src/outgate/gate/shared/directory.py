@@ -16,7 +16,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from outgate.core.fleet import directory, names
+from outgate.core.fleet import clock, directory, names
 from outgate.core.fleet.directory import Entry
 from outgate.gate.shared.standing import Taken, take
 from outgate.gate.shared.unshared import NoDirectory, Unshared
@@ -80,7 +80,9 @@ class Directory(NoDirectory):
     def state(self, shared: Unshared) -> dict[str, Any] | None:
         """Return what ``outgate status`` shows of what the fleet shares, and of what is wrong among its gates."""
         said = super().state(shared)
-        return None if said is None else {**said, "namesake": self.clash, "differing": list(self.differing)[:20]}
+        if said is None:
+            return None
+        return {**said, "namesake": self.clash, "differing": list(self.differing)[:20], "skew": round(self._skew, 1)}
 
     # --- saying and hearing -------------------------------------------------------------------------------------------
 
@@ -143,12 +145,16 @@ class Directory(NoDirectory):
             self._gate.log.event("fleet-policy", apps="", reason="all gates have the same policies again")
 
     def _look_at_the_clock(self) -> None:
-        is_skewed = abs(self._skew) > directory.SKEW
-        if is_skewed and not self._is_skewed:
+        """Say once that the clock of this host is off, and once that it is not any more."""
+        is_skewed = clock.is_off(self._skew)
+        if is_skewed == self._is_skewed:
+            return
+        self._is_skewed = is_skewed
+        why = "the clock of this host goes with that of fleet.state again"
+        if is_skewed:
             way = "ahead of" if self._skew > 0 else "behind"
             why = f"the clock of this host is {abs(self._skew):.0f} s {way} that of fleet.state: have it set by NTP"
-            self._gate.log.event("fleet-clock", seconds=round(self._skew, 1), reason=why)
-        self._is_skewed = is_skewed
+        self._gate.log.event("fleet-clock", seconds=round(self._skew, 1), reason=why)
 
     # --- its end ------------------------------------------------------------------------------------------------------
 
