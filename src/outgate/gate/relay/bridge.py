@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 from _socket import SO_LINGER, SOL_SOCKET
 from _socket import socket as native
 from collections.abc import Callable
@@ -67,8 +68,11 @@ class Bridge(Relayed):
             self._end("closed", reset=True)
             return
         self._own()
-        self._out.rest = early
         self._join(outside, nagle)
+        if early:
+            self._out.rest = early
+            self._inside_events |= select.EPOLLIN
+            self._relays.queue(self)
 
     def restore(
         self, outside: native | None, sent: int, received: int, held: int, out: bytes, back: bytes, counted: int = 0
