@@ -93,6 +93,19 @@ def test_the_reply_comes_first(door: Doors) -> None:
             assert len(read(sock, 300_001)) == 300_000
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "both.test"])
+@pytest.mark.parametrize("size", [0, 5, 4096, 300_000])
+def test_what_is_said_all_at_once_is_read_to_its_end(door: Doors, host: str, size: int) -> None:
+    """A client that says everything at once, and that this is all, is answered as any other; nothing is overlooked."""
+    with peers.echo() as peer, door.dial("socks5") as sock:
+        said = greeting("blog", door.tokens["blog"]) + request(1, host, peer.port)
+        sock.sendall(said + b"e" * size)
+        sock.shutdown(socket.SHUT_WR)
+        assert read(sock, 4) == b"\x05\x02\x01\x00"
+        answer(sock)
+        assert len(read(sock, size + 1)) == size
+
+
 @pytest.mark.parametrize("pieces", ["whole", "single"])
 def test_what_is_sent_behind_the_request_arrives(door: Doors, pieces: str) -> None:
     """Everything that a client says at once, or byte by byte, is read as it is, and what follows is the server's."""

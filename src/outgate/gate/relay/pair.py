@@ -32,8 +32,8 @@ _INSIDE = _IN | select.EPOLLRDHUP | select.EPOLLET
 #: EPOLLOUT only while the program reads too slowly: a Unix socket reports it at every read of its peer. TCP does only
 #: once it has refused bytes, so it stays, but not before: a new connection would begin with an event that says nothing.
 _INSIDE_FULL = _INSIDE | _OUT
-OUTSIDE = _INSIDE
-_OUTSIDE_FULL = OUTSIDE | _OUT
+_OUTSIDE = CLIENT = _INSIDE
+_OUTSIDE_FULL = _OUTSIDE | _OUT
 _LINGER = struct.Struct("ii")
 RESET = _LINGER.pack(1, 0)
 
@@ -50,25 +50,9 @@ class Relayed:
     """
 
     __slots__ = (
-        "_aborts",
-        "_armed",
-        "_back",
-        "_dispose",
-        "_ended",
-        "_hears_room",
-        "_inside_events",
-        "_out",
-        "_outside_events",
-        "_relays",
-        "active",
-        "errno",
-        "gone",
-        "inside",
-        "is_over",
-        "limit",
-        "outside",
-        "queued",
-        "secured",
+        *("_aborts", "_armed", "_back", "_dispose", "_ended", "_hears_room", "_inside_events"),
+        *("_out", "_outside_events", "_relays"),
+        *("active", "errno", "gone", "inside", "is_over", "limit", "outside", "queued", "secured"),
     )
 
     def __init__(
@@ -159,7 +143,7 @@ class Relayed:
         self.active = time.monotonic()
         self._back = Way(self._relays.tools, self.secured or outside, self.inside, splices=self.secured is None)
         self._hears_room = self.secured is not None  # it refuses bytes that the socket would take
-        self._relays.watch(outside, self, _OUTSIDE_FULL if self._hears_room else OUTSIDE)
+        self._relays.watch(outside, self, _OUTSIDE_FULL if self._hears_room else _OUTSIDE)
         if self.secured is not None:
             self._outside_events |= _IN  # it may have read all that has come
             self._relays.queue(self)
@@ -211,7 +195,7 @@ class Relayed:
         with contextlib.suppress(OSError):
             old.shutdown(SHUT_RD)  # from here on they can write nothing
         left = out.copy()
-        self._relays.unwatch(old)
+        self._relays.unwatch(old, self)
         inside.setblocking(False)
         self.inside = inside
         self._out = OutWay(self._relays.tools, inside)
@@ -389,9 +373,9 @@ class Relayed:
         if self.is_over:
             return
         self.is_over = True
-        self._relays.unwatch(self.inside)
+        self._relays.unwatch(self.inside, self)
         if self.outside is not None:
-            self._relays.unwatch(self.outside)
+            self._relays.unwatch(self.outside, self)
             self._let_go(self.outside, reset)
         self._dispose_inside(reset)
         self._ended(self, how)

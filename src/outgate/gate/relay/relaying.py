@@ -15,6 +15,7 @@ from outgate.errors import number_of
 from outgate.gate import wire
 from outgate.gate.kernel import births, dial, meter
 from outgate.gate.kernel.closer import Closer
+from outgate.gate.relay.bridge import Take
 from outgate.gate.relay.relays import Relays
 from outgate.gate.replies import Reply, refusal
 
@@ -159,9 +160,7 @@ class Relaying:
         relayed.limit = gate.quotas.limit(lease)
         return lease, theirs
 
-    def make_bridge(
-        self, process: Process, family: int, client: native, take: Callable[[native], bytes | None]
-    ) -> Lease:
+    def make_bridge(self, process: Process, family: int, client: native, take: Take) -> Lease:
         """Make a lease for a client of a door, whose own connection takes the place of a pair.
 
         :param take: as for :class:`outgate.gate.relay.bridge.Bridge`; the rest as :meth:`make`.
