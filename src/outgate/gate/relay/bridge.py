@@ -9,7 +9,7 @@ from _socket import socket as native
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from outgate.gate.relay.carry import ClientWay, OutWay
+from outgate.gate.relay.carry import ClientWay, OutWay, Way
 from outgate.gate.relay.pair import RESET, Relayed
 
 if TYPE_CHECKING:
@@ -86,6 +86,11 @@ class Bridge(Relayed):
         self._has_begun = True
         self._relays.watch_client(self.inside, self)
         super().restore(outside, sent, received, held, out, back, counted)
+
+    def _end_sending(self, way: Way) -> None:
+        """Carry over an end of file, unless it is the second: the close that follows at once says it too."""
+        if not (self._out.stopped and self._back is not None and self._back.stopped):
+            super()._end_sending(way)
 
     def _dispose_inside(self, reset: bool) -> None:
         if not self._has_begun:

@@ -135,7 +135,8 @@ class Relayed:
         self._relays.queue(self)
 
     def _join(self, outside: native, nagle: bool) -> None:
-        outside.setblocking(False)
+        if outside.gettimeout() != 0:
+            outside.setblocking(False)
         if not nagle:
             outside.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         self.outside = outside
@@ -344,8 +345,7 @@ class Relayed:
         if outcome == END:
             way.stopped = True
             if not self.gone and not self.errno:
-                with contextlib.suppress(OSError):  # the other side has failed meanwhile, and will say so
-                    way.target.shutdown(SHUT_WR)
+                self._end_sending(way)
         elif outcome == SOURCE_FAILED:
             way.stopped = True
             if is_out:
@@ -357,6 +357,11 @@ class Relayed:
             if is_out:
                 self._fail(way.errno)
         return share - left
+
+    def _end_sending(self, way: Way) -> None:
+        """Carry over an end of file."""
+        with contextlib.suppress(OSError):  # the other side has failed meanwhile, and will say so
+            way.target.shutdown(SHUT_WR)
 
     def _settle(self, out: Way, back: Way) -> None:
         """End it where nothing is left to do."""

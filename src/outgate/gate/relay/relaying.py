@@ -166,9 +166,8 @@ class Relaying:
         :param take: as for :class:`outgate.gate.relay.bridge.Bridge`; the rest as :meth:`make`.
         """
         gate = self._gate
-        outside, cookie = births.make(family, gate.owner(process))
+        outside, cookie = births.make_own(family, gate.owner(process))
         lease = gate.registry.add(process, outside, cookie, family)
-        lease.inode = 0  # no program holds anything of it
         relayed = self.relays.bridge(client, take, lambda _, how: self._over(lease, how), native.close)
         lease.side = Side(lease, relayed)
         relayed.limit = gate.quotas.limit(lease)
