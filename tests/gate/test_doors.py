@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import struct
@@ -14,13 +15,18 @@ import pytest
 
 from outgate.cli import proving
 from outgate.cli.main import main
+from outgate.core.doors.socks import SocksTalk
 from outgate.gate.configuration import config
 from outgate.gate.doors import handshake
+from outgate.gate.doors.handshake import Handshake
+from outgate.gate.registry import Lease
+from outgate.gate.relay.bridge import Bridge
 from outgate.guard import features
 from outgate.testing.running import RunningGate, ThreadGate
 from support import doors, peers
 from support.commands import serving
 from support.doors import Doors, answer, greeting, packed, read, request
+from support.fleets import wait_until
 from support.scraping import Scrape, page
 from support.upgrades import Echo
 
@@ -286,6 +292,35 @@ def test_a_new_policy_cuts_what_it_denies(tmp_path: Path) -> None:
         with pytest.raises(ConnectionResetError):
             sock.recv(1)
         assert made.gate.wait_for(event="overruled", how="cut")["host"] == "127.0.0.1"
+
+
+def test_nothing_of_a_connection_waits_for_the_garbage_collector(tmp_path: Path) -> None:
+    """A handshake is gone while what it led to lasts, and of that nothing is left when it has ended."""
+    file = tmp_path / "outgate.toml"
+    file.write_text(doors.configuration(tmp_path))
+    with ThreadGate(config.load(str(file))) as gate, peers.echo() as peer:
+        made = of(gate, tmp_path)
+        gc.collect()
+        before = {id(each) for each in _alive(Bridge, Handshake, Lease, SocksTalk)}  # of other tests' gates
+
+        def alive(*kinds: type) -> int:
+            return sum(id(each) not in before for each in _alive(*kinds))
+
+        gc.disable()
+        try:
+            with made.connect("127.0.0.1", peer.port) as sock:
+                sock.sendall(b"x")
+                assert read(sock, 1) == b"x"
+                assert alive(Handshake, SocksTalk) == 0
+                assert alive(Bridge, Lease) == 2
+            gate.wait_for_counts("blog", open=0, held=0)
+            wait_until(lambda: not alive(Bridge, Lease))
+        finally:
+            gc.enable()
+
+
+def _alive(*kinds: type) -> list[object]:
+    return [each for each in gc.get_objects() if isinstance(each, kinds)]
 
 
 # --- clients that mean no good ----------------------------------------------------------------------------------------

@@ -62,10 +62,11 @@ class Bridge(Relayed):
     def begin(self, outside: native, filled: int, nagle: bool = False, secured: Secured | None = None) -> None:
         """Say to the client that it is connected, and relay."""
         self.secured = secured
-        if self.is_over or self._take is None:
+        take, self._take = self._take, None  # it keeps all that a handshake has, for as long as this lasts
+        if self.is_over or take is None:
             self._let_go(outside, reset=False)
             return
-        taken = self._take(outside)
+        taken = take(outside)
         if taken is None:
             self.outside = outside
             self._end("closed", reset=True)

@@ -264,10 +264,13 @@ class Relaying:
             side.relayed.release(filled)
 
     def _over(self, lease: Lease, how: str) -> None:
+        side = lease.side
         if lease.state != life.ENDED:
             self._gate.ending.end(lease, how)
-        if lease.side is not None and lease.side.told is not None:
-            lease.side.told(how)
+        if side is not None and side.told is not None:
+            side.told(how)
+        if lease.process.door:
+            lease.side = None  # no request asks for it any more, and the two would wait for the garbage collector
 
     def cut_secured(self) -> None:
         """Reset those that lead out by TLS: its keys are this process's, and no other could go on with them."""
