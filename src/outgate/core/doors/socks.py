@@ -59,7 +59,7 @@ class SocksTalk(Talk):
             raise Malformed("no credentials offered", bytes((VERSION, _NO_METHOD)))
         self.out += bytes((VERSION, _PASSWORD))
         self._step = SocksTalk._login
-        return self._next()
+        return self._login() if self._in else None
 
     def _login(self) -> Optional[Event]:
         data = self._in
@@ -73,8 +73,8 @@ class SocksTalk(Talk):
         taken = self._take(end + 1 + data[end])
         self._step = SocksTalk._wait
         # What is no text is nobody's name or token either, and stays so: surrogates are no character of any.
-        name, token = (part.decode("utf-8", "surrogateescape") for part in (taken[2:end], taken[end + 1 :]))
-        return Login(name, token)
+        name = taken[2:end].decode("utf-8", "surrogateescape")
+        return Login(name, taken[end + 1 :].decode("utf-8", "surrogateescape"))
 
     def _wait(self) -> Optional[Event]:
         return None  # for the answer to the credentials

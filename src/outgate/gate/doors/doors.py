@@ -173,7 +173,7 @@ class Doors:
         door.refusals[NO_REQUEST if why else WRONG_TOKEN] += 1
         name = "door-refused" if why else "wrong-token"
         fields = {"reason": why} if why else {}
-        self.gate.log.event(name, door=door.kind, address=door.address, peer=handshake.peer, **fields)
+        self.gate.log.event(name, door=door.kind, address=door.address, peer=listening.shown(handshake.peer), **fields)
 
     # --- the gate as a whole ------------------------------------------------------------------------------------------
 

@@ -66,7 +66,7 @@ class Handshake:
     """One client in the middle of its handshake.
 
     :param sock: its connection.
-    :param address: where it comes from, without the port; ``peer`` is with it, as the log has it.
+    :param peer: the name of its other end.
     :ivar deadline: when its patience, or ours, ends (monotonic seconds).
     """
 
@@ -77,13 +77,13 @@ class Handshake:
     #: It wants no further turn: it does all that there is to do in one.
     is_ready = False
 
-    def __init__(self, doors: Doors, door: Door, sock: native, address: str, peer: str) -> None:
+    def __init__(self, doors: Doors, door: Door, sock: native, peer: tuple[Any, ...]) -> None:
         self._doors = doors
         self._gate = doors.gate
         self._talk: Talk = SocksTalk() if door.kind == SOCKS5 else TunnelTalk()
         self._state = _TALKING
         self._app: App | None = None
-        self._address = address
+        self._address: str = peer[0]
         self._lease: Lease | None = None
         #: Set when a dial has ended, or the client has gone, or the time is up.
         self._told: asyncio.Event | None = None
@@ -147,7 +147,7 @@ class Handshake:
         talk = self._talk
         while True:
             event = talk.next()
-            if not self._send() or event is None:
+            if (talk.out and not self._send()) or event is None:
                 return
             if isinstance(event, Refused):
                 self._doors.note_refused(self, event.why)
@@ -169,8 +169,6 @@ class Handshake:
     def _send(self) -> bool:
         """Send what the talk has to say, and tell whether the client has taken it: it is less than any buffer."""
         talk = self._talk
-        if not talk.out:
-            return True
         said, talk.out = talk.out, b""
         try:
             is_taken = self.sock.send(said, _SEND) == len(said)
@@ -274,7 +272,7 @@ class Handshake:
                 for family, _, _, _, address in reply["answer"]
             ][:ADDRESSES]
         until = self.deadline
-        failure: Failure | None = failures.of_network(errno.EHOSTUNREACH, f"{host} has no address")
+        failure: Failure | None = None
         for place, (family, address, flow, scope) in enumerate(targets):
             if self._state != _OPENING:
                 return None
@@ -282,14 +280,13 @@ class Handshake:
                 self.deadline = min(until, time.monotonic() + DIAL_LIMIT)
             else:
                 self.deadline = until
-            request = wire.Connect(0, address, port, flow, scope)
-            failure, is_final = await self._dial(process, family, request, "" if known else host)
+            failure, is_final = await self._dial(process, family, (address, port, flow, scope), "" if known else host)
             if failure is None or is_final or time.monotonic() >= until:
-                break
-        return failure
+                return failure
+        return failure or failures.of_network(errno.EHOSTUNREACH, f"{host} has no address")
 
     async def _dial(
-        self, process: Process, family: int, request: wire.Connect, name: str
+        self, process: Process, family: int, target: tuple[str, int, int, int], name: str
     ) -> tuple[Failure | None, bool]:
         """Dial one address, and return why it has failed, and whether that holds for others as well."""
         gate = self._gate
@@ -298,17 +295,17 @@ class Handshake:
             self._end_lease()
             refused = may_hold(gate, process, 1)
             if refused is not None:
-                return self._refused(wire.Connect, refused, request.host), True
+                return self._refused(wire.Connect, refused, target[0]), True
             try:
                 lease = self._lease = gate.relaying.make_bridge(process, family, self.sock, self._take)
             except OSError as e:
-                return failure_of(refusal("gate-sockets", errno=e.errno), request.host), True
+                return failure_of(refusal("gate-sockets", errno=e.errno), target[0]), True
         side = lease.side
         assert side is not None
         self._told, self._how = None, None
         side.told = self._wake
-        reply = await ask(gate, process, wire.Connect(lease.id, *_address(request)), name)
-        where = f"{name or request.host}:{request.port}"
+        reply = await ask(gate, process, wire.Connect(lease.id, *target), name)
+        where = f"{name or target[0]}:{target[1]}"
         if "error" in reply:
             return self._refused(wire.Connect, reply, where), not is_by_policy(reply)
         if "errno" in reply:
@@ -349,9 +346,11 @@ class Handshake:
         """Say that it is connected, and let go of the connection, as :data:`outgate.gate.relay.bridge.Take`."""
         if self._state != _OPENING:
             return None
-        own: tuple[Any, ...] = ("0.0.0.0", 0)
-        with contextlib.suppress(OSError):  # reset meanwhile
+        own: tuple[Any, ...]
+        try:
             own = outside.getsockname()
+        except OSError:  # reset meanwhile
+            own = ("0.0.0.0", 0)
         self._talk.opened(own[0], own[1])
         if not self._send():
             return None
@@ -388,7 +387,3 @@ class Handshake:
         self._gate.relaying.relays.unwatch(self.sock, self)
         made.begin()
         return None
-
-
-def _address(request: wire.Connect) -> tuple[str, int, int, int]:
-    return request.host, request.port, request.flow, request.scope
