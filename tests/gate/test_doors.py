@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import socket
 import struct
@@ -14,13 +15,18 @@ import pytest
 
 from outgate.cli import proving
 from outgate.cli.main import main
+from outgate.core.doors.socks import SocksTalk
 from outgate.gate.configuration import config
 from outgate.gate.doors import handshake
+from outgate.gate.doors.handshake import Handshake
+from outgate.gate.registry import Lease
+from outgate.gate.relay.bridge import Bridge
 from outgate.guard import features
 from outgate.testing.running import RunningGate, ThreadGate
 from support import doors, peers
 from support.commands import serving
 from support.doors import Doors, answer, greeting, packed, read, request
+from support.fleets import wait_until
 from support.scraping import Scrape, page
 from support.upgrades import Echo
 
@@ -91,6 +97,19 @@ def test_the_reply_comes_first(door: Doors) -> None:
         with sock:
             assert said.startswith("HTTP/1.1 200 ")
             assert len(read(sock, 300_001)) == 300_000
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "both.test"])
+@pytest.mark.parametrize("size", [0, 5, 4096, 300_000])
+def test_what_is_said_all_at_once_is_read_to_its_end(door: Doors, host: str, size: int) -> None:
+    """A client that says everything at once, and that this is all, is answered as any other; nothing is overlooked."""
+    with peers.echo() as peer, door.dial("socks5") as sock:
+        said = greeting("blog", door.tokens["blog"]) + request(1, host, peer.port)
+        sock.sendall(said + b"e" * size)
+        sock.shutdown(socket.SHUT_WR)
+        assert read(sock, 4) == b"\x05\x02\x01\x00"
+        answer(sock)
+        assert len(read(sock, size + 1)) == size
 
 
 @pytest.mark.parametrize("pieces", ["whole", "single"])
@@ -273,6 +292,35 @@ def test_a_new_policy_cuts_what_it_denies(tmp_path: Path) -> None:
         with pytest.raises(ConnectionResetError):
             sock.recv(1)
         assert made.gate.wait_for(event="overruled", how="cut")["host"] == "127.0.0.1"
+
+
+def test_nothing_of_a_connection_waits_for_the_garbage_collector(tmp_path: Path) -> None:
+    """A handshake is gone while what it led to lasts, and of that nothing is left when it has ended."""
+    file = tmp_path / "outgate.toml"
+    file.write_text(doors.configuration(tmp_path))
+    with ThreadGate(config.load(str(file))) as gate, peers.echo() as peer:
+        made = of(gate, tmp_path)
+        gc.collect()
+        before = {id(each) for each in _alive(Bridge, Handshake, Lease, SocksTalk)}  # of other tests' gates
+
+        def alive(*kinds: type) -> int:
+            return sum(id(each) not in before for each in _alive(*kinds))
+
+        gc.disable()
+        try:
+            with made.connect("127.0.0.1", peer.port) as sock:
+                sock.sendall(b"x")
+                assert read(sock, 1) == b"x"
+                assert alive(Handshake, SocksTalk) == 0
+                assert alive(Bridge, Lease) == 2
+            gate.wait_for_counts("blog", open=0, held=0)
+            wait_until(lambda: not alive(Bridge, Lease))
+        finally:
+            gc.enable()
+
+
+def _alive(*kinds: type) -> list[object]:
+    return [each for each in gc.get_objects() if isinstance(each, kinds)]
 
 
 # --- clients that mean no good ----------------------------------------------------------------------------------------

@@ -184,8 +184,8 @@ class Lease:
         #: 4 or 6.
         self.family = family
         self.state = life.BORN
-        #: What the lists of open files in /proc call it.
-        self.inode = os.fstat(sock.fileno()).st_ino
+        #: What the lists of open files in /proc call it; 0 where no program holds anything of it.
+        self.inode = 0 if process.door else os.fstat(sock.fileno()).st_ino
         #: Counts dials: a socket whose connect failed may be dialled again, and that is a new line in the log.
         self.number = 0
         #: Bytes of this connection that have been counted (:mod:`outgate.gate.metering`).

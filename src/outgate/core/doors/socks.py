@@ -7,6 +7,7 @@ outbound only.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from typing import Final, NamedTuple, Optional
 
 from outgate.core.doors.failures import ADDRESS_TYPE_NOT_SUPPORTED, COMMAND_NOT_SUPPORTED, GENERAL, Failure
@@ -39,10 +40,11 @@ class SocksTalk(Talk):
 
     def __init__(self) -> None:
         super().__init__()
-        self._step = self._methods
+        #: What reads the next word. Not a bound method, which would keep its talk until the garbage collector comes.
+        self._step: Callable[[SocksTalk], Optional[Event]] = SocksTalk._methods
 
     def _next(self) -> Optional[Event]:
-        return self._step() if self._in else None
+        return self._step(self) if self._in else None
 
     def _methods(self) -> Optional[Event]:
         data = self._in
@@ -56,8 +58,8 @@ class SocksTalk(Talk):
         if _PASSWORD not in methods:
             raise Malformed("no credentials offered", bytes((VERSION, _NO_METHOD)))
         self.out += bytes((VERSION, _PASSWORD))
-        self._step = self._login
-        return self._next()
+        self._step = SocksTalk._login
+        return self._login() if self._in else None
 
     def _login(self) -> Optional[Event]:
         data = self._in
@@ -69,17 +71,17 @@ class SocksTalk(Talk):
         if len(data) <= end or len(data) < end + 1 + data[end]:
             return None
         taken = self._take(end + 1 + data[end])
-        self._step = self._wait
+        self._step = SocksTalk._wait
         # What is no text is nobody's name or token either, and stays so: surrogates are no character of any.
-        name, token = (part.decode("utf-8", "surrogateescape") for part in (taken[2:end], taken[end + 1 :]))
-        return Login(name, token)
+        name = taken[2:end].decode("utf-8", "surrogateescape")
+        return Login(name, taken[end + 1 :].decode("utf-8", "surrogateescape"))
 
     def _wait(self) -> Optional[Event]:
         return None  # for the answer to the credentials
 
     def welcome(self) -> None:
         self.out += bytes((_LOGIN_VERSION, 0))
-        self._step = self._request
+        self._step = SocksTalk._request
 
     def reject(self) -> None:
         self.out += bytes((_LOGIN_VERSION, 1))
@@ -95,7 +97,7 @@ class SocksTalk(Talk):
             return None
         host, port, end = found
         kind, command = data[3], self._take(end)[1]
-        self._step = self._wait
+        self._step = SocksTalk._wait
         if command == _CONNECT:
             return Wanted(CONNECT, host, port, _FAMILY[kind])
         if command == _ASSOCIATE:

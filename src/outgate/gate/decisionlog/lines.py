@@ -144,10 +144,15 @@ def _second(whole: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole))
 
 
+@functools.lru_cache(maxsize=4)
+def _millisecond(number: int) -> str:
+    whole, thousandths = divmod(number, 1000)
+    return f"{_second(whole)}.{thousandths:03d}Z"
+
+
 def stamp(seconds: float) -> str:
     """Return a moment (seconds since 1970) in RFC 3339, UTC, rounded to milliseconds."""
-    whole, thousandths = divmod(round(seconds * 1000), 1000)
-    return f"{_second(whole)}.{thousandths:03d}Z"
+    return _millisecond(round(seconds * 1000))
 
 
 def _part(name: str, *events: str) -> Any:

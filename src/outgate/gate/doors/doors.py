@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import select
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -34,7 +33,7 @@ __all__ = ["Doors"]
 
 #: Handshakes at one door at one time; fewer where descriptors are few.
 MOST: Final = 512
-#: Connections that are accepted in one turn of the loop, and events that are seen to.
+#: Connections that are accepted in one turn of the loop.
 BATCH: Final = 64
 #: Seconds between looks for what is late, and between attempts to listen.
 LOOK: Final = 0.5
@@ -57,8 +56,6 @@ class Doors:
         #: Dials and look-ups under way for clients, and how many of each app.
         self.opening: dict[Handshake, None] = {}
         self.opening_of: Counter[str] = Counter()
-        self._epoll: select.epoll | None = None
-        self._by_fd: dict[int, Handshake] = {}
         self._most = min(MOST, max(8, gate.limits.descriptors // 16))
         self._timer: Any = None
         self._processes: dict[tuple[str, str, str], Process] = {}
@@ -74,8 +71,6 @@ class Doors:
         """Listen at every door, as soon as nobody else does: a gate without a door is better than none."""
         if not self.doors:
             return
-        self._epoll = select.epoll()
-        self.gate.loop.add_reader(self._epoll.fileno(), self._on_ready)
         for door in self.doors:
             self._listen(door)
         self._timer = self.gate.loop.call_later(LOOK, self._look)
@@ -119,38 +114,12 @@ class Doors:
                 next(iter(door.talking)).close()
             handshake = Handshake(self, door, *client)
             door.talking[handshake] = None
-            self.watch(handshake, select.EPOLLIN)
-            handshake.on_events(select.EPOLLIN)  # most say their first word at once
+            self.gate.relaying.relays.watch_client(handshake.sock, handshake)
+            handshake.read()  # most say their first word at once
 
     def _accept_again(self, door: Door) -> None:
         with contextlib.suppress(OSError, ValueError):
             self.gate.loop.add_reader(door.sock.fileno(), self._on_connection, door)
-
-    def _on_ready(self) -> None:
-        assert self._epoll is not None
-        for fd, events in self._epoll.poll(0, BATCH):
-            handshake = self._by_fd.get(fd)
-            if handshake is not None:
-                handshake.on_events(events)
-
-    def watch(self, handshake: Handshake, events: int) -> None:
-        """Tell a handshake what happens on its connection; replaces what it was to be told before."""
-        assert self._epoll is not None
-        fd = handshake.sock.fileno()
-        if self._by_fd.setdefault(fd, handshake) is handshake and handshake.is_watched:
-            self._epoll.modify(fd, events)
-        else:
-            self._by_fd[fd] = handshake
-            self._epoll.register(fd, events)
-            handshake.is_watched = True
-
-    def unwatch(self, handshake: Handshake) -> None:
-        """Tell it nothing more. Must come before its connection is closed, or another's."""
-        if handshake.is_watched and self._epoll is not None:
-            handshake.is_watched = False
-            fd = handshake.sock.fileno()
-            del self._by_fd[fd]
-            self._epoll.unregister(fd)
 
     def _look(self) -> None:
         """End what is late."""
@@ -204,7 +173,7 @@ class Doors:
         door.refusals[NO_REQUEST if why else WRONG_TOKEN] += 1
         name = "door-refused" if why else "wrong-token"
         fields = {"reason": why} if why else {}
-        self.gate.log.event(name, door=door.kind, address=door.address, peer=handshake.peer, **fields)
+        self.gate.log.event(name, door=door.kind, address=door.address, peer=listening.shown(handshake.peer), **fields)
 
     # --- the gate as a whole ------------------------------------------------------------------------------------------
 
@@ -266,7 +235,3 @@ class Doors:
         self.abandon()
         for association in list(self.associations):
             association.end()
-        if self._epoll is not None:
-            self.gate.loop.remove_reader(self._epoll.fileno())
-            self._epoll.close()
-            self._epoll = None

@@ -23,11 +23,11 @@ from outgate.core.doors.failures import Failure
 from outgate.core.doors.socks import SocksTalk
 from outgate.core.doors.talk import UDP, Login, Refused, Talk, Wanted
 from outgate.core.doors.tunnel import TunnelTalk
-from outgate.errors import PolicyDenied, build
 from outgate.gate import wire
 from outgate.gate.asking import ask
 from outgate.gate.doors import association
 from outgate.gate.doors.listening import LATE, SOCKS5, Door
+from outgate.gate.doors.wording import failure_of, is_by_policy
 from outgate.gate.judging import may_hold
 from outgate.gate.kernel import eager
 from outgate.gate.names.resolver import numbers
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from outgate.gate.doors.doors import Doors
     from outgate.gate.registry import App, Lease, Process
 
-__all__ = ["Handshake", "failure_of"]
+__all__ = ["Handshake"]
 
 #: Seconds from a connection to its whole request; for the look-up and all dials; for one dial where there are further
 #: addresses; and for a client to take the answer that it is refused.
@@ -56,28 +56,34 @@ OPENING: Final = 1024
 _SEND: Final = MSG_DONTWAIT | MSG_NOSIGNAL
 _TALKING, _OPENING, _LEAVING, _OVER = range(4)
 _GONE: Final = select.EPOLLHUP | select.EPOLLERR
+_ENDS: Final = select.EPOLLRDHUP | _GONE
+#: What a turn counts as, in bytes (:mod:`outgate.gate.relay.relays`): it may be a dial, so that 32 of them are enough
+#: before the loop's other work.
+_WEIGHT: Final = 128 * 1024
 
 
 class Handshake:
     """One client in the middle of its handshake.
 
     :param sock: its connection.
-    :param address: where it comes from, without the port; ``peer`` is with it, as the log has it.
+    :param peer: the name of its other end.
     :ivar deadline: when its patience, or ours, ends (monotonic seconds).
     """
 
     __slots__ = (
-        *("_address", "_app", "_doors", "_gate", "_how", "_ignored", "_lease", "_state", "_talk", "_told"),
-        *("deadline", "door", "is_watched", "peer", "sock"),
+        *("_address", "_app", "_doors", "_events", "_gate", "_how", "_ignored", "_lease", "_state", "_talk", "_told"),
+        *("active", "deadline", "door", "peer", "queued", "sock"),
     )
+    #: It wants no further turn: it does all that there is to do in one.
+    is_ready = False
 
-    def __init__(self, doors: Doors, door: Door, sock: native, address: str, peer: str) -> None:
+    def __init__(self, doors: Doors, door: Door, sock: native, peer: tuple[Any, ...]) -> None:
         self._doors = doors
         self._gate = doors.gate
         self._talk: Talk = SocksTalk() if door.kind == SOCKS5 else TunnelTalk()
         self._state = _TALKING
         self._app: App | None = None
-        self._address = address
+        self._address: str = peer[0]
         self._lease: Lease | None = None
         #: Set when a dial has ended, or the client has gone, or the time is up.
         self._told: asyncio.Event | None = None
@@ -86,17 +92,25 @@ class Handshake:
         self.door = door
         self.sock = sock
         self.peer = peer
-        self.is_watched = False
+        self.active = 0.0
+        self.queued = False
+        #: What has happened on the connection and is to be seen to.
+        self._events = 0
         self.deadline = time.monotonic() + TALK_LIMIT
 
-    def on_events(self, events: int) -> None:
-        """See what has happened on the connection."""
+    def note(self, fd: int, events: int) -> None:
+        """Remember what has happened on the connection, for its turn; each is told of once."""
+        self._events |= events
+
+    def run(self) -> int:
+        """See to what has happened, and return what that counts as."""
         if self._state == _TALKING:
-            self._read()
+            self.read()
         elif self._state == _LEAVING:
             self._ignore()
-        elif self._state == _OPENING and events & _GONE:
+        elif self._state == _OPENING and self._events & _GONE:
             self.close()
+        return _WEIGHT
 
     def is_late(self) -> None:
         """End it: its time is up."""
@@ -107,25 +121,33 @@ class Handshake:
             self.door.refusals[LATE] += 1
         self.close()
 
-    def _read(self) -> None:
-        try:
-            data = self.sock.recv(PIECE, MSG_DONTWAIT)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self.close()
-            return
-        self._talk.feed(data)
-        self._go_on()
+    def read(self) -> None:
+        """Read what the client has said, all of it unless that is more than its request, and do what it asks for."""
+        self._events &= _ENDS
+        while self._state == _TALKING:
+            try:
+                data = self.sock.recv(PIECE, MSG_DONTWAIT)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self.close()
+                return
+            is_all = len(data) < PIECE and not self._events
+            if not is_all:
+                self._events |= select.EPOLLIN  # for whoever reads next
+            self._talk.feed(data)
+            self._go_on()
+            if is_all:
+                return
 
     def _go_on(self) -> None:
         """Do what the client has asked for so far: judge its credentials, then begin what it wants."""
         talk = self._talk
         while True:
             event = talk.next()
-            if not self._send() or event is None:
+            if (talk.out and not self._send()) or event is None:
                 return
             if isinstance(event, Refused):
                 self._doors.note_refused(self, event.why)
@@ -147,8 +169,6 @@ class Handshake:
     def _send(self) -> bool:
         """Send what the talk has to say, and tell whether the client has taken it: it is less than any buffer."""
         talk = self._talk
-        if not talk.out:
-            return True
         said, talk.out = talk.out, b""
         try:
             is_taken = self.sock.send(said, _SEND) == len(said)
@@ -166,18 +186,19 @@ class Handshake:
         self._state = _LEAVING
         self.door.talking[self] = None
         self.deadline = time.monotonic() + LEAVE_LIMIT
-        self._doors.watch(self, select.EPOLLIN)
+        self._ignore()
 
     def _ignore(self) -> None:
-        try:
-            count = len(self.sock.recv(PIECE, MSG_DONTWAIT))
-        except BlockingIOError:
-            return
-        except OSError:
-            count = 0
-        self._ignored += count
-        if not count or self._ignored > MOST_IGNORED:
-            self.close()
+        while self._state == _LEAVING:
+            try:
+                count = len(self.sock.recv(PIECE, MSG_DONTWAIT))
+            except BlockingIOError:
+                return
+            except OSError:
+                count = 0
+            self._ignored += count
+            if not count or self._ignored > MOST_IGNORED:
+                self.close()
 
     def _forget(self) -> None:
         self.door.talking.pop(self, None)
@@ -191,7 +212,7 @@ class Handshake:
         was_opening = self._state == _OPENING
         self._state = _OVER
         self._forget()
-        self._doors.unwatch(self)
+        self._gate.relaying.relays.unwatch(self.sock, self)
         if was_opening:
             self._end_lease()
             self._wake("closed")
@@ -208,7 +229,6 @@ class Handshake:
         self._doors.opening_of[self._app.name] += 1
         self.deadline = time.monotonic() + OPEN_LIMIT
         # Nothing is read meanwhile: only whether it goes.
-        self._doors.watch(self, select.EPOLLET)
         eager.run(self._carry_out(wanted), gate.loop, gate.tasks)
 
     async def _carry_out(self, wanted: Wanted) -> None:
@@ -252,7 +272,7 @@ class Handshake:
                 for family, _, _, _, address in reply["answer"]
             ][:ADDRESSES]
         until = self.deadline
-        failure: Failure | None = failures.of_network(errno.EHOSTUNREACH, f"{host} has no address")
+        failure: Failure | None = None
         for place, (family, address, flow, scope) in enumerate(targets):
             if self._state != _OPENING:
                 return None
@@ -260,14 +280,13 @@ class Handshake:
                 self.deadline = min(until, time.monotonic() + DIAL_LIMIT)
             else:
                 self.deadline = until
-            request = wire.Connect(0, address, port, flow, scope)
-            failure, is_final = await self._dial(process, family, request, "" if known else host)
+            failure, is_final = await self._dial(process, family, (address, port, flow, scope), "" if known else host)
             if failure is None or is_final or time.monotonic() >= until:
-                break
-        return failure
+                return failure
+        return failure or failures.of_network(errno.EHOSTUNREACH, f"{host} has no address")
 
     async def _dial(
-        self, process: Process, family: int, request: wire.Connect, name: str
+        self, process: Process, family: int, target: tuple[str, int, int, int], name: str
     ) -> tuple[Failure | None, bool]:
         """Dial one address, and return why it has failed, and whether that holds for others as well."""
         gate = self._gate
@@ -276,19 +295,19 @@ class Handshake:
             self._end_lease()
             refused = may_hold(gate, process, 1)
             if refused is not None:
-                return self._refused(wire.Connect, refused, request.host), True
+                return self._refused(wire.Connect, refused, target[0]), True
             try:
                 lease = self._lease = gate.relaying.make_bridge(process, family, self.sock, self._take)
             except OSError as e:
-                return failure_of(refusal("gate-sockets", errno=e.errno), request.host), True
+                return failure_of(refusal("gate-sockets", errno=e.errno), target[0]), True
         side = lease.side
         assert side is not None
         self._told, self._how = None, None
         side.told = self._wake
-        reply = await ask(gate, process, wire.Connect(lease.id, *_address(request)), name)
-        where = f"{name or request.host}:{request.port}"
+        reply = await ask(gate, process, wire.Connect(lease.id, *target), name)
+        where = f"{name or target[0]}:{target[1]}"
         if "error" in reply:
-            return self._refused(wire.Connect, reply, where), not issubclass(type(_built(reply)), PolicyDenied)
+            return self._refused(wire.Connect, reply, where), not is_by_policy(reply)
         if "errno" in reply:
             return failures.of_network(reply["errno"], f"{where}: {os.strerror(reply['errno'])}"), False
         how = await self._dial_ended()
@@ -323,24 +342,25 @@ class Handshake:
             if self._told is not None:
                 self._told.set()
 
-    def _take(self, outside: native) -> bytes | None:
-        """Say that it is connected, let go of the connection, and return what the client has sent already."""
+    def _take(self, outside: native) -> tuple[bytes, int] | None:
+        """Say that it is connected, and let go of the connection, as :data:`outgate.gate.relay.bridge.Take`."""
         if self._state != _OPENING:
             return None
-        own: tuple[Any, ...] = ("0.0.0.0", 0)
-        with contextlib.suppress(OSError):  # reset meanwhile
+        own: tuple[Any, ...]
+        try:
             own = outside.getsockname()
+        except OSError:  # reset meanwhile
+            own = ("0.0.0.0", 0)
         self._talk.opened(own[0], own[1])
         if not self._send():
             return None
         self.let_go()
-        return self._talk.rest
+        return self._talk.rest, self._events
 
     def let_go(self) -> None:
         """Have no more to do with the connection: it is somebody else's."""
         self._state = _OVER
         self._forget()
-        self._doors.unwatch(self)
         lease, self._lease = self._lease, None
         if lease is not None and lease.side is not None:
             lease.side.told = None  # else it would keep us as long as it lasts
@@ -364,25 +384,6 @@ class Handshake:
             made.outer.close()
             return None
         self.let_go()
+        self._gate.relaying.relays.unwatch(self.sock, self)
         made.begin()
         return None
-
-
-def _address(request: wire.Connect) -> tuple[str, int, int, int]:
-    return request.host, request.port, request.flow, request.scope
-
-
-def _built(reply: Reply) -> BaseException:
-    return build(reply["error"]["code"], reply["error"]["facts"])
-
-
-def failure_of(reply: Reply, host: str) -> Failure:
-    """Return why the gate, or the C library, has said no, in the words of the doors.
-
-    :param host: that was asked for.
-    """
-    if "error" not in reply:
-        return failures.of_look_up(reply["errno"], f"{host}: {reply.get('text') or 'no such name'}")
-    error = build(reply["error"]["code"], reply["error"]["facts"])
-    number = getattr(error, "errno", None) or 0
-    return failures.of_refusal(number, str(getattr(error, "strerror", None) or error), getattr(error, "retry_after", 0))

@@ -99,15 +99,14 @@ class Door:
         self.address = shown(self.sock.getsockname())
         return is_new
 
-    def accept(self) -> tuple[native, str, str]:
-        """Return a connection, its address and how the log has it.
+    def accept(self) -> tuple[native, tuple[Any, ...]]:
+        """Return a connection and the name of its other end.
 
         :raises BlockingIOError: nobody waits.
         :raises OSError: no descriptor is left.
         """
         fd, peer = self.sock._accept()  # type: ignore[attr-defined]  # as socket.accept() does
-        client = native(AF_INET6 if len(peer) == 4 else AF_INET, SOCK_STREAM, 0, fd)
-        return client, str(peer[0]), shown(peer)
+        return native(AF_INET6 if len(peer) == 4 else AF_INET, SOCK_STREAM, 0, fd), peer
 
 
 def shown(name: tuple[Any, ...]) -> str:

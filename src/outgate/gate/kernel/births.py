@@ -20,6 +20,7 @@ from _socket import (
     SO_RCVTIMEO,
     SO_REUSEADDR,
     SO_SNDTIMEO,
+    SOCK_NONBLOCK,
     SOCK_STREAM,
     SOL_SOCKET,
 )
@@ -61,6 +62,22 @@ def make(
     try:
         # Cannot be set once connecting; it only lets our zero-length dial carry the MSG_FASTOPEN flag without a cookie.
         native.setsockopt(sock, IPPROTO_TCP, _TCP_FASTOPEN_NO_COOKIE, 1)  # at once: nobody else has it yet
+    except BaseException:
+        sock.close()
+        raise
+    return _owned(sock, owner)
+
+
+def make_own(family: int, owner: tuple[int, int] | None = None) -> tuple[native, int]:
+    """Return one that the gate alone will ever hold: it never waits, so that it is dialled by a plain ``connect(2)``.
+
+    Parameters and errors as :func:`make`.
+    """
+    return _owned(native(FAMILIES[family], SOCK_STREAM | SOCK_NONBLOCK), owner)
+
+
+def _owned(sock: native, owner: tuple[int, int] | None) -> tuple[native, int]:
+    try:
         if owner is not None:
             os.fchown(sock.fileno(), *owner)
         return sock, cookie_of(sock)

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import contextlib
+import select
 from _socket import SO_LINGER, SOL_SOCKET
 from _socket import socket as native
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from outgate.gate.relay.carry import ClientWay, OutWay
-from outgate.gate.relay.pair import OUTSIDE, RESET, Relayed
+from outgate.gate.relay.carry import ClientWay, OutWay, Way
+from outgate.gate.relay.pair import RESET, Relayed
 
 if TYPE_CHECKING:
     from outgate.gate.relay.relays import Relays
     from outgate.gate.tls.secured import Secured
 
-__all__ = ["Bridge"]
+__all__ = ["Bridge", "Take"]
+
+#: Says to a client that it is connected, given the socket outside, and lets go of the client's connection. Returns what
+#: the client has sent behind its request, and the events on its connection that are to be seen to yet; ``None`` where
+#: it has gone.
+Take = Callable[[native], "tuple[bytes, int] | None"]
 
 
 class Bridge(Relayed):
     """A connection of a door's client, once its dial has succeeded; until then the client is the handshake's.
 
     :param client: the client's connection.
-    :param take: called when the dial has succeeded, with the socket outside. It says so to the client, lets go of it,
-        and returns what the client has sent behind its request; ``None`` where the client has gone. ``None`` itself
-        where another gate has done all that.
+    :param take: called when the dial has succeeded; ``None`` where another gate has done what it does.
     """
 
     __slots__ = ("_has_begun", "_take")
@@ -33,7 +37,7 @@ class Bridge(Relayed):
         self,
         relays: Relays,
         client: native,
-        take: Callable[[native], bytes | None] | None,
+        take: Take | None,
         ended: Callable[[Relayed, str], object],
         dispose: Callable[[native], object],
     ) -> None:
@@ -58,28 +62,36 @@ class Bridge(Relayed):
     def begin(self, outside: native, filled: int, nagle: bool = False, secured: Secured | None = None) -> None:
         """Say to the client that it is connected, and relay."""
         self.secured = secured
-        if self.is_over or self._take is None:
+        take, self._take = self._take, None  # it keeps all that a handshake has, for as long as this lasts
+        if self.is_over or take is None:
             self._let_go(outside, reset=False)
             return
-        early = self._take(outside)
-        if early is None:
+        taken = take(outside)
+        if taken is None:
             self.outside = outside
             self._end("closed", reset=True)
             return
-        self._own()
-        self._out.rest = early
+        self._has_begun = True
+        self._relays.pass_on(self.inside, self)
         self._join(outside, nagle)
+        early, events = taken
+        if early or events:
+            self._out.rest = early
+            self._inside_events |= select.EPOLLIN | events
+            self._relays.queue(self)
 
     def restore(
         self, outside: native | None, sent: int, received: int, held: int, out: bytes, back: bytes, counted: int = 0
     ) -> None:
         """Go on where another gate stood."""
-        self._own()
+        self._has_begun = True
+        self._relays.watch_client(self.inside, self)
         super().restore(outside, sent, received, held, out, back, counted)
 
-    def _own(self) -> None:
-        self._has_begun = True
-        self._relays.watch(self.inside, self, OUTSIDE)
+    def _end_sending(self, way: Way) -> None:
+        """Carry over an end of file, unless it is the second: the close that follows at once says it too."""
+        if not (self._out.stopped and self._back is not None and self._back.stopped):
+            super()._end_sending(way)
 
     def _dispose_inside(self, reset: bool) -> None:
         if not self._has_begun:

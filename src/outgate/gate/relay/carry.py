@@ -132,8 +132,8 @@ class Way:
         self.rest = b""
         self.counted = 0
         self.errno = 0
-        #: There may be something to do.
-        self.ready = True
+        #: There may be something to do, as an event has said.
+        self.ready = False
         #: The source has come to an end, or failed, behind what still lies in it.
         self.ends = False
         #: The target takes no more until it says so.

@@ -29,10 +29,11 @@ SEALED = 4
 _IN, _OUT, _ERR, _HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP
 _ENDS = select.EPOLLRDHUP | _HUP | _ERR
 _INSIDE = _IN | select.EPOLLRDHUP | select.EPOLLET
-#: EPOLLOUT only while the program reads too slowly: a Unix socket reports it at every read of its peer, TCP only once
-#: it has refused bytes.
+#: EPOLLOUT only while the program reads too slowly: a Unix socket reports it at every read of its peer. TCP does only
+#: once it has refused bytes, so it stays, but not before: a new connection would begin with an event that says nothing.
 _INSIDE_FULL = _INSIDE | _OUT
-OUTSIDE = _INSIDE | _OUT
+_OUTSIDE = CLIENT = _INSIDE
+_OUTSIDE_FULL = _OUTSIDE | _OUT
 _LINGER = struct.Struct("ii")
 RESET = _LINGER.pack(1, 0)
 
@@ -49,24 +50,9 @@ class Relayed:
     """
 
     __slots__ = (
-        "_aborts",
-        "_armed",
-        "_back",
-        "_dispose",
-        "_ended",
-        "_inside_events",
-        "_out",
-        "_outside_events",
-        "_relays",
-        "active",
-        "errno",
-        "gone",
-        "inside",
-        "is_over",
-        "limit",
-        "outside",
-        "queued",
-        "secured",
+        *("_aborts", "_armed", "_back", "_dispose", "_ended", "_hears_room", "_inside_events"),
+        *("_out", "_outside_events", "_relays"),
+        *("active", "errno", "gone", "inside", "is_over", "limit", "outside", "queued", "secured"),
     )
 
     def __init__(
@@ -85,7 +71,7 @@ class Relayed:
         self._out = self._way_out()
         self._back: Way | None = None
         self.secured: Secured | None = None
-        self._aborts = self._armed = False
+        self._aborts = self._armed = self._hears_room = False
         self._inside_events = self._outside_events = 0
         self.active = time.monotonic()
         self.errno = 0
@@ -145,18 +131,23 @@ class Relayed:
         self._out.discard(filled)
         self.inside.setsockopt(SOL_SOCKET, SO_SNDBUF, QUEUE)
         self._join(outside, nagle)
+        self._inside_events |= _IN  # what it has sent after the fill has had its edge
+        self._relays.queue(self)
 
     def _join(self, outside: native, nagle: bool) -> None:
-        outside.setblocking(False)
+        if outside.gettimeout() != 0:
+            outside.setblocking(False)
         if not nagle:
             outside.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
         self.outside = outside
         self._aim(outside)
         self.active = time.monotonic()
         self._back = Way(self._relays.tools, self.secured or outside, self.inside, splices=self.secured is None)
-        self._inside_events |= _IN  # what it has sent after the fill has had its edge
-        self._relays.watch(outside, self, OUTSIDE)
-        self._relays.queue(self)
+        self._hears_room = self.secured is not None  # it refuses bytes that the socket would take
+        self._relays.watch(outside, self, _OUTSIDE_FULL if self._hears_room else _OUTSIDE)
+        if self.secured is not None:
+            self._outside_events |= _IN  # it may have read all that has come
+            self._relays.queue(self)
 
     def _aim(self, outside: native) -> None:
         """Have the way out lead to the socket outside, or to what speaks TLS over it."""
@@ -186,7 +177,9 @@ class Relayed:
         self._back = Way(self._relays.tools, outside, self.inside)
         self._back.moved, self._back.rest, self._back.counted = received, back, counted
         self._inside_events |= _IN
-        self._relays.watch(outside, self, OUTSIDE)
+        self._outside_events |= _IN  # there may be nothing new, and something under way
+        self._hears_room = True
+        self._relays.watch(outside, self, _OUTSIDE_FULL)
         self._relays.queue(self)
 
     def change_hands(self, inside: native, unread: bytes, ends: bool) -> None:
@@ -203,7 +196,7 @@ class Relayed:
         with contextlib.suppress(OSError):
             old.shutdown(SHUT_RD)  # from here on they can write nothing
         left = out.copy()
-        self._relays.unwatch(old)
+        self._relays.unwatch(old, self)
         inside.setblocking(False)
         self.inside = inside
         self._out = OutWay(self._relays.tools, inside)
@@ -346,11 +339,13 @@ class Relayed:
         if not is_out and self._armed != way.full:
             self._armed = way.full
             self._relays.epoll.modify(self.inside.fileno(), _INSIDE_FULL if way.full else _INSIDE)
+        elif is_out and way.full and not self._hears_room and self.outside is not None:
+            self._hears_room = True
+            self._relays.epoll.modify(self.outside.fileno(), _OUTSIDE_FULL)
         if outcome == END:
             way.stopped = True
             if not self.gone and not self.errno:
-                with contextlib.suppress(OSError):  # the other side has failed meanwhile, and will say so
-                    way.target.shutdown(SHUT_WR)
+                self._end_sending(way)
         elif outcome == SOURCE_FAILED:
             way.stopped = True
             if is_out:
@@ -362,6 +357,11 @@ class Relayed:
             if is_out:
                 self._fail(way.errno)
         return share - left
+
+    def _end_sending(self, way: Way) -> None:
+        """Carry over an end of file."""
+        with contextlib.suppress(OSError):  # the other side has failed meanwhile, and will say so
+            way.target.shutdown(SHUT_WR)
 
     def _settle(self, out: Way, back: Way) -> None:
         """End it where nothing is left to do."""
@@ -378,9 +378,9 @@ class Relayed:
         if self.is_over:
             return
         self.is_over = True
-        self._relays.unwatch(self.inside)
+        self._relays.unwatch(self.inside, self)
         if self.outside is not None:
-            self._relays.unwatch(self.outside)
+            self._relays.unwatch(self.outside, self)
             self._let_go(self.outside, reset)
         self._dispose_inside(reset)
         self._ended(self, how)

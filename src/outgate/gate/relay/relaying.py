@@ -15,6 +15,7 @@ from outgate.errors import number_of
 from outgate.gate import wire
 from outgate.gate.kernel import births, dial, meter
 from outgate.gate.kernel.closer import Closer
+from outgate.gate.relay.bridge import Take
 from outgate.gate.relay.relays import Relays
 from outgate.gate.replies import Reply, refusal
 
@@ -161,17 +162,14 @@ class Relaying:
         relayed.limit = gate.quotas.limit(lease)
         return lease, theirs
 
-    def make_bridge(
-        self, process: Process, family: int, client: native, take: Callable[[native], bytes | None]
-    ) -> Lease:
+    def make_bridge(self, process: Process, family: int, client: native, take: Take) -> Lease:
         """Make a lease for a client of a door, whose own connection takes the place of a pair.
 
         :param take: as for :class:`outgate.gate.relay.bridge.Bridge`; the rest as :meth:`make`.
         """
         gate = self._gate
-        outside, cookie = births.make(family, gate.owner(process))
+        outside, cookie = births.make_own(family, gate.owner(process))
         lease = gate.registry.add(process, outside, cookie, family)
-        lease.inode = 0  # no program holds anything of it
         relayed = self.relays.bridge(client, take, lambda _, how: self._over(lease, how), native.close)
         lease.side = Side(lease, relayed, cookie)
         relayed.limit = gate.quotas.limit(lease)
@@ -268,10 +266,13 @@ class Relaying:
             side.relayed.release(filled)
 
     def _over(self, lease: Lease, how: str) -> None:
+        side = lease.side
         if lease.state != life.ENDED:
             self._gate.ending.end(lease, how)
-        if lease.side is not None and lease.side.told is not None:
-            lease.side.told(how)
+        if side is not None and side.told is not None:
+            side.told(how)
+        if lease.process.door:
+            lease.side = None  # no request asks for it any more, and the two would wait for the garbage collector
 
     def cut_secured(self) -> None:
         """Reset those that lead out by TLS: its keys are this process's, and no other could go on with them."""

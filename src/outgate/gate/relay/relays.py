@@ -2,7 +2,8 @@
 
 Each socket that may have something to do gets its share, then the next one gets its: one that floods, dribbles or never
 reads costs the others nothing but its turn. Nothing is stored here: what one side does not take stays in the other's
-kernel buffer, and holds back who sends.
+kernel buffer, and holds back who sends. A client of a door is looked after here from its first word on, so that its
+connection needs no other place when it leads somewhere.
 """
 
 from __future__ import annotations
@@ -13,16 +14,38 @@ import time
 from _socket import socket as native
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
-from outgate.gate.relay.bridge import Bridge
+from outgate.gate.relay.bridge import Bridge, Take
 from outgate.gate.relay.carry import Tools
-from outgate.gate.relay.pair import SHARE, Relayed
+from outgate.gate.relay.pair import CLIENT, SHARE, Relayed
 
 #: Bytes after which the loop's other work gets its turn: about a millisecond.
 TURN = 4 * SHARE
 #: What a socket's turn counts as at least, in bytes: a step costs time even where it moves nothing.
 LEAST = 16 * 1024
 _EVENTS = 64
+
+
+class Turning(Protocol):
+    """What gets turns when something has happened on its sockets: a relayed socket, or a client in its handshake.
+
+    :ivar active: when a turn last moved a byte (monotonic seconds).
+    :ivar queued: whether its turn is to come.
+    """
+
+    active: float
+    queued: bool
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it wants another turn at once."""
+
+    def note(self, fd: int, events: int) -> None:
+        """Remember what has happened on one of its sockets, for its turn."""
+
+    def run(self) -> int:
+        """Take a turn and return how many bytes have moved, by their weight."""
 
 
 class Relays:
@@ -39,8 +62,8 @@ class Relays:
         self.tools = Tools(dispose_fd)
         self.epoll = select.epoll()
         self._loop = loop
-        self._by_fd: dict[int, Relayed] = {}
-        self._ready: deque[Relayed] = deque()
+        self._by_fd: dict[int, Turning] = {}
+        self._ready: deque[Turning] = deque()
         self._turning: asyncio.Handle | None = None
         loop.add_reader(self.epoll.fileno(), self._on_ready)
 
@@ -59,7 +82,7 @@ class Relays:
     def bridge(
         self,
         client: native,
-        take: Callable[[native], bytes | None] | None,
+        take: Take | None,
         ended: Callable[[Relayed, str], object],
         dispose: Callable[[native], object],
     ) -> Bridge:
@@ -67,18 +90,33 @@ class Relays:
         return Bridge(self, client, take, ended, dispose)
 
     def __len__(self) -> int:
-        return len(set(self._by_fd.values()))
+        return len(self._all())
 
-    def watch(self, sock: native, relayed: Relayed, events: int) -> None:
-        """Tell this relayed socket what happens on one of its sockets."""
+    def _all(self) -> set[Relayed]:
+        return {each for each in self._by_fd.values() if isinstance(each, Relayed)}
+
+    def watch(self, sock: native, who: Turning, events: int) -> None:
+        """Tell somebody what happens on one of their sockets."""
         fd = sock.fileno()
-        self._by_fd[fd] = relayed
+        self._by_fd[fd] = who
         self.epoll.register(fd, events)
 
-    def unwatch(self, sock: native) -> None:
-        """Must come before the socket is closed, which may be later and on another thread."""
+    def watch_client(self, sock: native, who: Turning) -> None:
+        """Tell somebody what happens on the connection of a door's client, each thing once."""
+        self.watch(sock, who, CLIENT)
+
+    def pass_on(self, sock: native, relayed: Relayed) -> None:
+        """Tell this relayed socket what happens on a socket that is watched for somebody else."""
+        self._by_fd[sock.fileno()] = relayed
+
+    def unwatch(self, sock: native, who: Turning) -> None:
+        """Tell them nothing more, unless it is told to somebody else by now.
+
+        Must come before the socket is closed, which may be later and on another thread.
+        """
         fd = sock.fileno()
-        if self._by_fd.pop(fd, None) is not None:
+        if self._by_fd.get(fd) is who:
+            del self._by_fd[fd]
             self.epoll.unregister(fd)
 
     def queue(self, relayed: Relayed) -> None:
@@ -91,7 +129,7 @@ class Relays:
 
     def close(self, how: str) -> None:
         """Reset all of them, both ways: the gate ends, and none of them may look as if it had come to a good end."""
-        for relayed in set(self._by_fd.values()):
+        for relayed in self._all():
             relayed.cut(how)
         if self._turning is not None:
             self._turning.cancel()
