@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import signal
 import socket
 from collections.abc import Iterator
 
@@ -382,6 +383,27 @@ def test_the_other_gate_dies_and_nothing_is_lost() -> None:
         redeem(front, pickled)
         front.do("sock.sendall(b'two')")
         assert front.do("sock.recv(3, socket.MSG_WAITALL).decode()") == "two"
+        front.do("sock.close()")
+
+
+def test_the_other_gate_hangs_and_is_not_waited_for() -> None:
+    """B passed it on with nothing unread, and hangs or is behind a cable that was pulled: A goes on all the same."""
+    with peers.echo() as peer, fleet() as gates, Driven(gates["a"]) as front, Driven(gates["b"]) as worker:
+        connect(front, peer.address)
+        redeem(worker, share(front))
+        worker.do("sock.sendall(b'one')")
+        assert worker.do("sock.recv(3, socket.MSG_WAITALL).decode()") == "one"
+        text = worker.do("text = outgate.descriptor(sock)") or worker.do("text")
+        gates["b"].signal(signal.SIGSTOP)
+        try:
+            front.do(f"sock = outgate.adopt({text!r}); sock.settimeout(15); sock.sendall(b'two')")
+            assert front.do("sock.recv(3, socket.MSG_WAITALL).decode()") == "two"
+        finally:
+            gates["b"].signal(signal.SIGCONT)
+        with pytest.raises(Refused) as refused:
+            worker.do("sock.recv(1)")
+        assert refused.value.errno == errno.ECONNRESET
+        worker.do("sock.close()")
         front.do("sock.close()")
 
 
