@@ -31,10 +31,6 @@ if TYPE_CHECKING:
     from outgate.gate.metrics.serving import Serving
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-#: When Python's garbage collector looks at what is new, at what has stayed, and at all (:func:`gc.set_threshold`). A
-#: few dozen opens in one turn of the loop make more than the usual 700 objects, none of which is garbage. What it looks
-#: at for the second number is 15,000 objects at most, a millisecond or two.
-COLLECT = (5000, 2, 10)
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
@@ -108,7 +104,6 @@ def run(
         # What the start has made stays as long as the gate, and is most of what a full collection looks at: with 8,000
         # sockets open one holds the loop 4 ms without it, and 66 to 81 with it.
         gc.freeze()
-        gc.set_threshold(*COLLECT)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         log.event("start", pid=os.getpid(), policy=settings.number, source=settings.source)
         if taken is not None:
