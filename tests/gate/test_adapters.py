@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -243,7 +244,7 @@ def test_select_is_not_fooled_by_the_gates_own_epoll(listener):
     watch = Watch(loop, lambda lease: (ended.append(lease), loop.stop()))
     sock, cookie = births.make(4)
     with contextlib.closing(sock):
-        lease = Lease(1, None, sock, cookie, 4)
+        lease = Lease(1, SimpleNamespace(door=False), sock, cookie, 4)
         dial.begin(sock, listener.getsockname())
         watch.add(lease)
         loop.call_later(10, loop.stop)

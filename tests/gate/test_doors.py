@@ -26,9 +26,9 @@ from outgate.testing.running import RunningGate, ThreadGate
 from support import doors, peers
 from support.commands import serving
 from support.doors import Doors, answer, greeting, packed, read, request
-from support.fleets import wait_until
 from support.scraping import Scrape, page
 from support.upgrades import Echo
+from support.waiting import wait_until
 
 NAMES = {"echo.test": ["127.0.0.1"], "both.test": ["::1", "127.0.0.1"], "private.test": ["10.0.0.1"]}
 
