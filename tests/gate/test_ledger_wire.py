@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from sqlalchemy import select, text
@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 from outgate.core.bill.tally import Counts
 from outgate.gate.ledger import checking
 from outgate.gate.ledger.batch import Key, OnWire
-from outgate.gate.ledger.ledger import Ledger
+from outgate.gate.ledger.ledger import FLUSH, Ledger
 from outgate.gate.ledger.reading import Reader
 from outgate.gate.ledger.schema import BASELINES, DRAFTS, VERSION, WINDOWS
 from outgate.gate.ledger.store import Store, connect
@@ -44,21 +44,37 @@ class Loop:
     """An event loop that is turned by hand."""
 
     def __init__(self) -> None:
-        self.later: list[Callable[[], object]] = []
+        self.now = 0.0
+        self.later: list[tuple[float, Callable[..., object], tuple[object, ...]]] = []
 
-    def call_later(self, _seconds: float, call: Callable[[], object]) -> Loop:
+    def call_later(self, seconds: float, call: Callable[..., object], *arguments: object) -> Handle:
         """Take note of it."""
-        self.later.append(call)
-        return self
+        self.later.append((self.now + seconds, call, arguments))
+        return Handle(self, call)
+
+    def call_soon(self, call: Callable[..., object], *arguments: object) -> Handle:
+        """Take note of it."""
+        return self.call_later(0, call, *arguments)
+
+    def pass_time(self, seconds: float) -> None:
+        """Call what is due by then, in order."""
+        until = self.now + seconds
+        while due := sorted((each for each in self.later if each[0] <= until), key=lambda each: each[0]):
+            self.later.remove(due[0])
+            self.now, call, arguments = due[0]
+            call(*arguments)
+        self.now = until
+
+
+class Handle(NamedTuple):
+    """A call that was noted."""
+
+    loop: Loop
+    call: Callable[..., object]
 
     def cancel(self) -> None:
-        """Do not call what was noted last."""
-        self.later.clear()
-
-    def turn(self, times: int) -> None:
-        """Have so many batches taken."""
-        for _ in range(times):
-            self.later.pop()()
+        """Forget it."""
+        self.loop.later = [each for each in self.loop.later if each[1] != self.call]
 
 
 class Books:
@@ -110,19 +126,48 @@ def test_what_comes_after_the_end_is_counted(books: Books) -> None:
     sock = Sock(1, OnWire(150, 140, is_exact=True, grows=True))
     books.enter(sock)
     books.ledger.end(sock.id)
-    books.loop.turn(1)
+    books.loop.pass_time(FLUSH)
     assert books.booked() == (100, 100, 150, 140, 290)
     sock.on_wire = OnWire(170, 150, is_exact=True, grows=True)
-    books.loop.turn(12)
+    books.loop.pass_time(FLUSH)
     assert books.booked() == (100, 100, 170, 150, 320)
     sock.on_wire = OnWire(222, 202, is_exact=True)
-    books.loop.turn(12)
+    books.loop.pass_time(FLUSH)
     assert books.booked() == (100, 100, 222, 202, 424)
     sock.on_wire = OnWire(999, 999, is_exact=True)  # of another one with this cookie: it is not asked for any more
-    books.loop.turn(24)
+    books.loop.pass_time(2 * FLUSH)
     assert books.booked() == (100, 100, 222, 202, 424)
     with Reader.open(books.url) as reader:
         assert reader.connection.execute(select(BASELINES)).all() == [], "an end stays an end"
+
+
+def test_many_that_have_ended_are_asked_in_turns_of_the_loop(books: Books) -> None:
+    """Some hundred at once, each once, and those that go on again a second later."""
+    asked: list[int] = []
+
+    class Asked(Sock):
+        def wire(self) -> OnWire:
+            asked.append(self.id)
+            return super().wire()
+
+    for id in range(1, 602):
+        sock = Asked(id, OnWire(150, 140, is_exact=True, grows=True))
+        books.enter(sock)
+        books.ledger.end(id)
+        sock.on_wire = OnWire(200, 150, is_exact=True, grows=id == 7)
+    asked.clear()
+    books.loop.pass_time(0.99)
+    assert asked == []
+    _, begin, _ = min(books.loop.later, key=lambda each: each[0])
+    begin()
+    assert asked == [*range(1, 251)]
+    books.loop.later = [each for each in books.loop.later if each[1] != begin]
+    books.loop.pass_time(0.5)
+    assert asked == [*range(1, 602)]
+    books.loop.pass_time(1)
+    assert asked == [*range(1, 602), 7]
+    books.ledger.close()
+    assert books.booked() == (60_100, 60_100, 601 * 200, 601 * 150, 601 * 350)
 
 
 def test_a_gate_that_ends_looks_once_more(books: Books) -> None:
@@ -142,7 +187,7 @@ def test_one_that_nobody_knows_any_more_is_left_as_it_was(books: Books) -> None:
         books.enter(sock)
         books.ledger.end(sock.id)
         sock.on_wire = gone
-        books.loop.turn(24)
+        books.loop.pass_time(2 * FLUSH)
     assert books.booked() == (200, 200, 300, 280, 580)
 
 
@@ -152,7 +197,7 @@ def test_an_estimate_is_never_less_than_what_was_carried(books: Books) -> None:
         sock = Sock(1, wire)
         books.enter(sock)
         books.ledger.end(sock.id)
-    books.loop.turn(1)
+    books.loop.pass_time(FLUSH)
     assert books.booked() == (200, 200, 200, 200, 0)
 
 
@@ -161,14 +206,14 @@ def test_a_connection_that_is_counted_no_more_goes_on_as_an_estimate(url: str) -
     first = Books(url)
     sock = Sock(1, OnWire(1000, 900, is_exact=True, grows=True))
     first.enter(sock)
-    first.loop.turn(12)
+    first.loop.pass_time(12 * FLUSH)
     assert first.booked() == (100, 100, 1000, 900, 1900)
     first.writer.engine.dispose()
     second = Books(url, "two")
     sock.on_wire = OnWire(1500, 950)
     second.enter(sock, 0)
     second.ledger.end(sock.id)
-    second.loop.turn(1)
+    second.loop.pass_time(FLUSH)
     assert second.booked() == (100, 100, 1500, 950, 1900)
     second.writer.engine.dispose()
 

@@ -12,6 +12,7 @@ from outgate.core.bill.steady import Steady
 from outgate.core.bill.tally import Account, Counts, Tally
 from outgate.core.bill.windows import WINDOW, start_of
 from outgate.gate.ledger.batch import NOTHING, Begun, Key, OnWire, Totals
+from outgate.gate.ledger.trailing import Trailing
 from outgate.gate.ledger.writer import Writer
 
 __all__ = ["FLUSH", "Ledger", "Metered", "Share"]
@@ -98,8 +99,7 @@ class Ledger:
         #: What connections had moved when they were entered, while it is not known how far that is counted, and whose.
         self._past: dict[Key, tuple[Account, int, int]] = {}
         self._sealed = 0
-        #: What has ended, and may have put something on the wire since.
-        self._ending: list[_Item] = []
+        self._trailing = Trailing(self._add_wire)
         self._rounds = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.Handle | None = None
@@ -140,6 +140,7 @@ class Ledger:
         """Hand over what was counted every few seconds from now on."""
         self._loop = loop
         self._timer = loop.call_later(FLUSH, self._on_timer)
+        self._trailing.run(loop)
 
     def go_on(self, writer: Writer, loop: asyncio.AbstractEventLoop) -> None:
         """Go on after :meth:`close`, in a new run."""
@@ -150,7 +151,6 @@ class Ledger:
     def _on_timer(self) -> None:
         self._rounds += 1
         if self._rounds % _LOOK == 0:
-            self._look_at_ending()
             self._look(iter(tuple(self._items.values())))
         self._gather(iter(tuple(self._changed.values())))
 
@@ -199,7 +199,7 @@ class Ledger:
         """
         if self._timer is not None:
             self._timer.cancel()
-        self._look_at_ending()
+        self._trailing.stop()
         self.flush(is_last=how == "finished")
         return self._writer.close(how, limit)
 
@@ -302,7 +302,7 @@ class Ledger:
         item = self._items.pop(id)
         self._settle(item)
         if self._count_wire(item):
-            self._ending.append(item)
+            self._trailing.put(item)
         self._changed.pop(id, None)
         self._open.pop(item.key, None)
         self._ended.add(item.key)
@@ -330,19 +330,6 @@ class Ledger:
         item.sent, item.received, item.exact = item.sent + more[0], item.received + more[1], item.exact + exact
         self._tally.add(self._clock(), item.account, 0, 0, *more, exact)
         return True
-
-    def _look_at_ending(self) -> None:
-        """Count what connections that have ended have put on the wire since the gate closed them."""
-        ending, self._ending = self._ending, []
-        for item in ending:
-            try:
-                wire = item.wire()
-            except OSError:  # it was not heard of any more: what was counted is all that is known
-                continue
-            if wire.is_exact:
-                self._add_wire(item, wire)
-                if wire.grows:
-                    self._ending.append(item)
 
     def flush(self, *, is_last: bool = False) -> None:
         """Hand over what has been counted so far, and have the windows sealed that are over, or all of them."""
