@@ -122,6 +122,8 @@ def test_no_greeting(gate: RunningGate, canary: RawChannel, greeting: object, wh
         ({"op": "resolve", "call": "getaddrinfo", "args": []}, "getaddrinfo"),
         ({"op": "resolve", "call": "getaddrinfo", "args": [{"a": 1}, [], {}]}, "getaddrinfo"),
         ({"op": "resolve", "call": "getaddrinfo", "args": ["x", "y", 1 << 70]}, "getaddrinfo"),
+        ({"op": "resolve", "call": "getaddrinfo", "args": ["127.0.0.1", 1.5]}, "getaddrinfo"),
+        ({"op": "resolve", "call": "getaddrinfo", "args": ["127.0.0.1", [80]]}, "getaddrinfo"),
         ({"op": "resolve", "call": "getaddrinfo", "args": "localhost"}, "args"),
         ({"op": "resolve", "call": "getnameinfo", "args": [["127.0.0.1", "80", 1, 1, 1, 1], 0]}, "getnameinfo"),
         ({"op": "resolve", "call": "if_indextoname", "args": ["lo"]}, "if_indextoname"),

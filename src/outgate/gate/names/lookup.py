@@ -15,6 +15,7 @@ import functools
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from outgate.core.address.address_table import LOOPBACK, OWN
@@ -107,6 +108,8 @@ def canonical_name(host: str) -> str:
 
 async def _getaddrinfo(gate: Gate, process: Process, args: list[Any]) -> Reply:
     question = _question("getaddrinfo", args)
+    if len(args) > 1 and not isinstance(args[1], (str, int, NoneType)):
+        raise ProtocolError("arguments of getaddrinfo: the second is a port, or the name of a service")
     if len(args) > 1 and isinstance(args[1], str) and len(args[1]) > LONGEST_SERVICE:
         raise socket.gaierror(socket.EAI_SERVICE, "Servname not supported for ai_socktype")
     port = _port(args)
