@@ -44,7 +44,22 @@ from outgate.core.seal.assembler import (
     subtract,
 )
 
-__all__ = ["ENDED", "END_VALUE", "IN", "KEY", "LIVE", "LIVE_VALUE", "OUT", "count", "keep_account"]
+__all__ = [
+    "ENDED",
+    "END_VALUE",
+    "HOP_BY_HOP",
+    "IN",
+    "IPV6",
+    "IPV6_HEADER",
+    "KEY",
+    "LIVE",
+    "LIVE_VALUE",
+    "NEXT",
+    "OUT",
+    "SKB_LOAD_BYTES",
+    "count",
+    "keep_account",
+]
 
 #: How many connections under way are counted, and how many ended ones are remembered until the gate has looked.
 LIVE: Final = 1 << 17
@@ -59,12 +74,12 @@ IN: Final = 8
 END_VALUE: Final = 40
 
 #: enum bpf_func_id.
-_MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _SKB_LOAD_BYTES, _SOCKET_COOKIE, _SOCK_OPS_FLAGS = 1, 2, 3, 26, 46, 59
+_MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, SKB_LOAD_BYTES, _SOCKET_COOKIE, _SOCK_OPS_FLAGS = 1, 2, 3, 26, 46, 59
 #: struct __sk_buff: its length, and of how many segments it is.
 _LENGTH, _SEGMENTS = 0, 164
 #: IPv6 (RFC 8200): the version, the length of a header, where it says what follows, and how long the option is by
 #: which it says that it is a jumbo (RFC 2675). The kernel takes that out again when it cuts the packet up.
-_IPV6, _IPV6_HEADER, _NEXT, _HOP_BY_HOP, _JUMBO = 6, 40, 6, 0, 8
+IPV6, IPV6_HEADER, NEXT, HOP_BY_HOP, _JUMBO = 6, 40, 6, 0, 8
 #: Where a header of TCP says how long it is, in words of four bytes in the upper half.
 _TCP_LENGTH = 12
 #: struct bpf_sock_ops; when it is called, and which further calls are asked for (BPF_SOCK_OPS_STATE_CB_FLAG).
@@ -82,10 +97,7 @@ def count(live: int, way: int) -> Program:
         move(R1, R6),
         call(_SOCKET_COOKIE),
         store(R10, -16, R0, 8),
-        put_table(R1, live),
-        move(R2, R10),
-        add(R2, -16),
-        call(_MAP_LOOKUP),
+        *_ask(live, _MAP_LOOKUP, -16),
         jump_if(R0, 0, "not counted"),
         move(R7, R0),
         load(R8, R6, _LENGTH, 4),
@@ -98,18 +110,18 @@ def count(live: int, way: int) -> Program:
         *_load_byte(),
         move(R9, R1),
         shift_right(R1, 4),
-        jump_if(R1, _IPV6, "IPv6"),
+        jump_if(R1, IPV6, "IPv6"),
         mask(R9, 0x0F),
         shift_left(R9, 2),
         move(R2, R9),
         add(R2, _TCP_LENGTH),
         jump("TCP"),
         Label("IPv6"),
-        put(R2, _NEXT),
+        put(R2, NEXT),
         *_load_byte(),
-        put(R9, _IPV6_HEADER),
-        put(R2, _IPV6_HEADER + _TCP_LENGTH),
-        jump_unless(R1, _HOP_BY_HOP, "TCP"),
+        put(R9, IPV6_HEADER),
+        put(R2, IPV6_HEADER + _TCP_LENGTH),
+        jump_unless(R1, HOP_BY_HOP, "TCP"),
         add(R8, -_JUMBO),
         add(R2, _JUMBO),
         Label("TCP"),
@@ -133,7 +145,7 @@ def _load_byte() -> tuple[Instruction, ...]:
         move(R3, R10),
         add(R3, -8),
         put(R4, 1),
-        call(_SKB_LOAD_BYTES),
+        call(SKB_LOAD_BYTES),
         jump_unless(R0, 0, "whole"),
         load(R1, R10, -8, 1),
     )
@@ -170,10 +182,7 @@ def keep_account(live: int, ends: int) -> Program:
         store(R10, -16, R1, 8),
         store(R10, -8, R1, 8),
         *_store_cookie(),
-        put_table(R1, live),
-        move(R2, R10),
-        add(R2, -48),
-        call(_MAP_LOOKUP),
+        *_ask(live, _MAP_LOOKUP),
         jump_if(R0, 0, "not counted"),
         load(R1, R0, OUT, 8),
         store(R10, -16, R1, 8),
@@ -182,10 +191,7 @@ def keep_account(live: int, ends: int) -> Program:
         Label("not counted"),
         *_update(ends, -40),
         # Last, so that it is in one of the two whenever somebody looks.
-        put_table(R1, live),
-        move(R2, R10),
-        add(R2, -48),
-        call(_MAP_DELETE),
+        *_ask(live, _MAP_DELETE),
         jump("yes"),
         Label("begin"),
         put(R1, 0),
@@ -201,6 +207,11 @@ def keep_account(live: int, ends: int) -> Program:
 
 def _store_cookie() -> tuple[Instruction, ...]:
     return move(R1, R6), call(_SOCKET_COOKIE), store(R10, -48, R0, 8)
+
+
+def _ask(table: int, helper: int, cookie: int = -48) -> tuple[Instruction, ...]:
+    """Call a function of the kernel's about a map, with the cookie at a place of the stack."""
+    return put_table(R1, table), move(R2, R10), add(R2, cookie), call(helper)
 
 
 def _update(table: int, value: int) -> tuple[Instruction, ...]:

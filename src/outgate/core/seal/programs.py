@@ -49,14 +49,14 @@ from outgate.core.seal.assembler import (
     shift_right,
     shift_right_by,
 )
-from outgate.core.seal.counting import IN, OUT, count, keep_account
+from outgate.core.seal.counting import HOP_BY_HOP, IN, IPV6, IPV6_HEADER, NEXT, OUT, SKB_LOAD_BYTES, count, keep_account
 
 __all__ = ["HOOKS", "Hook", "programs"]
 
 #: enum bpf_prog_type (linux/bpf.h).
 _SKB, _SOCK_OPS, _SOCK_ADDR, _SOCKOPT = 8, 13, 18, 25
 #: enum bpf_func_id.
-_SKB_LOAD_BYTES, _CURRENT_CGROUP_ID = 26, 80
+_CURRENT_CGROUP_ID = 80
 #: struct bpf_sock_addr: the address that is named, and its port.
 _IP4, _IP6, _PORT = 4, 8, 24
 #: struct __sk_buff; and of struct bpf_sock the family, and the state as include/net/tcp_states.h has it.
@@ -64,10 +64,9 @@ _SK, _FAMILY, _UNIX, _STATE, _LISTEN = 168, 4, 1, 72, 10
 #: struct bpf_sockopt.
 _LEVEL, _OPTION = 24, 28
 #: First bytes: an IPv4 header without options; the version of an IPv6 header is in the upper half.
-_PLAIN_IPV4, _IPV6 = 0x45, 6
-#: Of an IPv6 header: where it says what follows, how long it is, and what that may be (RFC 8200).
-_NEXT, _IPV6_SIZE = 6, 40
-_HOP_BY_HOP, _TCP, _ROUTING, _DESTINATION = 0, 6, 43, 60
+_PLAIN_IPV4 = 0x45
+#: What may follow a header of IPv6 (RFC 8200).
+_TCP, _ROUTING, _DESTINATION = 6, 43, 60
 #: Options that the table does not let programs set by name and glibc's resolver must: IP_RECVERR, IPV6_RECVERR.
 _RESOLVERS: Final = frozenset(((options.IP, 11), (options.IPV6, 25)))
 
@@ -185,22 +184,22 @@ _OUTGOING: Final[Program] = (
     move(R3, R10),
     add(R3, -8),
     put(R4, 8),
-    call(_SKB_LOAD_BYTES),
+    call(SKB_LOAD_BYTES),
     jump_unless(R0, 0, "no"),
     load(R1, R10, -8, 1),
     jump_if(R1, _PLAIN_IPV4, "yes"),
     shift_right(R1, 4),
-    jump_unless(R1, _IPV6, "no"),
-    load(R1, R10, -8 + _NEXT, 1),
+    jump_unless(R1, IPV6, "no"),
+    load(R1, R10, -8 + NEXT, 1),
     jump_if(R1, _ROUTING, "no"),
     jump_if(R1, _DESTINATION, "no"),
-    jump_unless(R1, _HOP_BY_HOP, "yes"),
+    jump_unless(R1, HOP_BY_HOP, "yes"),
     move(R1, R6),
-    put(R2, _IPV6_SIZE),
+    put(R2, IPV6_HEADER),
     move(R3, R10),
     add(R3, -8),
     put(R4, 1),
-    call(_SKB_LOAD_BYTES),
+    call(SKB_LOAD_BYTES),
     load(R1, R10, -8, 1),
     jump_if(R1, _TCP, "yes"),
 )
