@@ -172,10 +172,7 @@ def _print(made: Statement, place: Place, usage: Usage) -> None:
         key = line.key if line is not made.total else ("total", *[""] * (len(made.groups) - 1))
         cells = [*(text or "-" for text in key[:1]), *key[1:], *(f"{count:,}" for count in line.counts[:-1])]
         rows.append([*cells, f"{line.amount:,}"] if made.currency else cells)
-    header, *lines = output.table(rows, right=range(len(made.groups), len(heads)))
-    output.say(output.paint(header, "bold"))
-    for text in lines:
-        output.say(text)
+    output.print_table(rows, range(len(made.groups), len(heads)))
     output.say()
     if not usage.extent.last:
         output.say("the ledger is empty: nothing has been booked yet")
