@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from statistics import median
 
-from bench.world import ROOT, World
+from bench.world import BOOKED, ROOT, World
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -19,19 +19,24 @@ def main(argv: list[str] | None = None) -> None:
     p.add_argument("--against", type=Path, action="append", default=[], metavar="TREE", help="another checkout")
     p.add_argument("--rounds", type=int, default=12, help="turns of each tree (default 12)")
     p.add_argument("--count", type=int, default=2000, help="opens in a turn (default 2000)")
-    p.add_argument("--booked", action="store_true", help="with ledger, state file and metrics")
-    p.add_argument("--beside", action="store_true", help="this tree once more, with ledger, state file and metrics")
+    p.add_argument("--booked", action="store_true", help="with ledger, metrics and state file")
+    p.add_argument("--beside", action="store_true", help="this tree twice more: with ledger and metrics, and with all")
     options = p.parse_args(argv)
+    for tree in options.against:
+        if not (tree / "src" / "outgate").is_dir():
+            p.error(f"{tree} is no checkout of outgate")
     trees = {"this": ROOT, **{str(tree): tree.resolve() for tree in options.against}}
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in trees}
     with World(1, quick=False) as world:
         gates = {}
         for at, (name, tree) in enumerate(trees.items()):
-            made = world.start_gate(f"tree{at}", booked=options.booked, source=tree / "src")
+            made = world.start_gate(f"tree{at}", booked=BOOKED if options.booked else (), source=tree / "src")
             gates[name] = world.enter(made)
         if options.beside:
-            taken["booked"] = []
-            gates["booked"] = world.enter(world.start_gate("beside", booked=True))
+            for words in (("ledger", "metrics"), BOOKED):
+                name = ", ".join(words)
+                taken[name] = []
+                gates[name] = world.enter(world.start_gate(f"beside{len(words)}", booked=words))
         for _ in range(options.rounds):
             for name, gate in gates.items():
                 cost = world.ask("cost", gate, ports=world.ports["open"], count=options.count, gate=gate.pid)

@@ -1,10 +1,10 @@
 """Be the gate that is measured: the development policy with one denied name, limits that no case reaches, and a log
 in a scratch folder.
 
-Started by :mod:`bench.world` as ``python -m bench.gate PIDFD SOCKET PATH [booked] [lag] [door=PORT] [fleet=FILE]``;
-prints a line when it is ready, and ends with the process behind the pidfd. Where it is ``booked`` it keeps a ledger, a
-state file and metrics; with ``lag`` it watches its loop, and prints on SIGUSR2 what it has seen since the last one;
-with ``door`` it has a SOCKS5 door there; with ``fleet`` it is the gate of a fleet that the file describes.
+Started by :mod:`bench.world` as ``python -m bench.gate PIDFD SOCKET PATH [ledger] [metrics] [state] [lag] [door=PORT]
+[fleet=FILE]``; prints a line when it is ready, and ends with the process behind the pidfd. It keeps what the words say;
+with ``lag`` it watches its loop, and prints on SIGUSR2 what it has seen since the last one; with ``door`` it has a
+SOCKS5 door there; with ``fleet`` it is the gate of a fleet that the file describes.
 """
 
 import json
@@ -77,12 +77,16 @@ def main(pidfd: int, socket_path: str, path: str, words: list[str]) -> int:
                 found = json.load(file)
             fleet = FleetSettings(found["name"], found["listen"], found["gates"])
             settings = replace(settings, gate=replace(gate, state=found["state"]), fleet=fleet)
-    if "booked" in words:
+    if {"ledger", "state"} & set(words):
         folder = socket_path + ".state"
         os.mkdir(folder, 0o700)
-        gate = replace(gate, state=folder, metrics=socket_path + ".metrics")
-        ledger = LedgerSettings(file_url(folder + "/ledger.sqlite"), "bench", folder)
-        settings = replace(settings, gate=gate, ledger=ledger)
+        if "state" in words:
+            settings = replace(settings, gate=replace(settings.gate, state=folder))
+        if "ledger" in words:
+            ledger = LedgerSettings(file_url(folder + "/ledger.sqlite"), "bench", folder)
+            settings = replace(settings, ledger=ledger)
+    if "metrics" in words:
+        settings = replace(settings, gate=replace(settings.gate, metrics=socket_path + ".metrics"))
 
     def ready(gate: Gate) -> None:
         if "lag" in words:

@@ -78,6 +78,9 @@ class Gate:
 #: The target's ports, by name, to which a peer with fixed destinations leads.
 _FIXED = ("open", "echo", "sink", "source", "tls")
 
+#: All that a gate may keep.
+BOOKED = ("ledger", "metrics", "state")
+
 
 class Host(NamedTuple):
     """A network that is not this process's, from where a client reaches the target natively.
@@ -188,7 +191,7 @@ class World:
         name: str,
         core: int | None = None,
         path: str = "direct",
-        booked: bool = False,
+        booked: Sequence[str] = (),
         lag: bool = False,
         door: int = 0,
         fleet: str = "",
@@ -197,9 +200,9 @@ class World:
     ) -> Iterator[Gate]:
         """Run a gate of its own for a while.
 
-        All its threads are on one core if one is named; it keeps books where it is booked, and watches its loop;
-        at a port that is named it has a SOCKS5 door. With the file of a fleet's settings it is a gate of that, on the
-        host into which a command leads.
+        All its threads are on one core if one is named; it keeps what ``booked`` says, and watches its loop; at a port
+        that is named it has a SOCKS5 door. With the file of a fleet's settings it is a gate of that, on the host into
+        which a command leads.
 
         The code of gate and clients is what ``source`` has. In a session of its own, as ``outgate run`` starts it: the
         kernel shares processors out by session (autogroup).
@@ -208,7 +211,7 @@ class World:
         pidfd = os.pidfd_open(os.getpid())
         argv = [*host, sys.executable, "-m", "bench.gate", str(pidfd), socket_path, path]
         argv += [
-            *["booked"] * booked,
+            *booked,
             *["lag"] * lag,
             *[f"door={door}"] * bool(door),
             *[f"fleet={fleet}"] * bool(fleet),
