@@ -14,9 +14,9 @@ import pytest
 
 from outgate.errors import ConfigError
 from outgate.gate.restart import statefile
-from outgate.gate.restart.records import Header, Reserved, line, replay
+from outgate.gate.restart.records import Ended, Header, Reserved, line, replay
 from outgate.gate.restart.statefile import StateFile
-from outgate.gate.restart.writer import Begin, Commit, End, Fresh, Writer
+from outgate.gate.restart.writer import Begin, Commit, Fresh, Writer
 
 HEADER = line(Header(1, "kernel", 7, "b00t", 0, 1000, 2000, b"k" * 32))
 
@@ -103,6 +103,11 @@ def logged(mark: threading.Event) -> None:
     mark.set()
 
 
+def ended(id: int, serial: int) -> Ended:
+    """Return the record of an end."""
+    return Ended(id, serial, 10, 20, 0.5, None, "closed")
+
+
 def said_anew(writer: Writer) -> None:
     """Have a writer write a file from the beginning."""
     for item in (Begin(), Fresh(HEADER), Commit()):
@@ -114,10 +119,11 @@ def test_what_is_put_is_in_the_file(file: StateFile) -> None:
     writer = Writer(file, logged, Heard().said.put)
     said_anew(writer)
     writer.put(line(Reserved(5)))
-    writer.put(End(1, 2, line(Reserved(6))))
+    writer.put(Reserved(6))
+    writer.put(ended(1, 2))
     writer.close()
     text = Path(file.path).read_bytes()
-    assert text.startswith(HEADER + line(Reserved(5)) + line(Reserved(6)))
+    assert text.startswith(HEADER + line(Reserved(5)) + line(Reserved(6)) + line(ended(1, 2)))
     assert text.endswith(b'["logged",[[1,2]]]\n')
     assert os.stat(file.path).st_mode & 0o777 == 0o600
     assert not os.path.exists(file.path + ".new")
@@ -128,11 +134,11 @@ def test_an_end_is_marked_when_the_log_has_it(file: StateFile) -> None:
     marks: queue.SimpleQueue[threading.Event] = queue.SimpleQueue()
     writer = Writer(file, marks.put, Heard().said.put)
     said_anew(writer)
-    writer.put(End(1, 2, line(Reserved(6))))
+    writer.put(ended(1, 2))
     mark = marks.get(timeout=20)
     assert b"logged" not in Path(file.path).read_bytes()
     mark.set()
-    writer.put(End(3, 1, line(Reserved(7))))
+    writer.put(ended(3, 1))
     last = marks.get(timeout=20)  # asked for when the first has been written down
     assert b'["logged",[[1,2]]]' in Path(file.path).read_bytes()
     last.set()

@@ -1,7 +1,7 @@
 """Write down which leases are open and what they have moved, so that the next gate can go on where this one dies.
 
-Every method is called on the loop, makes a line of some 250 bytes at most, and leaves it to the thread of
-:class:`~outgate.gate.restart.writer.Writer`.
+Every method is called on the loop, says what there is to say in a record, and leaves making a line of it and writing
+that to the thread of :class:`~outgate.gate.restart.writer.Writer`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from outgate.gate.restart import records
 from outgate.gate.restart.orphans import Orphan
 from outgate.gate.restart.records import line
 from outgate.gate.restart.statefile import StateFile
-from outgate.gate.restart.writer import Begin, Commit, End, Fresh, Writer
+from outgate.gate.restart.writer import Begin, Commit, Fresh, Writer
 from outgate.gate.sweep import find_unheld
 
 if TYPE_CHECKING:
@@ -145,17 +145,19 @@ class Keeping(NoKeeping):
     def opened(self, item: Metered) -> None:
         if item.id + IDS // 2 > self._reserved:
             self._reserve()
-        text = self._opened(item)
-        if text:
-            self._writer.put(text)
+        introduced, record = self._opened(item)
+        if introduced is not None:
+            self._writer.put(introduced)
+        if record is not None:
+            self._writer.put(record)
 
     def ended(self, item: Metered, serial: int, reading: meter.Reading, how: str) -> None:
         self._dirty.pop(item.id, None)
         self._write_shares()
         connect_ms = item.connect_ms if isinstance(item, Lease) else None
         duration = round(time.monotonic() - item.begun, 6)
-        record = records.Ended(item.id, serial, reading.sent, reading.received, duration, connect_ms, how)
-        self._writer.put(End(item.id, serial, line(record)))
+        sent, received = reading.sent, reading.received
+        self._writer.put(records.Ended(item.id, serial, sent, received, duration, connect_ms, how))
 
     def lent(self, loan: Loan) -> None:
         self._writer.put(_lent(loan))
@@ -227,14 +229,16 @@ class Keeping(NoKeeping):
         slice_ = tuple(islice(items, SLICE))
         pieces: list[bytes] = []
         for item in slice_:
-            text = self._opened(item)
-            if not text:
+            introduced, record = self._opened(item)
+            if record is None:
                 continue
-            pieces.append(text)
+            if introduced is not None:
+                pieces.append(line(introduced))
+            pieces.append(line(record))
             pieces.append(line(records.Read(item.id, item.noted_sent, item.noted_received)))
             loan = self._gate.sharing.loans.get(item.id)
             if loan is not None:
-                pieces.append(_lent(loan))
+                pieces.append(line(_lent(loan)))
             elif isinstance(item, Orphan) and item.lent is not None:
                 pieces.append(line(item.lent))
         data = b"".join(pieces)
@@ -247,53 +251,51 @@ class Keeping(NoKeeping):
         self._said = size
         self._is_saying = False
 
-    def _opened(self, item: Metered) -> bytes:
-        """Return the records of an open connection, with its process where the file has it not yet; b"" of none."""
+    def _opened(self, item: Metered) -> tuple[records.Known | None, records.Opened | None]:
+        """Return the record of an open connection, after that of its process where the file has it not yet."""
         if isinstance(item, Lease):
             decision = item.decision
             if decision is None or item.state not in (life.DIALLED, life.OPEN):
-                return b""
+                return None, None
             (host, port), address = item.asked, item.address
             transport, path, serial, inode, connect_ms = "tcp", item.way, item.number, item.inode, item.connect_ms
             via, before = item.via, item.before
         else:
             first = item.first
             if first is None or item.is_ended:
-                return b""
+                return None, None
             decision, host = first.decision, first.host
             address, port = first.target[:2]
             transport, path, serial, inode, connect_ms = "udp", "relay", 1, 0, None
             via, before = "", NOTHING_BEFORE
         process = item.process
         number = self._numbers.get(process)
-        introduced = b""
+        introduced = None
         if number is None:
             number = self._numbers[process] = len(self._numbers) + 1
-            introduced = line(_known(number, process))
-        return introduced + line(
-            records.Opened(
-                item.id,
-                number,
-                item.cookie,
-                inode,
-                item.family,
-                transport,
-                path,
-                serial,
-                item.begun,
-                connect_ms,
-                host,
-                port,
-                address,
-                decision,
-                via,
-                before,
-            )
+            introduced = _known(number, process)
+        return introduced, records.Opened(
+            item.id,
+            number,
+            item.cookie,
+            inode,
+            item.family,
+            transport,
+            path,
+            serial,
+            item.begun,
+            connect_ms,
+            host,
+            port,
+            address,
+            decision,
+            via,
+            before,
         )
 
     def _reserve(self) -> None:
         self._reserved = self._gate.registry.last + IDS
-        self._writer.put(line(records.Reserved(self._reserved)))
+        self._writer.put(records.Reserved(self._reserved))
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
@@ -358,5 +360,5 @@ def _known(number: int, process: Process) -> records.Known:
     )
 
 
-def _lent(loan: Loan) -> bytes:
-    return line(records.Lent(loan.item.id, loan.tenure, loan.made, loan.owed, loan.generation))
+def _lent(loan: Loan) -> records.Lent:
+    return records.Lent(loan.item.id, loan.tenure, loan.made, loan.owed, loan.generation)
