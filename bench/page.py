@@ -188,6 +188,12 @@ def pictures(record: Mapping[str, Any]) -> dict[str, str]:
     return made
 
 
+def missing(record: Mapping[str, Any]) -> list[str]:
+    """Return what a record lacks for a picture that the page of a whole one has."""
+    made = pictures(record)
+    return [f"what {name} is drawn of" for name in PICTURES if name not in made]
+
+
 def _held(record: Mapping[str, Any]) -> dict[str, list[tuple[float, float]]]:
     """Return for each path how many sockets were held, and the MB that they took."""
     found: dict[str, list[tuple[float, float]]] = {}

@@ -16,7 +16,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 if str(_ROOT) not in sys.path:
     sys.path.insert(0, str(_ROOT))
 
-from bench import facts, report  # noqa: E402
+from bench import facts, page, report, scale  # noqa: E402
 from bench.cases import CASES, GROUPS  # noqa: E402
 from bench.rows import Result, Row  # noqa: E402
 from bench.world import Failed, World  # noqa: E402
@@ -67,11 +67,14 @@ def main(argv: list[str] | None = None) -> int:
     report.write(folder / report.FILE, recorded)
     generate = [sys.executable, str(_ROOT / "docs" / "generate.py")]
     subprocess.run([*generate, "--benchmark", str(folder)], check=True)
-    if options.record:
+    lacking = [*scale.missing(report.rows_of(recorded)), *page.missing(recorded)] if options.record else []
+    if lacking:
+        print(f"not recorded: the record is not whole: it lacks {'; '.join(lacking)}", file=sys.stderr)
+    elif options.record:
         report.write(_ROOT / "docs" / "data" / report.FILE, recorded)
         subprocess.run([*generate, "--write"], check=True)
     print(f"written: {folder}")
-    return 1 if failures else 0
+    return 1 if failures or lacking else 0
 
 
 if __name__ == "__main__":

@@ -41,30 +41,44 @@ class Costs(NamedTuple):
     metered: float
 
 
+#: The lines that the costs are in, in the order of :class:`Costs`; # stands for a number that hosts decide.
+_LINES = (
+    "gate, processor time of an open, direct",
+    "gate, processor time of an open, relay",
+    "client, processor time of an open, direct",
+    "gate, processor time for each GB relayed",
+    "gate memory, # held",
+    "gate memory, # relayed",
+    "gate, # sockets sending",
+)
+
+
 def costs(rows: Mapping[str, Row]) -> Costs:
-    """Return the costs in a record. Of memory it is the figure of most sockets."""
-    metering = re.compile(r"gate, ([\d,]+) sockets sending")
-    ((sending, metered),) = [
-        (_count(match[1]), row) for name, row in rows.items() if (match := metering.fullmatch(name))
-    ]
-    return Costs(
-        rows["gate, processor time of an open, direct"].figure,
-        rows["gate, processor time of an open, relay"].figure,
-        rows["client, processor time of an open, direct"].figure,
-        rows["gate, processor time for each GB relayed"].figure,
-        _memory(rows, "held"),
-        _memory(rows, "relayed"),
-        metered.figure / 100 * 1e6 / sending,
-    )
+    """Return the costs in a record. Of what was measured with several numbers it is the figure of the largest.
+
+    :raises ValueError: a line is not there; the text says which.
+    """
+    lacking = missing(rows)
+    if lacking:
+        raise ValueError(f"the record is not whole: it lacks {'; '.join(lacking)}")
+    *figures, (sending, metered) = (_found(rows, line)[-1] for line in _LINES)
+    return Costs(*(figure for _, figure in figures), metered=metered / 100 * 1e6 / sending)
 
 
-def _memory(rows: Mapping[str, Row], kind: str) -> float:
-    pattern = re.compile(rf"gate memory, ([\d,]+) {kind}")
-    return max((_count(match[1]), row.figure) for name, row in rows.items() if (match := pattern.fullmatch(name)))[1]
+def missing(rows: Mapping[str, Row]) -> list[str]:
+    """Return the lines of a record that the costs are in and that are not there."""
+    return [line for line in _LINES if not _found(rows, line)]
 
 
-def _count(text: str) -> int:
-    return int(text.replace(",", ""))
+def _found(rows: Mapping[str, Row], line: str) -> list[tuple[int, float]]:
+    """Return number and figure of each line that is called so, in the order of their numbers."""
+    pattern = re.compile(re.escape(line).replace(re.escape("#"), r"([\d,]+)"))
+    found = []
+    for name, row in rows.items():
+        match = pattern.fullmatch(name)
+        if match is not None:
+            found.append((int(match[1].replace(",", "")) if pattern.groups else 0, row.figure))
+    return sorted(found)
 
 
 def opens_per_second(of: Costs, cores: int, gates: int) -> float:

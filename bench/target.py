@@ -2,8 +2,13 @@
 
 Started by :mod:`bench.world` as a process of its own, ``target.py ADDRESS CERTIFICATE``; prints its ports as one JSON
 line and ends with its standard input. Taking a connection costs two system calls and no epoll registration, so that
-opens are never bound by this process: a connection is kept until enough younger ones have come, and closed without
-having been read.
+opens are never bound by this process: a connection is kept until enough younger ones have come, and reset without
+having been read if the other end has closed it.
+
+A reset leaves nobody in TIME_WAIT: who has closed first waits for our FIN until then, and has its port back at once.
+After a FIN it could not have it for a minute. Proxies that bind before they connect (dante does) have each port only
+once then, whatever the destination, and not those with which anybody else is in TIME_WAIT: at a quick machine's rate
+none was left, and they refused.
 """
 
 import json
@@ -11,6 +16,7 @@ import resource
 import select
 import socket
 import ssl
+import struct
 import sys
 import threading
 import time
@@ -18,15 +24,17 @@ from collections import deque
 from collections.abc import Callable
 from os import close
 
-#: Connections that stay open on the listeners for opens; the client has long closed when its turn comes.
-_KEPT = 512
+#: Connections that stay open on the listeners for opens: of most the client has long closed when their turn comes.
+_KEPT = 1024
 #: The same for connections that are held: the kernel looks long for a free port where half of them are taken.
 _HOLD_PORTS = 8
 #: Of its descriptors, those that are not for sockets which a client holds.
-_OTHERS = 1000
-#: Listeners for opens: each has all ephemeral ports, so that TIME_WAIT never runs a fast client out of them.
+_OTHERS = 1500
+#: Listeners for opens: each has all ephemeral ports, so that a fast client does not look long for a free one.
 _OPEN_PORTS = 8
 _BUFFER = 1 << 20
+#: For SO_LINGER: close() resets.
+_RESET = struct.pack("ii", 1, 0)
 
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 1024\r\n"
@@ -150,9 +158,21 @@ def _take(listeners: "dict[int, tuple[socket.socket, deque[int], int]]") -> None
                 while True:
                     kept.append(accept()[0])
                     if len(kept) > most:
-                        close(kept.popleft())
+                        _drop(kept, most // 2)
             except OSError:  # all taken
                 pass
+
+
+def _drop(kept: "deque[int]", count: int) -> None:
+    """Close the oldest that the other end has closed, of so many; where there is none, the oldest."""
+    oldest = [kept.popleft() for _ in range(count)]
+    poll = select.poll()
+    for fd in oldest:
+        poll.register(fd, select.POLLRDHUP)
+    ended = {fd for fd, _ in poll.poll(0)} or {oldest[0]}
+    for fd in ended:
+        close(fd)
+    kept.extendleft(fd for fd in reversed(oldest) if fd not in ended)
 
 
 def main() -> None:
@@ -185,6 +205,7 @@ def main() -> None:
         ports[name] = []
         for _ in range(count):
             listener = _listener()
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)  # what it accepts inherits that
             ports[name].append(listener.getsockname()[1])
             taken[listener.fileno()] = (listener, deque(), most)
     print(json.dumps(ports), flush=True)

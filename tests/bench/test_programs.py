@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 _CLIENT = Path(__file__).parents[2] / "bench" / "programs" / "client.py"
+_TARGET = Path(__file__).parents[2] / "bench" / "target.py"
 
 
 def _run(case: str, **parameters: Any) -> dict[str, Any]:
@@ -70,3 +72,33 @@ def test_a_refusal_is_timed():
         figures = _run("open_refused", port=sock.getsockname()[1], count=5)
     assert len(figures["open"]) == 5
     assert min(figures["open"]) > 0
+
+
+def _in_time_wait(port: int) -> int:
+    """Return how many connections to a port of the loopback wait (proc(5): state 6 in /proc/net/tcp)."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return sum(line.split()[2:4] == [f"0100007F:{port:04X}", "06"] for line in lines)
+
+
+def _opened(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.getpeername()
+
+
+def test_opens_use_up_no_ports(tmp_path):
+    """Who has closed a connection to the target has its port back soon, and who has not is not reset."""
+    certificate = tmp_path / "certificate.pem"
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    command = [sys.executable, str(_TARGET), "127.0.0.1", str(certificate)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as target:
+        assert target.stdin is not None
+        assert target.stdout is not None
+        port = json.loads(target.stdout.readline())["open"][0]
+        with socket.create_connection(("127.0.0.1", port)) as first:
+            for _ in range(1000):
+                _opened(port)
+            first.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                first.recv(1)
+        assert _in_time_wait(port) < 300
+        target.stdin.close()

@@ -16,6 +16,15 @@ def test_costs_are_those_of_the_record():
     assert _COSTS == (200.0, 400.0, 100.0, 0.5, 600.0, 2200.0, 10.0)
 
 
+def test_what_is_missing_is_named():
+    """A record without a line that the costs are in is refused with the name of that line."""
+    rows = rows_of(record())
+    assert scale.missing(rows) == []
+    del rows["gate, processor time of an open, direct"], rows["gate, 10,000 sockets sending"]
+    with pytest.raises(ValueError, match=r"lacks gate, processor time of an open, direct; gate, # sockets sending$"):
+        scale.costs(rows)
+
+
 @pytest.mark.parametrize(
     ("cores", "gates", "opens"),
     [(64, 1, 5000.0), (64, 2, 10_000.0), (2, 1, 5000.0), (1, 1, 1e6 / 300), (2, 9, 2e6 / 300)],

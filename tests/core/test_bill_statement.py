@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from outgate.core.bill import labels, prices, statement
+from outgate.core import units
+from outgate.core.bill import labels, statement
 from outgate.core.bill.prices import FREE, Prices, read
 from outgate.core.bill.statement import Used, make, of_label, round_together
 from outgate.core.bill.tally import OTHER, Counts, Destination, add_up
@@ -207,4 +208,4 @@ def test_labels_are_few() -> None:
     with pytest.raises(ValueError, match="at most 8"):
         labels.parse(f"k{number}=1" for number in range(9))
     assert set(statement.GROUPS) == {"day", "hour", "month", "app", "label", "destination"}
-    assert prices.UNITS["GiB"] == 2**30
+    assert units.BYTES["GiB"] == 2**30

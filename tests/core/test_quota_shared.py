@@ -372,3 +372,77 @@ def test_only_a_book_with_a_pool_shares() -> None:
     short = with_others.charge((("connect", 1),), NOON)
     assert short is not None
     assert short.is_short
+
+
+def test_one_answer_is_enough_for_all_that_a_call_is_short_of() -> None:
+    """What is short of several quotas has the pool asked for each of them at once, for as much as it lacks."""
+    pool = Pool[SharedAccount](0.01, lambda: None)
+    quotas = [Quota(resource, per, 50, CUT) for resource in ("create", "connect") for per in (DAY, MINUTE)]
+    book = Book("blog", quotas, UTC, pool=pool)
+    uses = (("create", 1), ("connect", 1))
+    for number in range(1, 4):
+        short = book.charge(uses, NOON)
+        assert short is not None
+        assert short.is_short
+        for account in pool.take_hungry():
+            question = account.ask(NOON)
+            assert question is not None
+            assert question.need == 1
+            account.hear(question, Answer(1, number, 1))
+        assert book.charge(uses, NOON) is None
+        assert {(account.used, account.allotted) for account in accounts_of(book)} == {(number, number)}
+
+
+def accounts_of(book: Book) -> list[SharedAccount]:
+    """Return the accounts of a book that shares."""
+    return [each for each in book if isinstance(each, SharedAccount)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(0, 12), min_size=3, max_size=3),
+    st.lists(st.tuples(st.sampled_from("ab"), st.booleans()), max_size=40),
+)
+def test_several_quotas_hold_each(limits: list[int], calls: list[tuple[str, bool]]) -> None:
+    """Gates that are short of several quotas at once exceed none; what one refuses uses none of the others.
+
+    And what was given for a call that was refused all the same can be used by others when a second has passed.
+    """
+    quotas = [
+        Quota(name, MINUTE, limit, CUT) for name, limit in zip(("create", "connect", "bind"), limits, strict=True)
+    ]
+    pools = {name: Pool[SharedAccount](0.01, lambda: None) for name in "ab"}
+    books = {name: Book("blog", quotas, UTC, pool=pool) for name, pool in pools.items()}
+    redis = {quota.resource: Redis() for quota in quotas}
+
+    def hear(name: str, account: SharedAccount, question: Question | None) -> None:
+        if question is not None:
+            account.hear(question, redis[account.quota.resource].answer(name, question))
+
+    def tick() -> None:
+        for name, book in books.items():
+            for account in accounts_of(book):
+                hear(name, account, account.ask(NOON, looks=True))
+
+    def use(name: str) -> bool:
+        for _ in range(2):
+            short = books[name].charge([(quota.resource, 1) for quota in quotas], NOON)
+            if short is None or not short.is_short:
+                return short is None
+            for account in pools[name].take_hungry():
+                hear(name, account, account.ask(NOON))
+        return books[name].charge([(quota.resource, 1) for quota in quotas], NOON) is None
+
+    done = 0
+    for name, passes in calls:
+        done += use(name)
+        if passes:
+            tick()
+        for at, quota in enumerate(quotas):
+            used = sum(accounts_of(book)[at].used for book in books.values())
+            assert used == done <= quota.limit
+    for _ in range(3):
+        tick()
+    while use("a"):
+        done += 1
+    assert done == min(limits)

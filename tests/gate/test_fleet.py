@@ -10,6 +10,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from outgate.core.fleet.names import Place
+from outgate.errors import ConfigError
+from outgate.gate.fleet.fleet import _listen
 from outgate.lookout import ask
 from outgate.testing.running import RunningGate
 from support import peers
@@ -442,3 +445,18 @@ def test_what_a_stranger_says_harms_nobody(gates: Gates) -> None:
         worker.do("sock.close()")
     for each in strangers:
         each.close()
+
+
+def test_a_place_that_cannot_be_listened_at_leaves_no_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where bind() fails, the error names the place, and the socket is closed there and then."""
+    made = []
+
+    class Kept(socket.socket):
+        def __init__(self, *words: int) -> None:
+            super().__init__(*words)
+            made.append(self)
+
+    monkeypatch.setattr(socket, "socket", Kept)
+    with pytest.raises(ConfigError, match=r"cannot listen at 192\.0\.2\.1:7400"):
+        _listen(Place("192.0.2.1", 7400))
+    assert [each.fileno() for each in made] == [-1]

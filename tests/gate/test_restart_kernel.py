@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from outgate.core.netlink import ATTRIBUTE, INFO
 from outgate.gate.kernel import births, diag, fetch, meter
 from outgate.gate.kernel.diag import Diag
 from support import peers
@@ -93,6 +94,17 @@ def test_an_answer_of_any_bytes(body: bytes) -> None:
     """Whatever bytes an answer has, it is a socket or none, and no error."""
     found = diag.parse(body)
     assert found is None or len(found.key[1]) == 48
+
+
+@pytest.mark.parametrize("size", [0, 1, 136, 192, 216, 280])
+def test_a_kernel_that_says_less(size: int) -> None:
+    """What an older kernel's tcp_info ends before counts as zero, and what a newer one has more is left alone."""
+    info = meter.pack(meter.ESTABLISHED, 1234, 100).ljust(280, b"\xff")[:size]
+    message = struct.pack("=BB70x", socket.AF_INET, meter.ESTABLISHED)
+    found = diag.parse(message + ATTRIBUTE.pack(ATTRIBUTE.size + size, INFO) + info)
+    assert found is not None
+    state = meter.ESTABLISHED if size else 0
+    assert found.reading == (state, 1234 if size >= 208 else 0, 100 if size >= 136 else 0)
 
 
 def test_a_duplicate_of_another_process(pair: tuple[socket.socket, socket.socket]) -> None:

@@ -82,3 +82,20 @@ def test_the_number_of_the_policy_and_what_is_open_are_announced(tmp_path: Path)
     assert again.number == 2
     assert again.policy != first.policy
     assert again.apps["shop"].policy == first.apps["shop"].policy
+
+
+@pytest.mark.parametrize(
+    ("keys", "at"),
+    [
+        ('listen = "192.0.2.1:7400"', "192.0.2.1:7400"),
+        ('listen = "0.0.0.0:7400"\n[fleet.gates]\na = "gate-a.corp:7400"', "gate-a.corp:7400"),
+        ('listen = "0.0.0.0:7400"\n[fleet.gates]\nb = "192.0.2.2:7400"', ""),
+        ('listen = "[::]:7400"', ""),
+        ('[fleet.gates]\na = "192.0.2.1:7400"', "192.0.2.1:7400"),
+        ("", ""),
+    ],
+)
+def test_where_a_gate_is_reached_is_announced(keys: str, at: str, tmp_path: Path) -> None:
+    """What fleet.gates has for it, or where it listens; nothing where that is every address of a host."""
+    made = entry(load(tmp_path, TEXT.replace("[groups]", f"{keys}\n[groups]")))
+    assert made.at == at

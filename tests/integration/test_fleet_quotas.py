@@ -230,6 +230,36 @@ def test_three_gates_with_64_clients_keep_to_one_limit(server: KeyValue) -> None
             wait_for_use(gate, limit)
 
 
+@with_each
+def test_an_open_that_is_short_of_several_quotas_asks_once(server: KeyValue) -> None:
+    """One question to Redis brings what an open lacks of all its quotas."""
+    with server.client() as client:
+        client.flushall()
+    server.settle()
+    quotas = ", ".join(f"{each} = {{ day = 9, minute = 9 }}" for each in ("create", "connect"))
+    with peers.echo() as peer, fleet(server, quotas, "a") as gates, server.client() as client:
+        with Driven(gates["a"]) as program, client.monitor() as heard:
+            program.do(f"s = socket.create_connection(('127.0.0.1', {peer.port}))")
+            with server.client() as other:
+                other.echo("opened")
+            asked = []
+            while "opened" not in (said := heard.next_command()["command"]):
+                asked.append(_needs(said.split()))
+        needs = [each for each in asked if any(each.values())]
+        resources = [("connect", "day"), ("connect", "minute"), ("create", "day"), ("create", "minute")]
+        assert [sorted(each) for each in needs] == [resources]
+        assert set(needs[0].values()) == {1}
+
+
+def _needs(words: Sequence[str]) -> dict[tuple[str, str], int]:
+    """Return what is waited for of each window, of a command that is a question about quotas."""
+    if words[0].upper() != "EVALSHA":
+        return {}
+    windows = words[5 : 3 + int(words[2])]
+    needs = words[3 + int(words[2]) + 6 :: 5]
+    return {(key.split(":")[3], key.split(":")[4]): int(need) for key, need in zip(windows, needs, strict=True)}
+
+
 def _line(program: subprocess.Popen[str]) -> str:
     assert program.stdout is not None
     line = program.stdout.readline()

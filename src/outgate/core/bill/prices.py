@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any, Final, NamedTuple
 
+from outgate.core import units
 from outgate.core.address import addresses
 from outgate.core.address.addresses import Network, NetworkSet
 from outgate.core.bill.tally import OTHER, Destination
@@ -22,18 +23,6 @@ __all__ = ["FREE", "PLACE", "Price", "Prices", "Tier", "read"]
 
 PLACE: Final = "ledger.prices"
 
-#: Bytes that a price is for.
-UNITS: Final[Mapping[str, int]] = {
-    "B": 1,
-    "kB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KiB": 2**10,
-    "MiB": 2**20,
-    "GiB": 2**30,
-    "TiB": 2**40,
-}
 #: Digits behind the point of currencies that have not two (ISO 4217).
 _DIGITS: Final = {
     **dict.fromkeys(("CLP", "ISK", "JPY", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"), 0),
@@ -135,8 +124,8 @@ def read(
     currency, unit = table.get("currency", ""), table.get("per", "GB")
     if not isinstance(currency, str) or not _CURRENCY.match(currency):
         raise config_error(f"{PLACE}.currency", f"{currency!r} is not a currency", 'three capitals, as in "EUR"')
-    if unit not in UNITS:
-        raise config_error(f"{PLACE}.per", f"{unit!r} is not a unit of bytes", "one of " + ", ".join(UNITS))
+    if unit not in units.BYTES:
+        raise config_error(f"{PLACE}.per", f"{unit!r} is not a unit of bytes", "one of " + ", ".join(units.BYTES))
     entries = table.get("rules", [])
     if not isinstance(entries, list):
         raise config_error(f"{PLACE}.rules", "prices are a list", 'as in [{ to = "*", sent = "0.12" }]')
@@ -153,7 +142,7 @@ def read(
         if rule.text in [price.name for price in prices]:
             raise config_error(f"{place}.to", f'"{rule.text}" has a price already', "the first that matches counts")
         rules.append(rule)
-        prices.append(Price(rule.text, _tiers(place, entry, UNITS[unit])))
+        prices.append(Price(rule.text, _tiers(place, entry, units.BYTES[unit])))
     return Prices(currency, unit, tuple(prices), RuleIndex(rules, PERMIT), NetworkSet(own))
 
 

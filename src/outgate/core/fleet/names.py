@@ -62,11 +62,11 @@ def advertised(name: str, listen: str, gates: Mapping[str, str]) -> str:
     """Return where others reach a gate (``HOST:PORT``), "" where the configuration does not say.
 
     :param name: what it is called.
-    :param listen: where it listens, which may be at every address of its host.
+    :param listen: where it listens, which may be at every address of its host; "" for nowhere.
     :param gates: where those are that the configuration lists, by their names.
     """
     at = gates.get(name, listen)
-    return "" if place(at).host in ("0.0.0.0", "::") else at
+    return "" if not at or place(at).host in ("0.0.0.0", "::") else at
 
 
 def stranger(name: str, own: str, gates: Collection[str]) -> str:

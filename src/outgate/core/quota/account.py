@@ -192,6 +192,9 @@ class Account:
             self.last = now
         return count
 
+    def lack(self, count: int, now: float) -> None:
+        """Hear of a use that another account has not enough for yet, and that will be tried again."""
+
     def refuse(self) -> None:
         """Note that something was refused: what is left is of no use to who asks."""
         self._has_refused = True

@@ -36,6 +36,9 @@ def charge(plan: Plan, now: float) -> Optional[Account]:
             for other, back in plan[:number]:
                 other.give_back(back, other.start)
             account.refuse()
+            if account.is_short:  # who waits for the answer is to need no other one
+                for other, wanted in plan[number + 1 :]:
+                    other.lack(wanted, now)
             return account
     return None
 

@@ -7,6 +7,8 @@ per-minute (burst) limits". Each figure per minute there is eight times the aver
 import re
 from typing import Any, Final, Mapping, NamedTuple, Optional, Tuple, Union
 
+from outgate.core import units
+
 __all__ = [
     "APP_ENGINE",
     "BYTES",
@@ -56,18 +58,8 @@ BYTES: Final = frozenset(("bytes_sent", "bytes_received"))
 #: Share of a quota at which it warns, where nothing is said.
 WARN_AT: Final = 0.8
 
-_UNITS: Final[Mapping[str, int]] = {
-    "B": 1,
-    "kB": 10**3,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KiB": 2**10,
-    "MiB": 2**20,
-    "GiB": 2**30,
-    "TiB": 2**40,
-}
+#: With one that is often meant for kB.
+_UNITS: Final[Mapping[str, int]] = {**units.BYTES, "KB": 10**3}
 _AMOUNT: Final = re.compile(r"([0-9][0-9_]{0,20}(?:\.[0-9]{1,9})?) ?(" + "|".join(_UNITS) + ")")
 #: The highest limit: what SQLite and JSON's readers hold exactly.
 MOST: Final = 2**53

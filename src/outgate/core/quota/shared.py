@@ -98,10 +98,7 @@ class SharedAccount(Account):
             ceiling = self._ceiling()
             left = ceiling - self.used
             if count > left:
-                if self._may_be_given():
-                    self.is_short = True
-                    self._lacking += count - max(left, 0)
-                    self._pool.want(self)
+                self.is_short = self._wants(count - max(left, 0))
                 if left <= 0:
                     self.refuse()
                     return 0
@@ -114,6 +111,25 @@ class SharedAccount(Account):
         if now > self.last:
             self.last = now
         return count
+
+    def lack(self, count: int, now: float) -> None:
+        """Have the pool asked for what is not at hand of a use that another account has not enough for.
+
+        So one question is about all that the use is short of; what is given for nothing goes back with the next second.
+        """
+        if not self.start <= now < self.end:
+            self._turn(now)
+        missing = count - max(self._ceiling() - self.used, 0)
+        if missing > 0 and self.quota.over != WARN:
+            self._wants(missing)
+
+    def _wants(self, count: int) -> bool:
+        """Have the pool asked for so much; tell whether it may give any."""
+        if not self._may_be_given():
+            return False
+        self._lacking += count
+        self._pool.want(self)
+        return True
 
     def refuse(self) -> None:
         if not self.is_short:

@@ -69,18 +69,20 @@ def door(settings: Settings) -> Door | None:
 
 
 def _listen(place: names.Place) -> socket.socket:
-    try:
-        found = socket.getaddrinfo(*place, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, proto, _, address = found[0]
-        listener = socket.socket(family, kind, proto)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # The gate that takes this one's place listens before this one has ended; both have the same user.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError as e:
-        raise ConfigError(f"fleet.listen: cannot listen at {place}: {e.strerror or e}") from None
-    listener.setblocking(False)
+    with contextlib.ExitStack() as stack:
+        try:
+            found = socket.getaddrinfo(*place, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            family, kind, proto, _, address = found[0]
+            listener = stack.enter_context(socket.socket(family, kind, proto))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            # The gate that takes this one's place listens before this one has ended; both have the same user.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except OSError as e:
+            raise ConfigError(f"fleet.listen: cannot listen at {place}: {e.strerror or e}") from None
+        listener.setblocking(False)
+        stack.pop_all()
     return listener
 
 

@@ -141,7 +141,8 @@ def _question(family: int, id: bytes, extensions: int) -> bytes:
 def parse(body: bytes) -> Seen | None:
     """Return the socket in an answer (``struct inet_diag_msg`` and attributes), ``None`` without a ``tcp_info``. Pure.
 
-    What has none is no whole socket any more: in TIME_WAIT, or a request that waits for its handshake.
+    What has none is no whole socket any more: in TIME_WAIT, or a request that waits for its handshake. A kernel that is
+    older says less at the end of one: that counts as zero.
     """
     if len(body) < _MESSAGE_SIZE or body[0] not in _FAMILIES:
         return None
@@ -154,6 +155,6 @@ def parse(body: bytes) -> Seen | None:
                 _COOKIE.unpack_from(id, 40)[0],
                 _INODE.unpack_from(body, _MESSAGE_SIZE - 4)[0],
                 (local, int.from_bytes(id[:2], "big")),
-                meter.parse(value),
+                meter.parse(value.ljust(meter.SIZE, b"\0")),
             )
     return None

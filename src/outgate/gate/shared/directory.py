@@ -30,7 +30,8 @@ __all__ = ["BEAT", "Directory"]
 
 #: Seconds between announcements: a few may be lost before one has expired.
 BEAT: Final = 3.0
-#: Announcements in a row that find their own before them, after which a namesake counts as gone.
+#: Beats for which announcements find their own before them, after which a namesake counts as gone. Not so many
+#: announcements: a reload makes one at once, and what comes first after an outage comes before a namesake's own.
 _CLEAN: Final = 2
 #: Gates that are read: the set is anybody's who has the Redis.
 _MOST_GATES: Final = 1000
@@ -64,7 +65,8 @@ class Directory(NoDirectory):
         self._heard_at: float | None = None
         self._skew = 0.0
         self._is_skewed = False
-        self._clean = 0
+        #: Since when announcements have found no namesake (monotonic).
+        self._clean_since: float | None = None
         self._timer: asyncio.Handle = gate.loop.call_soon(self.announce)
         gate.shared.watchers.append(self._came_or_went)
 
@@ -105,6 +107,7 @@ class Directory(NoDirectory):
         self._is_asking = False
         self._timer = self._gate.loop.call_later(0 if self._is_late else BEAT, self.announce)
         if heard is None:
+            self._clean_since = None
             return
         self._heard_at, self._skew = time.monotonic(), heard.skew
         self.others = {entry.name: entry for entry in heard.others}
@@ -123,10 +126,12 @@ class Directory(NoDirectory):
                     "stop one of them, give it another fleet.name, and join it anew with outgate fleet invite NAME"
                 )
                 log.event("fleet-name-twice", gate=own.name, reason=why)
-            self.clash, self._clean = where, 0
+            self.clash, self._clean_since = where, None
         elif self.clash:
-            self._clean += 1
-            if self._clean >= _CLEAN:
+            now = time.monotonic()
+            if self._clean_since is None:
+                self._clean_since = now
+            elif now - self._clean_since >= _CLEAN * BEAT:
                 self.clash = ""
                 log.event("fleet-name-twice", gate=own.name, reason="no other gate has this gate's name any more")
         self._has_announced = True

@@ -12,6 +12,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from outgate import __version__
+from outgate.core.fleet import names
 from outgate.core.fleet.directory import Entry, Standing, digest
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class Standings:
             name=fleet.name,
             boot=taken.boot,
             host=os.uname().nodename,
-            at=fleet.gates.get(fleet.name, fleet.listen),
+            at=names.advertised(fleet.name, fleet.listen, fleet.gates),
             version=__version__,
             since=int(taken.started),
             number=settings.number,
