@@ -140,7 +140,7 @@ def _address(data: bytes, start: int) -> Optional[tuple[str, int, int]]:
         except ValueError as e:
             raise Malformed(f"not a host: {e}", _reply(GENERAL)) from None
     else:
-        host = "%d.%d.%d.%d" % tuple(raw) if kind == _IPV4 else str(ipaddress.IPv6Address(raw))
+        host = "{}.{}.{}.{}".format(*raw) if kind == _IPV4 else str(ipaddress.IPv6Address(raw))
     return host, int.from_bytes(data[end : end + 2], "big"), end + 2
 
 
