@@ -68,7 +68,8 @@ class Folding:
         if bucket is None:
             bucket = self._buckets[app] = _Bucket(rate * BURST, now)
         elif now > bucket.at:
-            bucket.tokens = min(rate * BURST, bucket.tokens + (now - bucket.at) * rate)
+            tokens, most = bucket.tokens + (now - bucket.at) * rate, rate * BURST
+            bucket.tokens = tokens if tokens < most else most
             bucket.at = now
         if bucket.tokens >= 1.0:
             bucket.tokens -= 1.0

@@ -364,4 +364,4 @@ def _both(one: Callable[[], None], other: Callable[[], None]) -> None:
 
 def milliseconds_since(begun: float) -> float:
     """Return the time since ``begun`` (monotonic seconds) in milliseconds, to the microsecond."""
-    return round((time.monotonic() - begun) * 1000, 3)
+    return int((time.monotonic() - begun) * 1e6 + 0.5) / 1000

@@ -37,5 +37,5 @@ class Limits:
 
     def _room(self, app: App) -> int:
         """Return how many sockets the gate has descriptors for: a relayed one takes two."""
-        takes_two = app.settings.is_relayed() or (self._gate.doors.doors and app.settings.token)
+        takes_two = (app.settings.token and self._gate.doors.doors) or app.settings.is_relayed()
         return max(1, self._share // 2) if takes_two else self._share

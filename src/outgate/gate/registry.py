@@ -324,8 +324,9 @@ class Registry:
 
     def forget(self, process: Process) -> None:
         """Strike out a process that has neither channels nor sockets."""
-        key = (process.uid, process.token)
-        if not process.channels and not process.leases and self.processes.pop(key, None) is not None:
+        if process.channels or process.leases:
+            return
+        if self.processes.pop((process.uid, process.token), None) is not None:
             process.app.processes -= 1
 
     def find(self, process: Process, id: int) -> Lease | None:

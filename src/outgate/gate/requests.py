@@ -86,7 +86,7 @@ async def connect(gate: Gate, channel: Channel, process: Process, request: wire.
     if lease is None:
         return gate.ending.missing(process, request.sock)
     app = lease.process.app
-    if lease.side is not None:
+    if lease.side is not None and not process.door:  # whose clients fill nothing, and wait for the door's word
         gate.relaying.note_fill(lease, lease.side)
         channel.after_reply(gate.relaying.release_unless_dialled, lease, lease.side)
     refused = may_open(gate, process)

@@ -153,7 +153,8 @@ class Gate:
 
     def lease_name(self, lease: Lease) -> str:
         """Return the name of a TCP socket's present dial."""
-        return self.name_of(lease.id, lease.number)
+        name = f"{self.boot}-{lease.id - self.registry.first}"  # as name_of() has it, without the call: thrice an open
+        return name if lease.number <= 1 else f"{name}.{lease.number}"
 
     def dialled(self, lease: Lease, process: Process) -> None:
         """Log the decision, and find out how the dial ends."""
@@ -220,7 +221,8 @@ class Gate:
     def unwatch(self, lease: Lease) -> None:
         """Stop waiting for the end of a dial, and of what a proxy says to it."""
         self._watch.discard(lease)
-        self.passages.discard(lease)
+        if lease.passage is not None:
+            self.passages.discard(lease)
 
     def log_decision(
         self,

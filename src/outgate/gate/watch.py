@@ -31,6 +31,8 @@ class Watch:
 
     def discard(self, lease: Lease) -> None:
         """Wait no more. Must come before the gate closes its duplicate: epoll keeps the file, not the fd."""
+        if not self._leases:
+            return
         fd = lease.sock.fileno()
         if self._leases.pop(fd, None) is not None:
             self._epoll.unregister(fd)

@@ -6,8 +6,8 @@ outbound only.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
-from collections.abc import Callable
 from typing import Final, NamedTuple, Optional
 
 from outgate.core.doors.failures import ADDRESS_TYPE_NOT_SUPPORTED, COMMAND_NOT_SUPPORTED, GENERAL, Failure
@@ -25,6 +25,9 @@ _IPV4, _NAME, _IPV6 = 1, 3, 4
 _LENGTH: Final = {_IPV4: 4, _IPV6: 16}
 _FAMILY: Final = {_IPV4: 4, _NAME: 0, _IPV6: 6}
 
+#: The answers that most get: say who you are; you are that.
+_USE_PASSWORD: Final = bytes((VERSION, _PASSWORD))
+_WELCOME: Final = bytes((_LOGIN_VERSION, 0))
 #: What a client of SOCKS4 is told: rejected, in its own protocol.
 _NOT_SOCKS4: Final = b"\x00\x5b" + bytes(6)
 _NOT_HTTP: Final = (
@@ -40,14 +43,12 @@ class SocksTalk(Talk):
 
     def __init__(self) -> None:
         super().__init__()
-        #: What reads the next word. Not a bound method, which would keep its talk until the garbage collector comes.
-        self._step: Callable[[SocksTalk], Optional[Event]] = SocksTalk._methods
-
-    def _next(self) -> Optional[Event]:
-        return self._step(self) if self._in else None
+        self._step = SocksTalk._methods
 
     def _methods(self) -> Optional[Event]:
         data = self._in
+        if not data:
+            return None
         if data[0] != VERSION:
             if data[0] == 4:
                 raise Malformed("SOCKS4", _NOT_SOCKS4)
@@ -57,12 +58,14 @@ class SocksTalk(Talk):
         methods = self._take(2 + data[1])[2:]
         if _PASSWORD not in methods:
             raise Malformed("no credentials offered", bytes((VERSION, _NO_METHOD)))
-        self.out += bytes((VERSION, _PASSWORD))
+        self.out += _USE_PASSWORD
         self._step = SocksTalk._login
-        return self._login() if self._in else None
+        return self._login()
 
     def _login(self) -> Optional[Event]:
         data = self._in
+        if not data:
+            return None
         if data[0] != _LOGIN_VERSION:
             raise Malformed("not the version of RFC 1929", bytes((_LOGIN_VERSION, 1)))
         if len(data) < 2:
@@ -80,7 +83,7 @@ class SocksTalk(Talk):
         return None  # for the answer to the credentials
 
     def welcome(self) -> None:
-        self.out += bytes((_LOGIN_VERSION, 0))
+        self.out += _WELCOME
         self._step = SocksTalk._request
 
     def reject(self) -> None:
@@ -88,6 +91,8 @@ class SocksTalk(Talk):
 
     def _request(self) -> Optional[Event]:
         data = self._in
+        if not data:
+            return None
         if data[0] != VERSION:
             raise Malformed("a request of another version", _reply(GENERAL))
         if len(data) < 5:
@@ -112,7 +117,7 @@ class SocksTalk(Talk):
         self.out += _reply(failure.socks)
 
 
-def _address(data: bytes | bytearray, start: int) -> Optional[tuple[str, int, int]]:
+def _address(data: bytes, start: int) -> Optional[tuple[str, int, int]]:
     """Return (host, port, end) of the address that begins with its type at ``start``; ``None`` where more must come.
 
     :raises Malformed: it is none.
@@ -128,25 +133,31 @@ def _address(data: bytes | bytearray, start: int) -> Optional[tuple[str, int, in
         raise Malformed(f"address type {kind}", _reply(ADDRESS_TYPE_NOT_SUPPORTED))
     if len(data) < end + 2:
         return None
-    raw = bytes(data[begin:end])
+    raw = data[begin:end]
     if kind == _NAME:
         try:
             host = host_of(raw)
         except ValueError as e:
             raise Malformed(f"not a host: {e}", _reply(GENERAL)) from None
     else:
-        host = ".".join(map(str, raw)) if kind == _IPV4 else str(ipaddress.IPv6Address(raw))
+        host = "{}.{}.{}.{}".format(*raw) if kind == _IPV4 else str(ipaddress.IPv6Address(raw))
     return host, int.from_bytes(data[end : end + 2], "big"), end + 2
 
 
 def _packed(address: str, port: int) -> bytes:
-    """Return an address with its type and port.
+    """Return an address with its type and port."""
+    return _numbered(address) + port.to_bytes(2, "big")
+
+
+@functools.lru_cache(maxsize=64)  # most are of the host's own
+def _numbered(address: str) -> bytes:
+    """Return an address with its type.
 
     :param address: numeric; a scope is left out, since SOCKS5 has no room for one.
     """
     if ":" not in address:
-        return bytes((_IPV4, *map(int, address.split(".")))) + port.to_bytes(2, "big")
-    return bytes((_IPV6,)) + ipaddress.IPv6Address(address.partition("%")[0]).packed + port.to_bytes(2, "big")
+        return bytes((_IPV4, *map(int, address.split("."))))
+    return bytes((_IPV6,)) + ipaddress.IPv6Address(address.partition("%")[0]).packed
 
 
 def _reply(code: int, address: str = "0.0.0.0", port: int = 0) -> bytes:

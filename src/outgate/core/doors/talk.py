@@ -7,7 +7,8 @@ A talk is driven as follows: :meth:`Talk.feed` it what came, ask :meth:`Talk.nex
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Union
+from collections.abc import Callable
+from typing import Any, NamedTuple, Optional, Union
 
 from outgate.core.doors.failures import Failure
 
@@ -71,40 +72,40 @@ class Talk:
 
     #: How the protocol is called in the log.
     name = ""
+    #: What reads the next word; given the talk, for a bound method would keep it until the garbage collector comes.
+    _step: Callable[[Any], Optional[Event]]
 
     def __init__(self) -> None:
-        self._in = bytearray()
+        #: What has come and was not taken yet. No bytearray: mostly it is what one read gave, as it is.
+        self._in = b""
         self._is_over = False
         self.out = b""
 
     def feed(self, data: bytes) -> None:
         """Take what came."""
-        self._in += data
+        self._in = self._in + data if self._in else data
 
     @property
     def rest(self) -> bytes:
         """What came behind the handshake."""
-        return bytes(self._in)
+        return self._in
 
     def next(self) -> Optional[Event]:
         """Return what the bytes so far ask for, or ``None`` where more must come."""
         if self._is_over:
             return None
         try:
-            return self._next()
+            return self._step(self)
         except Malformed as e:
             self.out += e.answer
             self._is_over = True
             return Refused(str(e))
 
-    def _next(self) -> Optional[Event]:
-        raise NotImplementedError
-
     def _take(self, count: int) -> bytes:
         """Take so many bytes out of what came."""
-        taken = bytes(self._in[:count])
-        del self._in[:count]
-        return taken
+        data = self._in
+        self._in = data[count:]
+        return data[:count]
 
     def welcome(self) -> None:
         """Say that the credentials are good."""

@@ -55,6 +55,7 @@ class TunnelTalk(Talk):
 
     def __init__(self) -> None:
         super().__init__()
+        self._step = TunnelTalk._next
         self._wanted: Optional[Wanted] = None
         self._is_answered = False
         #: How far the end of the head has been looked for.
@@ -68,7 +69,7 @@ class TunnelTalk(Talk):
         if self._wanted is not None:
             return None
         if data.startswith((b"\r", b"\n")):  # RFC 9112 §2.2: empty lines before a request are not looked at
-            data[:] = data.lstrip(b"\r\n")
+            data = self._in = data.lstrip(b"\r\n")
         if not data:
             return None
         if data[0] == 5:

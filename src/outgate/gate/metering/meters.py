@@ -53,7 +53,8 @@ class Meters:
         :param sent: application bytes since its connection was begun.
         :param received: the same, the other way.
         """
-        self.note_all(((item, sent, received),))
+        if sent != item.noted_sent or received != item.noted_received:
+            self.note_all(((item, sent, received),))
 
     def note_all(self, readings: Iterable[tuple[Metered, int, int]]) -> None:
         """Take the counters of several sockets, each as of :meth:`note`."""

@@ -83,7 +83,8 @@ class Counts:
 
     def ended(self, app: str, transport: str, how: str) -> None:
         """Count the end of a lease."""
-        _add(self.ended_leases, (app, transport, how))
+        key = (app, transport, how)
+        self.ended_leases[key] = self.ended_leases.get(key, 0) + 1
 
     def looked_up(self, app: str, outcome: str, seconds: float | None = None) -> None:
         """Count a look-up.

@@ -56,6 +56,8 @@ class Tools:
     def __init__(self, dispose: Callable[[int], object] | None = None) -> None:
         self.dispose = dispose
         self.buffer = memoryview(bytearray(SMALL if dispose is None else LARGE))
+        #: The beginning of it, for every way: a view of its own for each of them is one more object.
+        self.small = self.buffer[:SMALL]
         self.reader, self.writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.capacity = _grow(self.writer)
 
@@ -125,7 +127,7 @@ class Way:
     def __init__(self, tools: Tools, source: native | Secured, target: native | Secured, splices: bool = True) -> None:
         self._tools = tools
         self.splices = splices
-        self._view = tools.buffer[:SMALL] if splices else tools.buffer
+        self._view = tools.small if splices else tools.buffer
         self.source = source
         self.target = target
         self.moved = 0

@@ -103,7 +103,9 @@ class Relays:
 
     def watch_client(self, sock: native, who: Turning) -> None:
         """Tell somebody what happens on the connection of a door's client, each thing once."""
-        self.watch(sock, who, CLIENT)
+        fd = sock.fileno()
+        self._by_fd[fd] = who
+        self.epoll.register(fd, CLIENT)
 
     def pass_on(self, sock: native, relayed: Relayed) -> None:
         """Tell this relayed socket what happens on a socket that is watched for somebody else."""
@@ -164,7 +166,7 @@ class Relays:
                 if relayed.is_ready:
                     relayed.queued = True
                     ready.append(relayed)
-                left -= max(moved, LEAST)
+                left -= moved if moved > LEAST else LEAST
         finally:
             if ready and self._turning is None:
                 self._turning = self._loop.call_soon(self._turn)
