@@ -153,8 +153,7 @@ class Gate:
 
     def lease_name(self, lease: Lease) -> str:
         """Return the name of a TCP socket's present dial."""
-        name = f"{self.boot}-{lease.id - self.registry.first}"  # as name_of() has it, without the call: thrice an open
-        return name if lease.number <= 1 else f"{name}.{lease.number}"
+        return self.name_of(lease.id, lease.number)
 
     def dialled(self, lease: Lease, process: Process) -> None:
         """Log the decision, and find out how the dial ends."""
