@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Union
 
 from outgate.errors import ProtocolError
 
@@ -35,6 +35,11 @@ WINDOW: Final = 1024 * 1024
 
 _HEAD: Final = struct.Struct("!BI")
 _NUMBER: Final = struct.Struct("!I")
+#: Bytes that go before those of a frame.
+HEAD: Final = _HEAD.size
+
+#: What is in a frame; a view is good until the next one.
+Payload = Union[bytes, memoryview]
 
 
 def write(kind: int, payload: bytes = b"") -> bytes:
@@ -45,6 +50,11 @@ def write(kind: int, payload: bytes = b"") -> bytes:
 def head(kind: int, size: int) -> bytes:
     """Return what goes before the bytes of a frame."""
     return _HEAD.pack(kind, size)
+
+
+def put_head(frame: memoryview, kind: int, size: int) -> None:
+    """Write the same at the beginning of a frame whose bytes are there already."""
+    _HEAD.pack_into(frame, 0, kind, size)
 
 
 def say(kind: int, said: Mapping[str, Any]) -> bytes:
@@ -82,29 +92,44 @@ def credited(payload: bytes) -> int:
 
 
 class Reader:
-    """Makes frames of pieces as they come."""
+    """Makes frames of pieces as they come. What is in DATA is given as it comes, which may be in parts."""
 
     def __init__(self) -> None:
-        self._parts = bytearray()
+        self._head = bytearray()
+        self._kind = DATA
+        self._body = bytearray()
+        #: Bytes that are still to come of the frame, whose head has come; 0: the next is a head.
+        self._left = 0
 
-    def feed(self, piece: bytes) -> Iterator[tuple[int, bytes]]:
-        """Give the frames that are whole now: kind and payload.
+    def feed(self, piece: Payload) -> Iterator[tuple[int, Payload]]:
+        """Give the frames that are whole now, and what there is of DATA: kind and payload.
 
         :raises ProtocolError: a frame is too long, or of no kind.
         """
-        self._parts += piece
-        start = 0
-        parts = self._parts
-        try:
-            while len(parts) - start >= _HEAD.size:
-                kind, size = _HEAD.unpack_from(parts, start)
-                if kind >= KINDS or size > MOST:
+        view = memoryview(piece)
+        at, end = 0, len(view)
+        while at < end:
+            if not self._left:
+                lacking = HEAD - len(self._head)
+                self._head += view[at : at + lacking]
+                at += lacking
+                if len(self._head) < HEAD:
+                    return
+                self._kind, self._left = _HEAD.unpack(self._head)
+                self._head.clear()
+                if self._kind >= KINDS or self._left > MOST:
                     raise ProtocolError("a frame of no kind, or too long")
-                end = start + _HEAD.size + size
-                if len(parts) < end:
-                    break
-                payload = bytes(memoryview(parts)[start + _HEAD.size : end])
-                start = end
-                yield kind, payload
-        finally:
-            del parts[:start]
+                if not self._left and self._kind != DATA:
+                    yield self._kind, b""
+                continue
+            part = view[at : at + self._left]
+            at += len(part)
+            self._left -= len(part)
+            if self._kind == DATA:
+                yield DATA, part
+                continue
+            self._body += part
+            if not self._left:
+                payload = bytes(self._body)
+                self._body.clear()
+                yield self._kind, payload

@@ -15,39 +15,52 @@ from collections.abc import Callable
 
 from outgate.core.fleet import frames
 from outgate.errors import ProtocolError
+from outgate.gate.fleet import line
 from outgate.gate.fleet.link import Link
 
-_EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLPRI | select.EPOLLET
 _ENDED = select.EPOLLHUP | select.EPOLLERR
+#: Events after which a piece that is short is not all there is: an end follows, or what is behind urgent data.
+_MORE = select.EPOLLRDHUP | select.EPOLLPRI | _ENDED
 #: Sockets that are noted at once; the rest come again.
 _BATCH = 64
-#: Bytes of one step, and of one end's turn.
-PIECE = 128 * 1024
+#: Bytes of one step, which with the head of their frame fill records of TLS; and of one end's turn.
+PIECE = 16 * line.RECORD - frames.HEAD
 TURN = 512 * 1024
 #: Credit is given back in pieces of at least so many bytes.
-_CREDIT = frames.WINDOW // 8
+_CREDIT = frames.WINDOW // 4
 #: How much more than its window a program's gate may send when it gives the connection back.
 _OVERDRAFT = 2 * frames.WINDOW
 
 
 class Ends:
-    """The sockets of a gate that are carried over links."""
+    """The sockets of a gate that are carried over links, and the lines that those go over.
+
+    :ivar lines: all there are.
+    :ivar piece: what an end has read of its socket, behind room for the head of a frame.
+    :ivar sealed: what a line has read of its socket; ``opened``: what that was before TLS. All three are used by one
+        step after another.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.piece = memoryview(bytearray(frames.HEAD + PIECE))
+        self.sealed = memoryview(bytearray(line.PIECE))
+        self.opened = memoryview(bytearray(line.PIECE + line.RECORD))
+        self.lines: set[line.Line] = set()
         self._epoll = select.epoll()
-        self._by_fd: dict[int, End] = {}
+        self._by_fd: dict[int, End | line.Line] = {}
         self._ready: deque[End] = deque()
         self._turning: asyncio.Handle | None = None
         loop.add_reader(self._epoll.fileno(), self._on_ready)
 
-    def watch(self, end: End) -> None:
-        """Have this end turn when something happens on its socket."""
+    def watch(self, end: End | line.Line, events: int = _EVENTS) -> None:
+        """Have an end note what happens on its socket, and turn; a line just notes."""
         fd = end.sock.fileno()
         self._by_fd[fd] = end
-        self._epoll.register(fd, _EVENTS)
+        self._epoll.register(fd, events)
 
-    def unwatch(self, end: End) -> None:
+    def unwatch(self, end: End | line.Line) -> None:
         """Must come before the socket is closed."""
         fd = end.sock.fileno()
         if self._by_fd.pop(fd, None) is not None:
@@ -65,7 +78,11 @@ class Ends:
         for fd, events in self._epoll.poll(0, _BATCH):
             end = self._by_fd[fd]
             end.note(events)
-            self.queue(end)
+            if isinstance(end, End) and not end.queued:
+                end.queued = True
+                self._ready.append(end)
+        if self._turning is None:
+            self._turn()
 
     def _turn(self) -> None:
         self._turning = None
@@ -83,6 +100,8 @@ class Ends:
         """Carry nothing any more."""
         if self._turning is not None:
             self._turning.cancel()
+        for each in list(self.lines):
+            each.let_go()
         self.loop.remove_reader(self._epoll.fileno())
         self._epoll.close()
 
@@ -104,6 +123,8 @@ class End:
         self._dispose = dispose
         self._readable = self._writable = True
         self._is_paused = False
+        #: Whether each piece is followed by another look: no event of its own would say what comes after it.
+        self._looks = False
         #: Nothing more is read of the socket: it has come to an end.
         self._is_read = False
         #: What the socket has not taken yet, how much that is, and whether an end follows.
@@ -117,8 +138,11 @@ class End:
 
     # --- what differs -------------------------------------------------------------------------------------------------
 
-    def take(self, most: int) -> bytes:
-        """Return bytes of the socket, b"" at its end. Raises ``OSError`` as ``recv`` does."""
+    def take(self, most: int) -> int:
+        """Put bytes of the socket where they go in a frame (:attr:`Ends.piece`), and return how many; 0 at its end.
+
+        What was all there is need not be followed by another look. Raises ``OSError`` as ``recv`` does.
+        """
         raise NotImplementedError
 
     def ended(self) -> None:
@@ -148,6 +172,8 @@ class End:
             self._readable = True
         if events & (select.EPOLLOUT | _ENDED):
             self._writable = True
+        if events & _MORE:
+            self._looks = True
 
     def turn(self) -> None:
         """Move a share both ways."""
@@ -156,7 +182,7 @@ class End:
         left = TURN
         while self._may_read and left > 0:
             try:
-                data = self.take(min(PIECE, self.link.credit))
+                count = self.take(min(PIECE, self.link.room))
             except (BlockingIOError, InterruptedError):
                 self._readable = False
                 break
@@ -164,20 +190,24 @@ class End:
                 self._is_read = True
                 self.failed(e)
                 break
-            if not data:
+            if not count:
                 self._is_read = True
                 self.ended()
                 break
-            left -= len(data)
-            self.link.send_data(data)
+            left -= count
+            self._send(count)
         if self._may_read:
             self._ends.queue(self)
 
+    def _send(self, count: int) -> None:
+        """Send so many bytes that were just taken."""
+        frame = self._ends.piece[: frames.HEAD + count]
+        frames.put_head(frame, frames.DATA, count)
+        self.link.send_data(frame)
+
     @property
     def _may_read(self) -> bool:
-        return (
-            self._readable and not self._is_read and not self._is_paused and not self.is_over and self.link.credit > 0
-        )
+        return self._readable and not self._is_read and not self._is_paused and not self.is_over and self.link.room > 0
 
     def flush(self) -> bool:
         """Put what has come into the socket, as far as it goes, and tell whether all is in it."""
@@ -215,8 +245,8 @@ class End:
 
     # --- the link's side ----------------------------------------------------------------------------------------------
 
-    def got(self, kind: int, payload: bytes) -> None:
-        """Take a frame."""
+    def got(self, kind: int, payload: frames.Payload) -> None:
+        """Take a frame, or of DATA a part."""
         if kind == frames.DATA:
             if self.is_over:
                 return
@@ -225,12 +255,14 @@ class End:
                 raise ProtocolError("more bytes than there is room for")
             self._waiting.append(memoryview(payload))
             self.flush()
+            if self._waiting:
+                self._waiting[-1] = memoryview(bytes(self._waiting[-1]))  # its place is used again
         elif kind == frames.END:
             self._ends_after = True
             if not self.is_over:
                 self.flush()
         else:
-            self.told(kind, payload)
+            self.told(kind, bytes(payload))
 
     def room(self) -> None:
         """The other gate takes more."""

@@ -7,7 +7,7 @@ import contextlib
 import socket
 import time
 import weakref
-from _socket import AF_UNIX, SOCK_STREAM, socketpair
+from _socket import AF_UNIX, SOCK_STREAM
 from _socket import socket as native
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +23,7 @@ from outgate.gate.fleet.arriving import Arrival
 from outgate.gate.fleet.ends import Ends
 from outgate.gate.fleet.folder import Folder
 from outgate.gate.fleet.guest import Guest
+from outgate.gate.fleet.line import Line, Secure, words
 from outgate.gate.fleet.link import Link
 from outgate.gate.fleet.renewal import Renewal, shown
 from outgate.gate.fleet.visit import Visit
@@ -156,21 +157,17 @@ class Fleet(NoFleet):
 
     async def _receive(self, sock: socket.socket) -> None:
         reaching.prepare(sock)
+        line = Secure(self._ends, sock, self.renewal.shown.server)
         try:
-            await self.gate.loop.connect_accepted_socket(
-                self._arrived, sock, ssl=self.renewal.shown.server, ssl_handshake_timeout=HANDSHAKE
-            )
-        except (TimeoutError, OSError) as e:  # ssl.SSLError, too
-            why = getattr(e, "verify_message", "") or getattr(e, "reason", None) or e.strerror or type(e).__name__
-            self.gate.log.event("fleet-refused", gate="", reason=str(why))
-            sock.close()
+            await line.shake(HANDSHAKE)
+        except OSError as e:  # ssl.SSLError, too
+            self.gate.log.event("fleet-refused", gate="", reason=words(e))
+        else:
+            link = Arrival(self).link
+            self._links.add(link)
+            line.begin(link)
         finally:
             self._strangers -= 1
-
-    def _arrived(self) -> Link:
-        link = Arrival(self).link
-        self._links.add(link)
-        return link
 
     async def connect(self, name: str, place: names.Place, link: Link) -> None:
         """Open a link to another gate, and hold it to its name.
@@ -178,25 +175,15 @@ class Fleet(NoFleet):
         :raises OSError: it cannot be reached, or is not that gate.
         """
         sock = await reaching.reach(self.gate.loop, place, self.settings.proxy)
-        try:
-            await self.gate.loop.create_connection(
-                lambda: link,
-                sock=sock,
-                ssl=self.renewal.shown.client,
-                server_hostname=names.host_of(name),
-                ssl_handshake_timeout=HANDSHAKE,
-            )
-        except BaseException:
-            sock.close()
-            raise
+        line = Secure(self._ends, sock, self.renewal.shown.client, names.host_of(name))
+        await line.shake(HANDSHAKE)
+        line.begin(link)
 
-    async def connect_here(self, link: Link) -> Link:
+    def connect_here(self, link: Link) -> Link:
         """Open a link to this very gate, and return its other side."""
-        one, other = socketpair(AF_UNIX, SOCK_STREAM)
         far = Link()
-        loop = self.gate.loop
-        await loop.create_connection(lambda: link, sock=_plain(one))
-        await loop.connect_accepted_socket(lambda: far, _plain(other))
+        for each, sock in zip((link, far), socket.socketpair(AF_UNIX, SOCK_STREAM), strict=True):
+            Line(self._ends, sock).begin(each)
         return far
 
     # --- sockets on their way -----------------------------------------------------------------------------------------
@@ -337,10 +324,3 @@ class Fleet(NoFleet):
 def _finish(guests: list[Guest]) -> None:
     for guest in guests:
         guest.give_up()
-
-
-def _plain(sock: native) -> socket.socket:
-    """Return the same socket as one of the socket module's, as the loop wants it."""
-    made = socket.socket(fileno=sock.detach())
-    made.setblocking(False)
-    return made

@@ -11,7 +11,7 @@ import asyncio
 import errno
 import select
 import time
-from _socket import AF_UNIX, MSG_DONTWAIT, MSG_PEEK, SHUT_RD, SO_SNDBUF, SOCK_STREAM, SOL_SOCKET, socketpair
+from _socket import AF_UNIX, SHUT_RD, SO_SNDBUF, SOCK_STREAM, SOL_SOCKET, socketpair
 from _socket import socket as native
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,8 @@ from outgate.core.fleet import frames
 from outgate.core.formats import messages
 from outgate.errors import ProtocolError
 from outgate.gate.fleet.ends import PIECE, End, Ends
+from outgate.gate.fleet.inlet import Inlet
 from outgate.gate.kernel import births, queues
-from outgate.gate.relay.carry import OutWay
 from outgate.gate.relay.pair import QUEUE
 from outgate.gate.relay.relaying import PROGRAM_QUEUE
 from outgate.gate.replies import Reply, refusal
@@ -65,7 +65,7 @@ class Guest(End):
         self.theirs.setsockopt(SOL_SOCKET, SO_SNDBUF, PROGRAM_QUEUE)
         self.theirs.setsockopt(SOL_SOCKET, messages.RELAY_MARK, 1)
         self.theirs.send(b"\0")
-        self._way = OutWay(gate.relaying.relays.tools, inside)
+        self._way = Inlet(gate.relaying.relays.tools, inside)
         self._way.hold(1)
         self._gate = gate
         self.id = gate.registry.number()
@@ -94,15 +94,16 @@ class Guest(End):
 
     # --- bytes --------------------------------------------------------------------------------------------------------
 
-    def take(self, most: int) -> bytes:
-        """Return what the program has sent."""
-        data = self.sock.recv(min(most, PIECE), MSG_PEEK | MSG_DONTWAIT)
-        self._way.discard(len(data))
-        if data:
-            self.sent += len(data)
+    def take(self, most: int) -> int:
+        """Take what the program has sent."""
+        count = self._way.take(self._ends.piece[frames.HEAD - 1 :], most)
+        if count:
+            if self._way.is_dry and not self._looks:
+                self._readable = False
+            self.sent += count
             self.active = time.monotonic()
             self.taken()
-        return data
+        return count
 
     def ended(self) -> None:
         """The program has ended its sending, or closed, which then follows."""
@@ -156,8 +157,8 @@ class Guest(End):
 
     # --- what the owner says ------------------------------------------------------------------------------------------
 
-    def got(self, kind: int, payload: bytes) -> None:
-        """Take a frame."""
+    def got(self, kind: int, payload: frames.Payload) -> None:
+        """Take a frame, or of DATA a part."""
         if kind == frames.DATA:
             self.received += len(payload)
             self.active = time.monotonic()
@@ -208,8 +209,8 @@ class Guest(End):
         """Give the connection back: what the program has written, then what it has not read."""
         try:
             self.sock.shutdown(SHUT_RD)  # from here on it can write nothing
-            while data := self.take(PIECE):
-                self.link.send_data(data)
+            while count := self.take(PIECE):
+                self._send(count)
         except OSError:
             pass
         unread = births.take_out(self.handed) if self.handed is not None else b""

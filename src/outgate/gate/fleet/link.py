@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
 from outgate.core.fleet import frames, heads
 from outgate.errors import ProtocolError
+
+if TYPE_CHECKING:
+    from outgate.gate.fleet.line import Line
 
 #: Seconds between signs of life, and without one after which the other gate counts as gone.
 PULSE = 4.0
@@ -25,8 +28,11 @@ _MOST_EARLY = 64
 class Handler(Protocol):
     """Whoever has a link."""
 
-    def got(self, kind: int, payload: bytes) -> None:
-        """A frame has come that is not the link's own. May raise ``ProtocolError``, which ends the link."""
+    def got(self, kind: int, payload: frames.Payload) -> None:
+        """A frame has come that is not the link's own, or a part of DATA: it may raise ``ProtocolError``.
+
+        That ends the link. The payload may be a view, of what is used again afterwards.
+        """
 
     def room(self) -> None:
         """The other side takes more bytes."""
@@ -35,7 +41,7 @@ class Handler(Protocol):
         """Nothing comes and goes any more. Called once, unless the handler has closed it itself."""
 
 
-class Link(asyncio.Protocol):
+class Link:
     """One side of a link. Before frames there are heads, which go to ``opening``.
 
     :param opening: called with what has come so far; it returns how many bytes of it it has used up, and whether what
@@ -50,10 +56,12 @@ class Link(asyncio.Protocol):
         self._opening = opening
         self._head = b""
         self._reader = frames.Reader()
-        self._transport: asyncio.Transport | None = None
+        self._line: Line | None = None
         self._pulse: asyncio.TimerHandle | None = None
         self._heard = 0.0
+        #: Frames that have come before there was a handler, and how many bytes of DATA are among them.
         self._early: list[tuple[int, bytes]] = []
+        self._early_size = 0
         self.handler: Handler | None = None
         self.credit = frames.WINDOW
         self.is_over = False
@@ -62,13 +70,17 @@ class Link(asyncio.Protocol):
     @property
     def certificate(self) -> dict[str, Any]:
         """What the other side has shown; empty for nothing, and where there is no TLS."""
-        return (self._transport and self._transport.get_extra_info("peercert")) or {}
+        return self._line.certificate if self._line is not None else {}
 
     @property
     def peer(self) -> str:
         """Where the other side is, for the log."""
-        found = self._transport and self._transport.get_extra_info("peername")
-        return str(found[0]) if found else ""
+        return self._line.peer if self._line is not None else ""
+
+    @property
+    def room(self) -> int:
+        """How many bytes of the connection to send now: none while some of those before wait here."""
+        return 0 if self._line is None or self._line.size else self.credit
 
     def begin(self, handler: Handler) -> None:
         """Give what comes to a handler from now on."""
@@ -80,44 +92,53 @@ class Link(asyncio.Protocol):
         for kind, payload in early:
             self._got(kind, payload)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Send a frame, or a head."""
-        transport = self._transport
-        if transport is None or self.is_over:
+        line = self._line
+        if line is None or self.is_over:
             return
-        transport.write(data)
-        if transport.get_write_buffer_size() > _MOST_WAITING:
+        line.write(data)
+        if line.size > _MOST_WAITING:
             self._lose("it does not read")
 
-    def send_data(self, data: bytes) -> None:
-        """Send bytes of the connection; there is credit for them."""
-        self.credit -= len(data)
-        self.send(frames.head(frames.DATA, len(data)) + data)
+    def send_data(self, frame: bytes | memoryview) -> None:
+        """Send a frame of DATA; there is credit for it."""
+        self.credit -= len(frame) - frames.HEAD
+        self.send(frame)
 
     def close(self) -> None:
         """End it when everything is sent."""
         self._end()
-        if self._transport is not None:
-            self._transport.close()
+        if self._line is not None:
+            self._line.close()
 
     def abort(self) -> None:
         """End it now."""
         self._end()
-        if self._transport is not None:
-            self._transport.abort()
+        if self._line is not None:
+            self._line.let_go()
 
-    # --- what the loop calls ------------------------------------------------------------------------------------------
+    # --- what its line calls ------------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def opened(self, line: Line) -> None:
         """Keep what sends."""
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's are of no class of asyncio's
+        self._line = line
 
-    def data_received(self, data: bytes) -> None:
+    def came(self, data: bytes | memoryview) -> None:
         """Take what has come to frames, and those to the handler."""
         if not self.is_over:
             self._take(data)
 
-    def _take(self, data: bytes) -> None:
+    def emptied(self) -> None:
+        """Nothing waits here any more."""
+        if self.handler is not None and not self.is_over:
+            self.handler.room()
+
+    def ended(self, why: str) -> None:
+        """It has ended, by either side or the network."""
+        self._lose(why)
+
+    def _take(self, data: frames.Payload) -> None:
         try:
             if self._opening is not None:
                 self._head += data
@@ -130,9 +151,7 @@ class Link(asyncio.Protocol):
                 self._opening, data, self._head = None, self._head, b""
             for kind, payload in self._reader.feed(data):
                 if self.handler is None:
-                    self._early.append((kind, payload))
-                    if len(self._early) > _MOST_EARLY:
-                        raise ProtocolError("frames before the link is open")
+                    self._keep(kind, bytes(payload))
                 else:
                     self._got(kind, payload)
                 if self.is_over:
@@ -140,24 +159,26 @@ class Link(asyncio.Protocol):
         except ProtocolError as e:
             self._lose(str(e))
 
-    def _got(self, kind: int, payload: bytes) -> None:
+    def _keep(self, kind: int, payload: bytes) -> None:
+        """Keep a frame until there is a handler."""
+        if kind == frames.DATA:
+            self._early_size += len(payload)
+            if self._early and self._early[-1][0] == frames.DATA:
+                payload = self._early.pop()[1] + payload
+        self._early.append((kind, payload))
+        if len(self._early) > _MOST_EARLY or self._early_size > frames.WINDOW:
+            raise ProtocolError("frames before the link is open")
+
+    def _got(self, kind: int, payload: frames.Payload) -> None:
         assert self.handler is not None
         self._heard = asyncio.get_running_loop().time()
         if kind == frames.CREDIT:
-            self.credit += frames.credited(payload)
+            self.credit += frames.credited(bytes(payload))
             if self.credit > 2 * frames.WINDOW:
                 raise ProtocolError("more credit than there is")
             self.handler.room()
         elif kind != frames.PING:
             self.handler.got(kind, payload)
-
-    def eof_received(self) -> bool:
-        """Nothing comes any more."""
-        return False
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """It has ended, by either side or the network."""
-        self._lose(str(exc) if exc is not None else "it has closed the link")
 
     def _on_pulse(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop.time() - self._heard > SILENCE:
@@ -170,8 +191,8 @@ class Link(asyncio.Protocol):
         if self.is_over:
             return
         self._end()
-        if self._transport is not None:
-            self._transport.abort()
+        if self._line is not None:
+            self._line.let_go()
         if self.handler is not None:
             self.handler.lost(why)
         else:

@@ -127,7 +127,7 @@ async def _open_here(
 ) -> dict[str, Any]:
     """The same, to this very gate: some of what has come was taken out of the connection, and comes first."""
     async with asyncio.timeout(LIMIT):
-        far = await fleet.connect_here(opening.link)
+        far = fleet.connect_here(opening.link)
         name, app = fleet.settings.name, process.app.name
         refused = await arriving.receive(fleet, far, name, app, request.descriptor, request.exclusive)
         if refused is not None:

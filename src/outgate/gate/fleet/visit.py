@@ -77,15 +77,17 @@ class Visit(End):
         super().__init__(ends, sock, link, process.app.closer.put)
         for start in range(0, len(ahead), PIECE):
             self._gone += len(ahead[start : start + PIECE])
-            link.send_data(ahead[start : start + PIECE])
+            link.send_data(frames.write(frames.DATA, ahead[start : start + PIECE]))
 
     # --- bytes --------------------------------------------------------------------------------------------------------
 
-    def take(self, most: int) -> bytes:
-        """Return what has come from outside."""
-        data = self.sock.recv(most, MSG_DONTWAIT)
-        self._gone += len(data)
-        return data
+    def take(self, most: int) -> int:
+        """Take what has come from outside."""
+        count = self.sock.recv_into(self._ends.piece[frames.HEAD :], most, MSG_DONTWAIT)
+        self._gone += count
+        if count < most and not self._looks:
+            self._readable = False
+        return count
 
     def ended(self) -> None:
         """The far end has ended its sending."""

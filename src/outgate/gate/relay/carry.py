@@ -349,14 +349,18 @@ class OutWay(Way):
             self.held = 0
         return count
 
-    def _receive(self, most: int) -> int:
-        """Take bytes out of the queue into the buffer and return how many; 0 if there are none."""
+    def _receive(self, most: int, into: memoryview | None = None) -> int:
+        """Take bytes out of the queue and return how many; 0 if there are none.
+
+        :param into: where they go; by default where nobody looks for them.
+        """
         tools = self._tools
+        view = tools.buffer if into is None else into
         try:
             if tools.dispose is None:
-                return self.source.recv_into(tools.buffer, most, MSG_DONTWAIT)
+                return self.source.recv_into(view, most, MSG_DONTWAIT)
             count, ancillary, _, _ = self.source.recvmsg_into(
-                [tools.buffer[:most]], CMSG_SPACE(_MOST_FDS * 4), MSG_DONTWAIT | MSG_CMSG_CLOEXEC
+                [view[:most]], CMSG_SPACE(_MOST_FDS * 4), MSG_DONTWAIT | MSG_CMSG_CLOEXEC
             )
         except OSError:
             return 0
