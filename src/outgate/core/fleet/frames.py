@@ -44,7 +44,7 @@ Payload = Union[bytes, memoryview]
 
 def write(kind: int, payload: bytes = b"") -> bytes:
     """Return a frame."""
-    return _HEAD.pack(kind, len(payload)) + payload
+    return head(kind, len(payload)) + payload
 
 
 def head(kind: int, size: int) -> bytes:

@@ -223,7 +223,7 @@ class Handshake:
     def _begin(self, wanted: Wanted) -> None:
         assert self._app is not None, "no talk wants anything before it is welcome"
         gate = self._gate
-        del self.door.talking[self]
+        self._forget()
         self._state = _OPENING
         self._doors.opening[self] = None
         self._doors.opening_of[self._app.name] += 1
@@ -305,16 +305,14 @@ class Handshake:
         self._told, self._how = None, None
         side.told = self._wake
         reply = await ask(gate, process, wire.Connect(lease.id, *target), name)
-        how = ""
-        if "error" not in reply and "errno" not in reply:
-            how = await self._dial_ended()
-            if self._state != _OPENING:
-                return None, True
         where = f"{name or target[0]}:{target[1]}"
         if "error" in reply:
             return self._refused(wire.Connect, reply, where), not is_by_policy(reply)
         if "errno" in reply:
             return failures.of_network(reply["errno"], f"{where}: {os.strerror(reply['errno'])}"), False
+        how = await self._dial_ended()
+        if self._state != _OPENING:
+            return None, True
         if how == "late":
             self._end_lease()
             return failures.late(f"{where}: nobody has answered in time"), False
@@ -361,10 +359,8 @@ class Handshake:
 
     def let_go(self) -> None:
         """Have no more to do with the connection: it is somebody else's."""
-        assert self._app is not None, "it has been opened"
         self._state = _OVER
-        del self._doors.opening[self]
-        self._doors.opening_of[self._app.name] -= 1
+        self._forget()
         lease, self._lease = self._lease, None
         if lease is not None and lease.side is not None:
             lease.side.told = None  # else it would keep us as long as it lasts

@@ -83,8 +83,7 @@ class Counts:
 
     def ended(self, app: str, transport: str, how: str) -> None:
         """Count the end of a lease."""
-        key = (app, transport, how)
-        self.ended_leases[key] = self.ended_leases.get(key, 0) + 1
+        _add(self.ended_leases, (app, transport, how))
 
     def looked_up(self, app: str, outcome: str, seconds: float | None = None) -> None:
         """Count a look-up.

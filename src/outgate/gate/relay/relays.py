@@ -103,9 +103,7 @@ class Relays:
 
     def watch_client(self, sock: native, who: Turning) -> None:
         """Tell somebody what happens on the connection of a door's client, each thing once."""
-        fd = sock.fileno()
-        self._by_fd[fd] = who
-        self.epoll.register(fd, CLIENT)
+        self.watch(sock, who, CLIENT)
 
     def pass_on(self, sock: native, relayed: Relayed) -> None:
         """Tell this relayed socket what happens on a socket that is watched for somebody else."""

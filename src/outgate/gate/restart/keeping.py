@@ -145,10 +145,7 @@ class Keeping(NoKeeping):
     def opened(self, item: Metered) -> None:
         if item.id + IDS // 2 > self._reserved:
             self._reserve()
-        introduced, record = self._opened(item)
-        if introduced is not None:
-            self._writer.put(introduced)
-        if record is not None:
+        for record in self._opened(item):
             self._writer.put(record)
 
     def ended(self, item: Metered, serial: int, reading: meter.Reading, how: str) -> None:
@@ -229,12 +226,10 @@ class Keeping(NoKeeping):
         slice_ = tuple(islice(items, SLICE))
         pieces: list[bytes] = []
         for item in slice_:
-            introduced, record = self._opened(item)
-            if record is None:
+            said = self._opened(item)
+            if not said:
                 continue
-            if introduced is not None:
-                pieces.append(line(introduced))
-            pieces.append(line(record))
+            pieces += map(line, said)
             pieces.append(line(records.Read(item.id, item.noted_sent, item.noted_received)))
             loan = self._gate.sharing.loans.get(item.id)
             if loan is not None:
@@ -251,30 +246,30 @@ class Keeping(NoKeeping):
         self._said = size
         self._is_saying = False
 
-    def _opened(self, item: Metered) -> tuple[records.Known | None, records.Opened | None]:
-        """Return the record of an open connection, after that of its process where the file has it not yet."""
+    def _opened(self, item: Metered) -> list[records.Record]:
+        """Return the record of an open connection, after that of its process where the file has it not yet; or none."""
         if isinstance(item, Lease):
             decision = item.decision
             if decision is None or item.state not in (life.DIALLED, life.OPEN):
-                return None, None
+                return []
             (host, port), address = item.asked, item.address
             transport, path, serial, inode, connect_ms = "tcp", item.way, item.number, item.inode, item.connect_ms
             via, before = item.via, item.before
         else:
             first = item.first
             if first is None or item.is_ended:
-                return None, None
+                return []
             decision, host = first.decision, first.host
             address, port = first.target[:2]
             transport, path, serial, inode, connect_ms = "udp", "relay", 1, 0, None
             via, before = "", NOTHING_BEFORE
         process = item.process
         number = self._numbers.get(process)
-        introduced = None
+        said: list[records.Record] = []
         if number is None:
             number = self._numbers[process] = len(self._numbers) + 1
-            introduced = _known(number, process)
-        return introduced, records.Opened(
+            said.append(_known(number, process))
+        opened = records.Opened(
             item.id,
             number,
             item.cookie,
@@ -292,6 +287,8 @@ class Keeping(NoKeeping):
             via,
             before,
         )
+        said.append(opened)
+        return said
 
     def _reserve(self) -> None:
         self._reserved = self._gate.registry.last + IDS
